@@ -1,0 +1,358 @@
+/* sql/adclick--1.0.sql */
+
+-- complain if the script is sourced in psql rather than by CREATE EXTENSION
+\echo Use "CREATE EXTENSION adclick" to load this file. \quit
+
+COMMENT ON SCHEMA adclick IS 'exact counts of ad clicks: the click log, the questions, and the status';
+
+CREATE SCHEMA adclick_internal;
+COMMENT ON SCHEMA adclick_internal IS 'inside of the extension adclick: partitions, segments and state; nothing here is meant for users';
+
+/*
+ * The first C function: creating it loads the library, which refuses to be
+ * loaded other than by shared_preload_libraries, before anything else is made.
+ */
+CREATE FUNCTION adclick_internal.refuse_change() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'adclick_refuse_change' LANGUAGE C;
+COMMENT ON FUNCTION adclick_internal.refuse_change() IS 'trigger: the click log is append-only';
+
+--
+-- The click log
+--
+
+/*
+ * COPY inserts row by row instead of in batches when a column default is
+ * volatile, at 1.4 times the cost.  These two are the server's own functions,
+ * declared stable: a default is evaluated for each row all the same.
+ */
+CREATE FUNCTION adclick_internal.new_click_id() RETURNS uuid
+	AS 'gen_random_uuid' LANGUAGE internal STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION adclick_internal.new_click_id() IS 'default of adclick.clicks.click_id: a random UUID';
+
+CREATE FUNCTION adclick_internal.arrival_time() RETURNS timestamptz
+	AS 'clock_timestamp' LANGUAGE internal STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION adclick_internal.arrival_time() IS 'default of adclick.clicks.received_at: the time now, not of the transaction';
+
+/*
+ * The columns of fixed width stand first, so that a reader finds them without
+ * walking over the others.  xact stands before received_at: defaults are
+ * evaluated in this order, so a row received before an hour's end belongs to a
+ * transaction that had its id by then (see log.c, closing of partitions).
+ */
+CREATE TABLE adclick.clicks (
+	click_id uuid DEFAULT adclick_internal.new_click_id(),
+	ad_id bigint NOT NULL,
+	clicked_at timestamptz DEFAULT statement_timestamp(),
+	user_id bigint,
+	xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
+	received_at timestamptz NOT NULL DEFAULT adclick_internal.arrival_time(),
+	ip inet,
+	country text,
+	region text,
+	device text
+) PARTITION BY RANGE (received_at);
+
+COMMENT ON TABLE adclick.clicks IS 'the click log: insert clicks here; append-only';
+COMMENT ON COLUMN adclick.clicks.click_id IS 'id of the click or of its impression, the same for every copy of it; without one a click is never a duplicate';
+COMMENT ON COLUMN adclick.clicks.ad_id IS 'the ad that was clicked';
+COMMENT ON COLUMN adclick.clicks.clicked_at IS 'when it was clicked (event time); default: now';
+COMMENT ON COLUMN adclick.clicks.user_id IS 'who clicked';
+COMMENT ON COLUMN adclick.clicks.xact IS 'transaction that inserted the row; never set it';
+COMMENT ON COLUMN adclick.clicks.received_at IS 'when the row arrived, the partition key; never set it';
+COMMENT ON COLUMN adclick.clicks.ip IS 'address the click came from, IPv4 or IPv6';
+COMMENT ON COLUMN adclick.clicks.country IS 'country of the click; empty or missing counts as unknown';
+COMMENT ON COLUMN adclick.clicks.region IS 'region of the click; empty or missing counts as unknown';
+COMMENT ON COLUMN adclick.clicks.device IS 'kind of device; empty or missing counts as unknown';
+
+CREATE TABLE adclick_internal.clicks_default PARTITION OF adclick.clicks DEFAULT;
+COMMENT ON TABLE adclick_internal.clicks_default IS 'clicks that arrived when their hour had no partition yet';
+
+-- BRIN for xid8: the server has the generic minmax support, but no operator class.
+CREATE OPERATOR CLASS adclick_internal.xid8_minmax_ops FOR TYPE xid8 USING brin AS
+	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
+	FUNCTION 1 brin_minmax_opcinfo(internal),
+	FUNCTION 2 brin_minmax_add_value(internal, internal, internal, internal),
+	FUNCTION 3 brin_minmax_consistent(internal, internal, internal),
+	FUNCTION 4 brin_minmax_union(internal, internal, internal);
+
+CREATE INDEX clicks_xact_idx ON adclick.clicks
+	USING brin (xact adclick_internal.xid8_minmax_ops) WITH (pages_per_range = 128);
+COMMENT ON INDEX adclick.clicks_xact_idx IS 'finds the rows no tick has taken yet';
+
+-- The statement trigger speaks even when no row matches; the row trigger guards partitions.
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON adclick.clicks
+	FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change();
+CREATE TRIGGER append_only_row BEFORE UPDATE OR DELETE ON adclick.clicks
+	FOR EACH ROW EXECUTE FUNCTION adclick_internal.refuse_change();
+
+CREATE FUNCTION adclick_internal.make_partitions() RETURNS int
+	AS 'MODULE_PATHNAME', 'adclick_make_partitions' LANGUAGE C STRICT;
+COMMENT ON FUNCTION adclick_internal.make_partitions() IS 'make the hourly partitions of the click log for this hour and the next three; returns how many are new';
+
+--
+-- What ticks write
+--
+
+CREATE TABLE adclick.filters (
+	filter_id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+	country text,
+	region text,
+	device text
+);
+-- The empty string stands for NULL here; no stored value is empty.
+CREATE UNIQUE INDEX filters_dimensions_idx ON adclick.filters
+	(coalesce(country, ''), coalesce(region, ''), coalesce(device, ''));
+COMMENT ON TABLE adclick.filters IS 'combinations of country, region and device that clicks came with';
+COMMENT ON COLUMN adclick.filters.filter_id IS 'short name of the combination';
+COMMENT ON COLUMN adclick.filters.country IS 'country, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
+COMMENT ON COLUMN adclick.filters.region IS 'region, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
+COMMENT ON COLUMN adclick.filters.device IS 'device, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
+
+CREATE TABLE adclick.discarded_clicks (
+	LIKE adclick.clicks,
+	reason text NOT NULL,
+	discarded_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE adclick.discarded_clicks IS 'clicks that were not counted, as they arrived, with the reason';
+COMMENT ON COLUMN adclick.discarded_clicks.click_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.ad_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.clicked_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.user_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.xact IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.received_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.ip IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.country IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.region IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.device IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'' or ''too old''';
+COMMENT ON COLUMN adclick.discarded_clicks.discarded_at IS 'when the tick ran that set it aside';
+
+CREATE TABLE adclick_internal.late_clicks (
+	LIKE adclick.clicks,
+	bucket bigint NOT NULL
+);
+COMMENT ON TABLE adclick_internal.late_clicks IS 'clicks taken off the log whose dedup bucket had left memory, waiting for the compactor';
+COMMENT ON COLUMN adclick_internal.late_clicks.bucket IS 'dedup bucket of the click';
+
+/*
+ * One row.  A tick takes what is visible in a snapshot and not in "taken".  A
+ * large range of clicks is taken in several ticks: "taking" is then the
+ * snapshot at its end, and the position tells how far reading has come.
+ */
+CREATE TABLE adclick_internal.state (
+	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+	tick bigint NOT NULL DEFAULT 0,
+	ticked_at timestamptz,
+	taken pg_snapshot NOT NULL,
+	taking pg_snapshot,
+	at_partition timestamptz,
+	at_block bigint,
+	open_from timestamptz NOT NULL DEFAULT '-infinity',
+	closing_at timestamptz,
+	closing_xmax xid8,
+	newest_received timestamptz,
+	event_time timestamptz,
+	rows_read bigint NOT NULL DEFAULT 0,
+	counted bigint NOT NULL DEFAULT 0,
+	duplicates bigint NOT NULL DEFAULT 0,
+	discarded bigint NOT NULL DEFAULT 0,
+	queued bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+COMMENT ON TABLE adclick_internal.state IS 'how far the ticks have come: one row, updated by each tick';
+COMMENT ON COLUMN adclick_internal.state.tick IS 'number of the last tick';
+COMMENT ON COLUMN adclick_internal.state.taken IS 'every click visible in this snapshot has been taken';
+COMMENT ON COLUMN adclick_internal.state.taking IS 'end of the range being taken, when it needs more than one tick';
+COMMENT ON COLUMN adclick_internal.state.at_partition IS 'upper bound of the partition at which the next tick goes on within the range';
+COMMENT ON COLUMN adclick_internal.state.at_block IS 'block at which the next tick goes on within the range';
+COMMENT ON COLUMN adclick_internal.state.open_from IS 'partitions that end at or before this time hold no unread click';
+COMMENT ON COLUMN adclick_internal.state.closing_at IS 'becomes open_from once closing_xmax has been passed';
+COMMENT ON COLUMN adclick_internal.state.closing_xmax IS 'all transactions older than this must have ended and been taken';
+COMMENT ON COLUMN adclick_internal.state.newest_received IS 'latest received_at taken so far';
+COMMENT ON COLUMN adclick_internal.state.event_time IS 'latest clicked_at of the last tick';
+
+-- Everything before this snapshot is behind us; the log is empty.
+INSERT INTO adclick_internal.state (taken) VALUES (pg_current_snapshot());
+
+CREATE TABLE adclick_internal.late_state (
+	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+	counted bigint NOT NULL DEFAULT 0,
+	duplicates bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 20);
+COMMENT ON TABLE adclick_internal.late_state IS 'totals of the late clicks the compactor has decided: one row';
+INSERT INTO adclick_internal.late_state DEFAULT VALUES;
+
+CREATE TABLE adclick_internal.extents (
+	tick bigint NOT NULL,
+	partition oid NOT NULL,
+	filenode oid NOT NULL,
+	first_block bigint NOT NULL,
+	last_block bigint NOT NULL,
+	buckets bigint[] NOT NULL
+);
+COMMENT ON TABLE adclick_internal.extents IS 'where in the log each tick found its clicks, and of which dedup buckets they were: the way back to them after a restart';
+
+CREATE TABLE adclick_internal.runs (
+	run_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+	is_delta boolean NOT NULL,
+	first_minute timestamptz NOT NULL,
+	last_minute timestamptz NOT NULL,
+	segments int NOT NULL,
+	facts bigint NOT NULL,
+	clicks bigint NOT NULL,
+	minutes timestamptz[] NOT NULL,
+	minute_facts bigint[] NOT NULL
+) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
+CREATE INDEX runs_minute_idx ON adclick_internal.runs (is_delta, last_minute);
+COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (any minutes, from ticks) and minutes (one minute, from compaction)';
+COMMENT ON COLUMN adclick_internal.runs.minutes IS 'the minutes with a fact in the run';
+COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'how many facts each of them has';
+
+CREATE TABLE adclick_internal.deltas (
+	run_id bigint NOT NULL,
+	first_key bigint NOT NULL,
+	data bytea NOT NULL
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1);
+ALTER TABLE adclick_internal.deltas ALTER data SET STORAGE PLAIN;
+CREATE INDEX deltas_key_idx ON adclick_internal.deltas (run_id, first_key);
+COMMENT ON TABLE adclick_internal.deltas IS 'segments of delta runs, short-lived';
+
+CREATE TABLE adclick_internal.segments (
+	run_id bigint NOT NULL,
+	first_key bigint NOT NULL,
+	data bytea NOT NULL
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02);
+ALTER TABLE adclick_internal.segments ALTER data SET STORAGE PLAIN;
+CREATE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key);
+COMMENT ON TABLE adclick_internal.segments IS 'segments of closed minutes';
+
+SELECT adclick_internal.make_partitions();
+
+--
+-- One round by hand
+--
+
+CREATE FUNCTION adclick.tick(OUT tick bigint, OUT rows_read bigint, OUT counted bigint,
+		OUT duplicates bigint, OUT discarded bigint, OUT queued bigint, OUT more boolean)
+	AS 'MODULE_PATHNAME', 'adclick_tick' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.tick() IS 'take the newly committed clicks off the log now, as the aggregator does; more: not all of them fitted one tick';
+
+CREATE FUNCTION adclick.compact(OUT late_counted bigint, OUT late_duplicates bigint,
+		OUT runs_merged int, OUT minutes_written int)
+	AS 'MODULE_PATHNAME', 'adclick_compact' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.compact() IS 'decide queued late clicks and merge deltas into minutes now, as the compactor does, and fold in every late click';
+
+--
+-- The two questions
+--
+
+CREATE FUNCTION adclick.ad_click_count(ad_id bigint, minutes int, filters jsonb DEFAULT '{}')
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_ad_click_count_minutes' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.ad_click_count(bigint, int, jsonb) IS 'clicks of an ad in the last minutes, the current one included';
+
+CREATE FUNCTION adclick.ad_click_count(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_ad_click_count_window' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.ad_click_count(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another';
+
+CREATE FUNCTION adclick.top_n_ads(n int, minutes int, filters jsonb DEFAULT '{}')
+	RETURNS TABLE (rank int, ad_id bigint, click_count bigint)
+	AS 'MODULE_PATHNAME', 'adclick_top_n_ads_minutes' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.top_n_ads(int, int, jsonb) IS 'the n ads with the most clicks in the last minutes, the current one included; ties go to the smaller ad_id';
+
+CREATE FUNCTION adclick.top_n_ads(n int, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+	RETURNS TABLE (rank int, ad_id bigint, click_count bigint)
+	AS 'MODULE_PATHNAME', 'adclick_top_n_ads_window' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.top_n_ads(int, timestamptz, timestamptz, jsonb) IS 'the n ads with the most clicks from one whole minute up to, not including, another; ties go to the smaller ad_id';
+
+CREATE FUNCTION adclick_internal.facts()
+	RETURNS TABLE (ad_id bigint, click_minute timestamptz, filter_id int, click_count bigint)
+	AS 'MODULE_PATHNAME', 'adclick_facts' LANGUAGE C
+	STABLE STRICT PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.facts() IS 'every stored fact, one row a key, without the tail: what tests compare with the log';
+
+--
+-- Status
+--
+
+CREATE FUNCTION adclick_internal.tail(OUT rows bigint, OUT oldest timestamptz)
+	AS 'MODULE_PATHNAME', 'adclick_tail' LANGUAGE C STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.tail() IS 'how many committed clicks no tick has taken, and when the oldest arrived';
+
+CREATE FUNCTION adclick_internal.workers(OUT workers_alive int, OUT aggregator_pid int, OUT compactor_pid int,
+		OUT last_error text, OUT last_error_at timestamptz, OUT dedup_bytes bigint, OUT dedup_keys bigint)
+	AS 'MODULE_PATHNAME', 'adclick_workers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION adclick_internal.workers() IS 'the workers of this database, and what they keep in shared memory';
+
+CREATE VIEW adclick.status AS
+	SELECT t.rows AS lag_rows,
+		coalesce(extract(epoch FROM clock_timestamp() - t.oldest), 0)::float8 AS lag_seconds,
+		s.tick AS last_tick,
+		s.ticked_at AS last_tick_at,
+		s.counted + l.counted AS clicks_counted,
+		s.duplicates + l.duplicates AS duplicates,
+		s.discarded AS discarded,
+		s.queued - l.counted - l.duplicates AS queued,
+		(SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m
+			WHERE r.is_delta) AS open_minutes,
+		w.last_error,
+		w.last_error_at,
+		w.workers_alive,
+		w.aggregator_pid,
+		w.compactor_pid,
+		w.dedup_bytes,
+		w.dedup_keys,
+		b.pid AS open_writer_pid,
+		b.gid AS open_writer_prepared,
+		b.since AS open_writer_since
+	FROM adclick_internal.state s
+	CROSS JOIN adclick_internal.late_state l
+	CROSS JOIN adclick_internal.tail() t
+	CROSS JOIN adclick_internal.workers() w
+	LEFT JOIN LATERAL (
+		SELECT a.pid, p.gid, coalesce(a.xact_start, p.prepared) AS since
+		FROM pg_locks k
+		LEFT JOIN pg_stat_activity a ON a.pid = k.pid
+		LEFT JOIN pg_prepared_xacts p ON k.pid IS NULL AND k.virtualtransaction = '-1/' || p.transaction
+		WHERE k.locktype = 'relation' AND k.relation = 'adclick.clicks'::regclass
+			AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+			AND k.mode = 'RowExclusiveLock' AND k.granted
+		ORDER BY since NULLS LAST LIMIT 1) b ON true;
+COMMENT ON VIEW adclick.status IS 'one row: how far the ticks are, what they counted, and who runs';
+COMMENT ON COLUMN adclick.status.lag_rows IS 'committed clicks that no tick has taken';
+COMMENT ON COLUMN adclick.status.lag_seconds IS 'age of the oldest of them, 0 if there is none';
+COMMENT ON COLUMN adclick.status.last_tick IS 'number of the last tick that took clicks';
+COMMENT ON COLUMN adclick.status.last_tick_at IS 'when that was';
+COMMENT ON COLUMN adclick.status.clicks_counted IS 'clicks counted since CREATE EXTENSION';
+COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
+COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason';
+COMMENT ON COLUMN adclick.status.queued IS 'late clicks the compactor has still to decide';
+COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes with facts that are not in their final segments yet';
+COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';
+COMMENT ON COLUMN adclick.status.last_error_at IS 'when that was';
+COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator and the compactor, how many run: 2 when all is well';
+COMMENT ON COLUMN adclick.status.aggregator_pid IS 'process id of the aggregator, NULL if it does not run';
+COMMENT ON COLUMN adclick.status.compactor_pid IS 'process id of the compactor, NULL if it does not run';
+COMMENT ON COLUMN adclick.status.dedup_bytes IS 'shared memory in use for click keys';
+COMMENT ON COLUMN adclick.status.dedup_keys IS 'click keys held there';
+COMMENT ON COLUMN adclick.status.open_writer_pid IS 'process of the longest open transaction that has written clicks; they are taken when it commits';
+COMMENT ON COLUMN adclick.status.open_writer_prepared IS 'the same, if it is a prepared transaction: its global id';
+COMMENT ON COLUMN adclick.status.open_writer_since IS 'when that transaction began';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA adclick_internal FROM PUBLIC;
+REVOKE ALL ON FUNCTION adclick.tick(), adclick.compact() FROM PUBLIC;
+-- Defaults and triggers run as the one who inserts.
+GRANT USAGE ON SCHEMA adclick_internal TO PUBLIC;
+GRANT EXECUTE ON FUNCTION adclick_internal.new_click_id(), adclick_internal.arrival_time() TO PUBLIC;

@@ -1,0 +1,203 @@
+/*-------------------------------------------------------------------------
+ *
+ * adclick.c
+ *	  The module: what happens when it is loaded, and the small SQL functions.
+ *
+
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "adclick.h"
+#include "compact.h"
+#include "compat.h"
+#include "log.h"
+#include "shmem.h"
+#include "store.h"
+#include "tail.h"
+#include "tick.h"
+#include "utility.h"
+#include "worker.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(adclick_refuse_change);
+PG_FUNCTION_INFO_V1(adclick_make_partitions);
+PG_FUNCTION_INFO_V1(adclick_tick);
+PG_FUNCTION_INFO_V1(adclick_compact);
+PG_FUNCTION_INFO_V1(adclick_tail);
+PG_FUNCTION_INFO_V1(adclick_workers);
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("adclick must be loaded when the server starts"),
+				 errdetail("It keeps workers and shared memory."),
+				 errhint("Add adclick to shared_preload_libraries in postgresql.conf and restart the server.")));
+	guc_define();
+	shmem_install();
+	utility_install();
+	worker_register_launcher();
+}
+
+Datum
+adclick_refuse_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("not called as a trigger")));
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("the click log is append-only"),
+			 errdetail("%s is not allowed on adclick.clicks.",
+					   TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
+					   TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" : "TRUNCATE"),
+			 errhint("To be rid of old clicks, drop their partition.")));
+	return (Datum) 0;
+}
+
+/*
+ * Called by the install script, where new tables would become members of the
+ * extension: their rows would then not be dumped.
+ */
+Datum
+adclick_make_partitions(PG_FUNCTION_ARGS)
+{
+	bool		creating = creating_extension;
+	int			made = 0;
+
+	creating_extension = false;
+	PG_TRY();
+	{
+		made = log_make_partitions();
+	}
+	PG_FINALLY();
+	{
+		creating_extension = creating;
+	}
+	PG_END_TRY();
+	PG_RETURN_INT32(made);
+}
+
+static Datum
+make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* A round by hand writes: say so before it starts. */
+static void
+prevent_read_only(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	PreventCommandDuringRecovery(function);
+}
+
+Datum
+adclick_tick(PG_FUNCTION_ARGS)
+{
+	TickResult	r;
+	bool		nulls[7] = {false};
+	Datum		values[7];
+
+	prevent_read_only("adclick.tick()");
+	tick_run(&r);
+	nulls[0] = r.tick == 0;
+	values[0] = Int64GetDatum(r.tick);
+	values[1] = Int64GetDatum(r.rows_read);
+	values[2] = Int64GetDatum(r.counted);
+	values[3] = Int64GetDatum(r.duplicates);
+	values[4] = Int64GetDatum(r.discarded);
+	values[5] = Int64GetDatum(r.queued);
+	values[6] = BoolGetDatum(r.more);
+	return make_row(fcinfo, values, nulls);
+}
+
+Datum
+adclick_compact(PG_FUNCTION_ARGS)
+{
+	CompactResult r;
+	bool		nulls[4] = {false};
+	Datum		values[4];
+
+	prevent_read_only("adclick.compact()");
+	compact_run(true, &r);
+	values[0] = Int64GetDatum(r.late_counted);
+	values[1] = Int64GetDatum(r.late_duplicates);
+	values[2] = Int32GetDatum(r.runs_merged);
+	values[3] = Int32GetDatum(r.minutes_written);
+	return make_row(fcinfo, values, nulls);
+}
+
+Datum
+adclick_tail(PG_FUNCTION_ARGS)
+{
+	StoreState	state;
+	TimestampTz oldest;
+	int64		rows;
+	bool		nulls[2] = {false};
+	Datum		values[2];
+
+	store_get_state(&state);
+	rows = tail_rows(&state, &oldest);
+	values[0] = Int64GetDatum(rows);
+	values[1] = TimestampTzGetDatum(oldest);
+	nulls[1] = rows == 0;
+	return make_row(fcinfo, values, nulls);
+}
+
+Datum
+adclick_workers(PG_FUNCTION_ARGS)
+{
+	DatabaseSlot slot = {0};
+	DatabaseSlot *mine;
+	bool		nulls[7];
+	Datum		values[7];
+
+	LWLockAcquire(shmem->lock, LW_SHARED);
+	mine = shmem_slot(MyDatabaseId, false);
+	if (mine)
+		slot = *mine;
+	LWLockRelease(shmem->lock);
+
+	values[0] = Int32GetDatum((slot.worker_pid[WORKER_AGGREGATOR] != 0) +
+							  (slot.worker_pid[WORKER_COMPACTOR] != 0));
+	values[1] = Int32GetDatum(slot.worker_pid[WORKER_AGGREGATOR]);
+	values[2] = Int32GetDatum(slot.worker_pid[WORKER_COMPACTOR]);
+	values[3] = CStringGetTextDatum(slot.last_error);
+	values[4] = TimestampTzGetDatum(slot.last_error_at);
+	LWLockAcquire(shmem->dedup_lock, LW_SHARED);
+	values[5] = Int64GetDatum(dedup_bytes_used(shmem_dedup, MyDatabaseId));
+	values[6] = Int64GetDatum(dedup_keys(shmem_dedup, MyDatabaseId));
+	LWLockRelease(shmem->dedup_lock);
+	memset(nulls, false, sizeof(nulls));
+	nulls[1] = slot.worker_pid[WORKER_AGGREGATOR] == 0;
+	nulls[2] = slot.worker_pid[WORKER_COMPACTOR] == 0;
+	nulls[3] = nulls[4] = slot.last_error_at == 0;
+	return make_row(fcinfo, values, nulls);
+}

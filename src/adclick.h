@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * adclick.h
+ *	  Units, settings and entry points shared by all server-side files.
+ *
+ * Times are TimestampTz (microseconds since 2000-01-01 UTC).  A minute is the
+ * number of whole minutes since then, negative before.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_H
+#define ADCLICK_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#define ADCLICK_SCHEMA "adclick"
+#define ADCLICK_INTERNAL_SCHEMA "adclick_internal"
+
+/* settings, see guc.c */
+typedef enum DedupPolicy
+{
+	DEDUP_BY_CLICK_ID,			/* one click per click_id and dedup bucket */
+	DEDUP_BY_USER_AND_AD		/* one click per user, ad and dedup bucket */
+} DedupPolicy;
+
+extern int	adclick_dedup_memory;	/* MB */
+extern int	adclick_dedup_window;	/* s */
+extern int	adclick_dedup_by;	/* DedupPolicy */
+extern int	adclick_watermark;	/* s */
+extern int	adclick_tick_interval;	/* ms */
+extern int	adclick_max_filters;
+extern int	adclick_future_tolerance;	/* s */
+extern int	adclick_raw_retention;	/* min */
+
+extern void guc_define(void);
+
+/* floor(a / b) for b > 0, also when a is negative */
+static inline int64
+floor_div(int64 a, int64 b)
+{
+	return a / b - (a % b < 0);
+}
+
+static inline int64
+minute_of(TimestampTz at)
+{
+	return floor_div(at, USECS_PER_MINUTE);
+}
+
+#endif							/* ADCLICK_H */

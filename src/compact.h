@@ -1,0 +1,32 @@
+/*-------------------------------------------------------------------------
+ *
+ * compact.h
+ *	  Compaction: queued late clicks are decided, deltas become minutes.
+ *
+
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_COMPACT_H
+#define ADCLICK_COMPACT_H
+
+#include "postgres.h"
+
+typedef struct CompactResult
+{
+	int64		late_counted;	/* late clicks that were new */
+	int64		late_duplicates;
+	int32		runs_merged;	/* runs read and replaced */
+	int32		minutes_written;
+	bool		more;			/* there is work left for another round */
+} CompactResult;
+
+/*
+ * One round in the current transaction.  "everything": fold in every late
+ * click of closed minutes, not only where it is worth it.
+ */
+extern void compact_run(bool everything, CompactResult *result);
+
+#endif							/* ADCLICK_COMPACT_H */

@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  What differs between PostgreSQL 14 and 18, in one place.
+ *
+ * The rest of the code is written for the newest names.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_COMPAT_H
+#define ADCLICK_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/brin_revmap.h"
+#include "access/genam.h"
+#include "storage/lwlock.h"
+#include "utils/guc.h"
+#include "utils/tuplestore.h"
+#include "funcapi.h"
+
+#if PG_VERSION_NUM < 140000
+#error "adclick needs PostgreSQL 14 or newer"
+#endif
+
+/* 17 dropped the snapshot of BRIN's range map functions */
+#if PG_VERSION_NUM >= 170000
+#define compat_brin_revmap(index, pages) brinRevmapInitialize(index, pages)
+#define compat_brin_tuple(map, block, buf, off, size, mode, snapshot) \
+	brinGetTupleForHeapBlock(map, block, buf, off, size, mode)
+#else
+#define compat_brin_revmap(index, pages) brinRevmapInitialize(index, pages, NULL)
+#define compat_brin_tuple(map, block, buf, off, size, mode, snapshot) \
+	brinGetTupleForHeapBlock(map, block, buf, off, size, mode, snapshot)
+#endif
+
+/* 18 added instrumentation to index scans */
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define compat_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+/* 15 named the set-returning helper; 14 has the pieces only */
+#if PG_VERSION_NUM < 150000
+extern void compat_materialized_srf(FunctionCallInfo fcinfo);
+#define InitMaterializedSRF(fcinfo, flags) compat_materialized_srf(fcinfo)
+#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#elif PG_VERSION_NUM < 160000
+#include "utils/tuplestore.h"
+#endif
+
+/* 15 asks for shared memory in a hook of its own; before it, _PG_init does */
+#if PG_VERSION_NUM < 150000
+#define COMPAT_NO_SHMEM_REQUEST_HOOK
+#endif
+
+#endif							/* ADCLICK_COMPAT_H */

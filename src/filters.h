@@ -1,0 +1,56 @@
+/*-------------------------------------------------------------------------
+ *
+ * filters.h
+ *	  The dictionary of dimension combinations: (country, region, device) -> id.
+ *
+ * Kept in adclick.filters; a copy of it is cached in each process that needs it.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_FILTERS_H
+#define ADCLICK_FILTERS_H
+
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+
+#define DIMENSIONS 3
+#define DIMENSION_MAX_LENGTH 64 /* bytes; longer values count as "other" */
+
+/* The values of one click, normalised: none is empty. Not zero-terminated. */
+typedef struct Dimensions
+{
+	const char *value[DIMENSIONS];
+	int			length[DIMENSIONS];
+} Dimensions;
+
+extern const char *const dimension_names[DIMENSIONS];
+
+/* From a row of the log; the values may point into the slot. */
+extern void dimensions_read(TupleTableSlot *slot, Dimensions *dimensions);
+
+/*
+ * Make the cache hold every combination the active snapshot sees.  Call it
+ * first in each transaction that uses the functions below.
+ */
+extern void filters_refresh(void);
+
+/* The id of a combination; 0 if it has none yet. */
+extern int32 filters_find(const Dimensions *dimensions);
+
+/*
+ * The id under which a combination is counted: its own, made if need be, or
+ * that of "other" when there are adclick.max_filters already.
+ */
+extern int32 filters_make(const Dimensions *dimensions);
+
+/* The same for a click not taken yet: 0 if a tick would make a new one. */
+extern int32 filters_foresee(const Dimensions *dimensions);
+
+/* Call back for each combination cached. */
+typedef void (*filters_callback) (int32 filter_id, const Dimensions *dimensions, void *arg);
+extern void filters_each(filters_callback callback, void *arg);
+
+#endif							/* ADCLICK_FILTERS_H */

@@ -1,0 +1,95 @@
+/*-------------------------------------------------------------------------
+ *
+ * guc.c
+ *	  The settings.
+ *
+ * One block each; bounds and defaults are here and nowhere else.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "adclick.h"
+#include "compat.h"
+
+int			adclick_dedup_memory = 256;
+int			adclick_dedup_window = 600;
+int			adclick_dedup_by = DEDUP_BY_CLICK_ID;
+int			adclick_watermark = 10;
+int			adclick_tick_interval = 1000;
+int			adclick_max_filters = 10000;
+int			adclick_future_tolerance = 300;
+int			adclick_raw_retention = 7 * 24 * 60;
+
+static const struct config_enum_entry dedup_by_options[] = {
+	{"click_id", DEDUP_BY_CLICK_ID, false},
+	{"user_and_ad", DEDUP_BY_USER_AND_AD, false},
+	{NULL, 0, false}
+};
+
+void
+guc_define(void)
+{
+	DefineCustomIntVariable("adclick.dedup_memory",
+							"Shared memory for the keys of clicks already seen.",
+							"At 10,000 clicks a second ten minutes of keys take about 250 MB. "
+							"What does not fit is decided from the click log, some seconds later.",
+							&adclick_dedup_memory,
+							256, 1, INT_MAX / 1024,
+							PGC_POSTMASTER, GUC_UNIT_MB, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.dedup_window",
+							"Length of the tumbling window in which equal clicks are duplicates.",
+							NULL,
+							&adclick_dedup_window,
+							600, 1, 24 * 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("adclick.dedup_by",
+							 "What makes two clicks of one window duplicates.",
+							 "\"click_id\": the same id; \"user_and_ad\": the same user and ad.",
+							 &adclick_dedup_by,
+							 DEDUP_BY_CLICK_ID, dedup_by_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.watermark",
+							"How long after its end a minute stays open before it is compacted.",
+							NULL,
+							&adclick_watermark,
+							10, 0, 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.tick_interval",
+							"Time between two rounds of the background workers.",
+							"A tail too large for one tick is taken without a pause.",
+							&adclick_tick_interval,
+							1000, 10, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.max_filters",
+							"How many combinations of country, region and device are told apart.",
+							"Clicks of further combinations count as \"other\".",
+							&adclick_max_filters,
+							10000, 1, 1000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.future_tolerance",
+							"How far ahead of its arrival a click's time may be.",
+							"Clicks further ahead are discarded.",
+							&adclick_future_tolerance,
+							300, 0, 24 * 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.raw_retention",
+							"How far behind its arrival a click's time may be.",
+							"Clicks further behind are discarded; the click log must be kept this long.",
+							&adclick_raw_retention,
+							7 * 24 * 60, 60, 3650 * 24 * 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("adclick");
+}

@@ -1,0 +1,250 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  The launcher: keeps workers in every database that has the extension.
+ *
+ * It has no database itself.  Of a database it does not know it learns from the
+ * aggregator it starts there, which leaves again if there is no extension.
+ * CREATE EXTENSION and the end of a worker wake it (utility.c, bgw_notify_pid).
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "adclick.h"
+#include "compat.h"
+#include "shmem.h"
+#include "worker.h"
+
+/* A look at all databases, when nothing wakes the launcher. */
+#define LOOK_INTERVAL_MS 10000
+
+/* A worker that failed n times in a row is started after 2^n seconds, up to: */
+#define MAX_BACKOFF_S 60
+
+static const struct
+{
+	const char *type;
+	const char *function;
+}			kinds[WORKER_KINDS] =
+{
+	[WORKER_AGGREGATOR] = {"adclick aggregator", "adclick_aggregator_main"},
+	[WORKER_COMPACTOR] = {"adclick compactor", "adclick_compactor_main"},
+};
+
+/* Handles of the workers started, by slot. */
+static BackgroundWorkerHandle *handles[SHMEM_MAX_DATABASES][WORKER_KINDS];
+
+void
+worker_register_launcher(void)
+{
+	BackgroundWorker worker = {0};
+
+	strlcpy(worker.bgw_name, "adclick launcher", BGW_MAXLEN);
+	strlcpy(worker.bgw_type, "adclick launcher", BGW_MAXLEN);
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 1;
+	strlcpy(worker.bgw_library_name, "adclick", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, "adclick_launcher_main", sizeof(worker.bgw_function_name));
+	RegisterBackgroundWorker(&worker);
+}
+
+static void
+launcher_exit(int code, Datum arg)
+{
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	shmem->launcher_latch = NULL;
+	LWLockRelease(shmem->lock);
+}
+
+/* Make a slot for each database there is, and free those of dropped ones. */
+static void
+update_slots(List *databases)
+{
+	ListCell   *cell;
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	foreach(cell, databases)
+		(void) shmem_slot(lfirst_oid(cell), true);
+	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
+	{
+		DatabaseSlot *slot = &shmem->slots[i];
+
+		if (OidIsValid(slot->database) && !list_member_oid(databases, slot->database) &&
+			handles[i][WORKER_AGGREGATOR] == NULL && handles[i][WORKER_COMPACTOR] == NULL)
+		{
+			LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
+			dedup_drop_space(shmem_dedup, slot->database);
+			LWLockRelease(shmem->dedup_lock);
+			slot->database = InvalidOid;
+		}
+	}
+	LWLockRelease(shmem->lock);
+}
+
+static void
+look_at_databases(void)
+{
+	Relation	relation;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	List	   *databases = NIL;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		/* a worker in a template would be in the way of CREATE DATABASE */
+		if (database->datallowconn && !database->datistemplate)
+			databases = lappend_oid(databases, database->oid);
+	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	update_slots(databases);
+	CommitTransactionCommand();
+}
+
+static bool
+start_worker(int i, WorkerKind kind)
+{
+	BackgroundWorker worker = {0};
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for database %u", kinds[kind].type,
+			 shmem->slots[i].database);
+	strlcpy(worker.bgw_type, kinds[kind].type, BGW_MAXLEN);
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "adclick", sizeof(worker.bgw_library_name));
+	strlcpy(worker.bgw_function_name, kinds[kind].function, sizeof(worker.bgw_function_name));
+	worker.bgw_main_arg = ObjectIdGetDatum(shmem->slots[i].database);
+	worker.bgw_notify_pid = MyProcPid;
+	return RegisterDynamicBackgroundWorker(&worker, &handles[i][kind]);
+}
+
+/* Whether the worker that was started there has ended, or none was. */
+static bool
+is_stopped(int i, WorkerKind kind)
+{
+	pid_t		pid;
+
+	if (handles[i][kind] == NULL)
+		return true;
+	if (GetBackgroundWorkerPid(handles[i][kind], &pid) != BGWH_STOPPED)
+		return false;
+	pfree(handles[i][kind]);
+	handles[i][kind] = NULL;
+	return true;
+}
+
+/* Whether a worker should run; "*wait_ms" shrinks to when to look again. */
+static bool
+is_due(const DatabaseSlot *slot, WorkerKind kind, long *wait_ms)
+{
+	int			backoff_s;
+	long		since_ms;
+
+	if (!OidIsValid(slot->database) || slot->interest == DATABASE_HAS_NONE || slot->held_by != 0)
+		return false;
+	if (slot->interest == DATABASE_UNKNOWN && kind != WORKER_AGGREGATOR)
+		return false;
+	if (slot->failures[kind] == 0)
+		return true;
+	backoff_s = slot->failures[kind] > 5 ? MAX_BACKOFF_S : 1 << slot->failures[kind];
+	since_ms = TimestampDifferenceMilliseconds(slot->started_at[kind], GetCurrentTimestamp());
+	if (since_ms >= backoff_s * 1000L)
+		return true;
+	*wait_ms = Min(*wait_ms, backoff_s * 1000L - since_ms);
+	return false;
+}
+
+static long
+start_workers(void)
+{
+	static bool complained = false;
+	long		wait_ms = LOOK_INTERVAL_MS;
+
+	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
+	{
+		DatabaseSlot *slot = &shmem->slots[i];
+
+		LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+		/* who kept the workers out may be gone without a word */
+		if (slot->held_by != 0 && BackendPidGetProc(slot->held_by) == NULL)
+			slot->held_by = 0;
+		LWLockRelease(shmem->lock);
+
+		for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
+		{
+			if (!is_stopped(i, kind) || !is_due(slot, kind, &wait_ms) || start_worker(i, kind))
+				continue;
+			if (!complained)
+				ereport(WARNING,
+						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						 errmsg("could not start the %s", kinds[kind].type),
+						 errhint("Raise max_worker_processes; each database with the extension needs two.")));
+			complained = true;
+		}
+	}
+	return wait_ms;
+}
+
+void
+adclick_launcher_main(Datum arg)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	shmem->launcher_latch = MyLatch;
+	LWLockRelease(shmem->lock);
+	before_shmem_exit(launcher_exit, (Datum) 0);
+
+	for (;;)
+	{
+		long		wait_ms;
+
+		pgstat_report_activity(STATE_RUNNING, "looking at databases");
+		look_at_databases();
+		MemoryContextSwitchTo(TopMemoryContext);
+		wait_ms = start_workers();
+		pgstat_report_activity(STATE_IDLE, NULL);
+
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 wait_ms, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+}

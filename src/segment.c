@@ -1,0 +1,654 @@
+/*-------------------------------------------------------------------------
+ *
+ * segment.c
+ *	  The bytes of a segment: a packed, strictly sorted run of facts.
+ *
+ * All numbers are little-endian on every machine.  A segment is a header, one
+ * descriptor for each key column and, as the last, one for the counts, and
+ * then the three streams of each of them in the same order, without gaps.
+ *
+ *	offset	bytes	header
+ *	0		1		version of the format, SEGMENT_VERSION
+ *	1		1		k, the number of key columns
+ *	2		2		n, the number of facts
+ *
+ *	offset	bytes	descriptor of column c, at 4 + 12 c
+ *	0		8		base
+ *	8		1		bits 0 .. 6: width, bit 7: whether the values are deltas
+ *	9		1		patch width
+ *	10		2		p, the number of patches
+ *
+ *	bits				streams of a column, each begins at a whole byte
+ *	n * width			the low "width" bits of each value
+ *	p * 11				the facts whose value has higher bits, ascending
+ *	p * patch width		the higher bits of those values
+ *
+ * Bits are numbered from the least significant one of each byte.  A value is
+ * what the fact's column has above the base, or for deltas above the fact
+ * before it (above the base, for the first fact).  Any column that happens to
+ * ascend through the whole segment is stored as deltas: the first one always,
+ * and the second one too where the first is the same everywhere.  A column of
+ * equal values is no more than its base.
+ *
+ * Patches keep a few large values (the step to an ad far away, the count of a
+ * popular ad) from widening all the others: frame of reference with patching,
+ * Zukowski et al. 2006, doi 10.1109/ICDE.2006.150.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "segment.h"
+
+#include <string.h>
+
+#define SEGMENT_VERSION 1
+#define HEADER_BYTES 4
+#define DESCRIPTOR_BYTES 12
+#define DELTA_FLAG 0x80
+#define MAX_STREAM_COLUMNS (FACTS_MAX_COLUMNS + 1)	/* keys and count */
+
+/* Bits of a patch's position: it must hold SEGMENT_MAX_FACTS - 1. */
+#define POSITION_BITS 11
+
+/* Values are unpacked by this many: they fill "width" whole bytes. */
+#define GROUP 8
+
+/* The widest value that always lies within 8 bytes, whatever bit it begins at. */
+#define MAX_LOAD_WIDTH 57
+
+/*
+ * Reading the last group of a stream may touch what follows it, up to a whole
+ * group and a load.
+ */
+#define READ_PADDING 80
+
+/* The encoder is content when it wastes fewer bytes than this. */
+#define GOOD_ENOUGH_BYTES 16
+
+/* One column of a segment: how its values are packed. */
+typedef struct Packing
+{
+	uint64_t	base;
+	bool		delta;
+	int			width;
+	int			patch_width;
+	size_t		npatches;
+} Packing;
+
+typedef struct Header
+{
+	int			ncolumns;
+	size_t		n;
+	Packing		packing[MAX_STREAM_COLUMNS];
+	size_t		offset[MAX_STREAM_COLUMNS]; /* where its streams begin */
+} Header;
+
+static inline uint64_t
+load64(const uint8_t *in)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	uint64_t	value;
+
+	memcpy(&value, in, sizeof(value));
+	return value;
+#else
+	uint64_t	value = 0;
+
+	for (int i = 7; i >= 0; i--)
+		value = (value << 8) | in[i];
+	return value;
+#endif
+}
+
+/* Store the low bytes of a value. */
+static inline void
+store_bytes(uint8_t *out, uint64_t value, int nbytes)
+{
+	for (int i = 0; i < nbytes; i++)
+		out[i] = (uint8_t) (value >> (8 * i));
+}
+
+static inline uint64_t
+load16(const uint8_t *in)
+{
+	return (uint64_t) in[0] | (uint64_t) in[1] << 8;
+}
+
+static inline uint64_t
+low_bits(int width)
+{
+	return width == 0 ? 0 : ~UINT64_C(0) >> (64 - width);
+}
+
+static inline size_t
+stream_bytes(size_t nvalues, int width)
+{
+	return (nvalues * width + 7) / 8;
+}
+
+static inline size_t
+packing_bytes(const Packing *packing, size_t n)
+{
+	return stream_bytes(n, packing->width) +
+		stream_bytes(packing->npatches, POSITION_BITS) +
+		stream_bytes(packing->npatches, packing->patch_width);
+}
+
+/* Value number i of a stream; reads up to 9 bytes from its first one. */
+static inline uint64_t
+read_value(const uint8_t *in, size_t i, int width)
+{
+	size_t		bit = i * width;
+	const uint8_t *byte = in + bit / 8;
+	int			shift = bit % 8;
+	uint64_t	value = load64(byte) >> shift;
+
+	if (shift + width > 64)
+		value |= (uint64_t) byte[8] << (64 - shift);
+	return value & low_bits(width);
+}
+
+/*----------
+ * Encoding
+ *----------
+ */
+
+/* Appends values of any width to a stream. */
+typedef struct BitWriter
+{
+	uint8_t    *out;
+	uint64_t	pending;		/* bits not yet stored */
+	int			npending;		/* 0 .. 63 */
+} BitWriter;
+
+static inline void
+write_value(BitWriter *writer, uint64_t value, int width)
+{
+	int			free_bits = 64 - writer->npending;
+
+	writer->pending |= value << writer->npending;
+	if (width < free_bits)
+		writer->npending += width;
+	else
+	{
+		store_bytes(writer->out, writer->pending, 8);
+		writer->out += 8;
+		writer->pending = free_bits == 64 ? 0 : value >> free_bits;
+		writer->npending = width - free_bits;
+	}
+}
+
+/* Store what is pending; the next stream begins at a whole byte. */
+static void
+end_stream(BitWriter *writer)
+{
+	int			nbytes = (writer->npending + 7) / 8;
+
+	store_bytes(writer->out, writer->pending, nbytes);
+	writer->out += nbytes;
+	writer->pending = 0;
+	writer->npending = 0;
+}
+
+static inline int
+bit_length(uint64_t value)
+{
+	return value == 0 ? 0 : 64 - __builtin_clzll(value);
+}
+
+/* What is stored for fact i. */
+static inline uint64_t
+residual(const Packing *packing, const uint64_t *values, size_t i)
+{
+	return values[i] - (packing->delta && i > 0 ? values[i - 1] : packing->base);
+}
+
+/*
+ * Choose the width, given how many values have each bit length: every wider
+ * value costs a patch.
+ */
+static void
+choose_width(Packing *packing, const uint32_t *lengths, size_t n)
+{
+	int			longest = 64;
+	size_t		longer = 0;
+	size_t		best;
+
+	while (longest > 0 && lengths[longest] == 0)
+		longest--;
+	packing->width = longest;
+	packing->npatches = 0;
+	best = n * longest;
+	for (int width = longest - 1; width >= 0; width--)
+	{
+		size_t		bits;
+
+		longer += lengths[width + 1];
+		bits = n * width + longer * (POSITION_BITS + longest - width);
+		if (bits < best)
+		{
+			best = bits;
+			packing->width = width;
+			packing->npatches = longer;
+		}
+	}
+	packing->patch_width = packing->npatches > 0 ? longest - packing->width : 0;
+}
+
+static void
+plan_column(Packing *packing, const uint64_t *values, size_t n)
+{
+	uint32_t	lengths[65] = {0};
+	uint64_t	min = values[0];
+	bool		ascending = true;
+
+	for (size_t i = 1; i < n; i++)
+	{
+		min = values[i] < min ? values[i] : min;
+		ascending &= values[i] >= values[i - 1];
+	}
+	packing->base = min;
+	packing->delta = ascending && values[n - 1] > min;
+	if (ascending && !packing->delta)
+	{
+		/* all equal: the base says it all */
+		packing->width = packing->patch_width = 0;
+		packing->npatches = 0;
+		return;
+	}
+	for (size_t i = 0; i < n; i++)
+		lengths[bit_length(residual(packing, values, i))]++;
+	choose_width(packing, lengths, n);
+}
+
+static const uint64_t *
+column_values(const Facts *facts, int column)
+{
+	return column < facts->ncolumns ? facts->key[column] : facts->count;
+}
+
+/* Plan a segment of n facts; returns its size in bytes. */
+static size_t
+plan_segment(Header *header, const Facts *facts, size_t start, size_t n)
+{
+	size_t		bytes = HEADER_BYTES;
+
+	header->ncolumns = facts->ncolumns;
+	header->n = n;
+	for (int c = 0; c <= facts->ncolumns; c++)
+	{
+		Packing    *packing = &header->packing[c];
+
+		plan_column(packing, column_values(facts, c) + start, n);
+		bytes += DESCRIPTOR_BYTES + packing_bytes(packing, n);
+	}
+	return bytes;
+}
+
+/*
+ * Plan a segment of about as many facts as fit: look for the number by its
+ * average size, and every other time by halving, which bounds the search.
+ */
+static size_t
+plan_fitting_segment(Header *header, const Facts *facts, size_t start)
+{
+	size_t		left = facts->n - start;
+	size_t		most = left < SEGMENT_MAX_FACTS ? left : SEGMENT_MAX_FACTS;
+	size_t		fits = 0;
+	size_t		too_many = most + 1;
+	size_t		n = most < SEGMENT_MAX_FACTS / 2 ? most : SEGMENT_MAX_FACTS / 2;
+	bool		halve = false;
+
+	for (;;)
+	{
+		size_t		bytes = plan_segment(header, facts, start, n);
+
+		if (bytes > SEGMENT_MAX_BYTES)
+			too_many = n;
+		else if (n == most || n + 1 == too_many ||
+				 bytes > SEGMENT_MAX_BYTES - GOOD_ENOUGH_BYTES)
+			return bytes;
+		else
+			fits = n;
+		n = halve ? (fits + too_many) / 2 :
+			n * (SEGMENT_MAX_BYTES - GOOD_ENOUGH_BYTES / 2) / bytes;
+		n = n <= fits ? fits + 1 : n;
+		n = n >= too_many ? too_many - 1 : n;
+		halve = !halve;
+	}
+}
+
+static void
+write_descriptor(uint8_t *out, const Packing *packing)
+{
+	store_bytes(out, packing->base, 8);
+	out[8] = (uint8_t) (packing->width | (packing->delta ? DELTA_FLAG : 0));
+	out[9] = (uint8_t) packing->patch_width;
+	store_bytes(out + 10, packing->npatches, 2);
+}
+
+static void
+write_streams(BitWriter *writer, const Packing *packing, const uint64_t *values, size_t n)
+{
+	uint64_t	mask = low_bits(packing->width);
+
+	for (size_t i = 0; i < n; i++)
+		write_value(writer, residual(packing, values, i) & mask, packing->width);
+	end_stream(writer);
+	if (packing->npatches == 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (residual(packing, values, i) > mask)
+			write_value(writer, i, POSITION_BITS);
+	end_stream(writer);
+	for (size_t i = 0; i < n; i++)
+		if (residual(packing, values, i) > mask)
+			write_value(writer, residual(packing, values, i) >> packing->width,
+						packing->patch_width);
+	end_stream(writer);
+}
+
+size_t
+segment_encode(const Facts *facts, size_t start, uint8_t *out, size_t *taken)
+{
+	Header		header;
+	size_t		bytes = plan_fitting_segment(&header, facts, start);
+	uint8_t    *descriptor = out + HEADER_BYTES;
+	BitWriter	writer = {descriptor + DESCRIPTOR_BYTES * (header.ncolumns + 1), 0, 0};
+
+	out[0] = SEGMENT_VERSION;
+	out[1] = (uint8_t) header.ncolumns;
+	store_bytes(out + 2, header.n, 2);
+	for (int c = 0; c <= header.ncolumns; c++)
+	{
+		write_descriptor(descriptor + DESCRIPTOR_BYTES * c, &header.packing[c]);
+		write_streams(&writer, &header.packing[c], column_values(facts, c) + start, header.n);
+	}
+	*taken = header.n;
+	return bytes;
+}
+
+/*----------
+ * Decoding
+ *----------
+ */
+
+static SegmentStatus
+read_descriptor(const uint8_t *in, size_t n, Packing *packing)
+{
+	packing->base = load64(in);
+	packing->delta = (in[8] & DELTA_FLAG) != 0;
+	packing->width = in[8] & ~DELTA_FLAG;
+	packing->patch_width = in[9];
+	packing->npatches = load16(in + 10);
+	if (packing->width + packing->patch_width > 64)
+		return SEGMENT_BAD_WIDTH;
+	if ((packing->patch_width > 0) != (packing->npatches > 0))
+		return SEGMENT_BAD_WIDTH;
+	if (packing->npatches > n)
+		return SEGMENT_BAD_COUNT;
+	return SEGMENT_OK;
+}
+
+/* Read and check everything but the streams. */
+static SegmentStatus
+read_header(const uint8_t *data, size_t length, Header *header)
+{
+	size_t		offset;
+
+	if (length < HEADER_BYTES || length > SEGMENT_MAX_BYTES)
+		return SEGMENT_BAD_LENGTH;
+	if (data[0] != SEGMENT_VERSION)
+		return SEGMENT_BAD_VERSION;
+	header->ncolumns = data[1];
+	header->n = load16(data + 2);
+	if (header->ncolumns < 1 || header->ncolumns > FACTS_MAX_COLUMNS ||
+		header->n < 1 || header->n > SEGMENT_MAX_FACTS)
+		return SEGMENT_BAD_COUNT;
+	offset = HEADER_BYTES + DESCRIPTOR_BYTES * ((size_t) header->ncolumns + 1);
+	if (length < offset)
+		return SEGMENT_BAD_LENGTH;
+	for (int c = 0; c <= header->ncolumns; c++)
+	{
+		const uint8_t *descriptor = data + HEADER_BYTES + DESCRIPTOR_BYTES * c;
+		SegmentStatus status = read_descriptor(descriptor, header->n, &header->packing[c]);
+
+		if (status != SEGMENT_OK)
+			return status;
+		header->offset[c] = offset;
+		offset += packing_bytes(&header->packing[c], header->n);
+	}
+	if (offset != length)
+		return SEGMENT_BAD_LENGTH;
+	/* the first column ascends by construction, and no count can be 0 */
+	if (!header->packing[0].delta && packing_bytes(&header->packing[0], header->n) > 0)
+		return SEGMENT_BAD_ORDER;
+	if (header->packing[header->ncolumns].base == 0)
+		return SEGMENT_BAD_COUNT;
+	return SEGMENT_OK;
+}
+
+/*
+ * Unpack n values, adding the base to each; writes whole groups.  Inlined with
+ * a constant width, all the offsets, shifts and the mask are constants.
+ */
+static inline void
+unpack_loads(const uint8_t *in, size_t n, int width, uint64_t base, uint64_t *out)
+{
+	uint64_t	mask = low_bits(width);
+
+#define UNPACK(k) \
+	out[k] = base + ((load64(in + (k) * width / 8) >> ((k) * width % 8)) & mask)
+
+	for (size_t i = 0; i < n; i += GROUP)
+	{
+		UNPACK(0);
+		UNPACK(1);
+		UNPACK(2);
+		UNPACK(3);
+		UNPACK(4);
+		UNPACK(5);
+		UNPACK(6);
+		UNPACK(7);
+		in += width;
+		out += GROUP;
+	}
+#undef UNPACK
+}
+
+static void
+unpack(const uint8_t *in, size_t n, int width, uint64_t base, uint64_t *out)
+{
+#define WIDTH(w) case w: unpack_loads(in, n, w, base, out); break
+	switch (width)
+	{
+		case 0:
+			for (size_t i = 0; i < n; i++)
+				out[i] = base;
+			break;
+			WIDTH(1);
+			WIDTH(2);
+			WIDTH(3);
+			WIDTH(4);
+			WIDTH(5);
+			WIDTH(6);
+			WIDTH(7);
+			WIDTH(8);
+			WIDTH(9);
+			WIDTH(10);
+			WIDTH(11);
+			WIDTH(12);
+			WIDTH(13);
+			WIDTH(14);
+			WIDTH(15);
+			WIDTH(16);
+		default:
+			if (width <= MAX_LOAD_WIDTH)
+				unpack_loads(in, n, width, base, out);
+			else
+				for (size_t i = 0; i < n; i++)
+					out[i] = base + read_value(in, i, width);
+	}
+#undef WIDTH
+}
+
+/* Add the higher bits of the values that have them. */
+static bool
+apply_patches(const uint8_t *in, const Packing *packing, size_t n, uint64_t *values)
+{
+	const uint8_t *highs = in + stream_bytes(packing->npatches, POSITION_BITS);
+	size_t		next = 0;		/* the least position allowed */
+
+	for (size_t i = 0; i < packing->npatches; i++)
+	{
+		size_t		position = read_value(in, i, POSITION_BITS);
+
+		if (position < next || position >= n)
+			return false;
+		values[position] += read_value(highs, i, packing->patch_width) << packing->width;
+		next = position + 1;
+	}
+	return true;
+}
+
+/* Turn deltas into values; false if they overflow. */
+static bool
+sum_deltas(uint64_t *values, size_t n, uint64_t base)
+{
+	uint64_t	sum = base;
+	bool		overflow = false;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		uint64_t	next = sum + values[i];
+
+		overflow |= next < sum;
+		sum = next;
+		values[i] = sum;
+	}
+	return !overflow;
+}
+
+/* Whether no value wrapped when the base was added. */
+static bool
+none_wrapped(const Packing *packing, const uint64_t *values, size_t n)
+{
+	/* mostly the widths alone say so */
+	if (packing->base <= ~low_bits(packing->width + packing->patch_width))
+		return true;
+	for (size_t i = 0; i < n; i++)
+		if (values[i] < packing->base)
+			return false;
+	return true;
+}
+
+static bool
+decode_column(const uint8_t *in, const Packing *packing, size_t n, uint64_t *values)
+{
+	unpack(in, n, packing->width, packing->delta ? 0 : packing->base, values);
+	if (!apply_patches(in + stream_bytes(n, packing->width), packing, n, values))
+		return false;
+	if (packing->delta)
+		return sum_deltas(values, n, packing->base);
+	return none_wrapped(packing, values, n);
+}
+
+/*
+ * Decode the key columns whose bit is set, and the counts, into the arrays from
+ * index "at" on.  Sets *n to the number of facts.
+ */
+static SegmentStatus
+decode_at(const uint8_t *data, size_t length, unsigned columns, const Facts *facts,
+		  size_t at, size_t *n)
+{
+	uint8_t		padded[SEGMENT_MAX_BYTES + READ_PADDING];
+	Header		header;
+	SegmentStatus status = read_header(data, length, &header);
+
+	if (status != SEGMENT_OK)
+		return status;
+	if (header.ncolumns != facts->ncolumns)
+		return SEGMENT_BAD_COUNT;
+	memcpy(padded, data, length);
+	memset(padded + length, 0, READ_PADDING);
+	columns |= 1U << header.ncolumns;	/* the counts */
+	for (int c = 0; c <= header.ncolumns; c++)
+	{
+		uint64_t   *values = c < header.ncolumns ? facts->key[c] : facts->count;
+
+		if ((columns & (1U << c)) != 0 &&
+			!decode_column(padded + header.offset[c], &header.packing[c], header.n,
+						   values + at))
+			return SEGMENT_BAD_ORDER;
+	}
+	*n = header.n;
+	return SEGMENT_OK;
+}
+
+/*
+ * Whether fact i comes strictly after the one before it.  Without branches:
+ * which column decides is as good as random.
+ */
+static inline bool
+after_previous(const Facts *facts, size_t i)
+{
+	bool		after = false;
+
+	for (int c = facts->ncolumns - 1; c >= 0; c--)
+	{
+		uint64_t	value = facts->key[c][i];
+		uint64_t	previous = facts->key[c][i - 1];
+
+		after = (value > previous) | ((value == previous) & after);
+	}
+	return after;
+}
+
+SegmentStatus
+segment_decode(const uint8_t *data, size_t length, Facts *facts)
+{
+	unsigned	all_columns = (1U << facts->ncolumns) - 1;
+	size_t		n;
+	SegmentStatus status = decode_at(data, length, all_columns, facts, facts->n, &n);
+
+	if (status != SEGMENT_OK)
+		return status;
+	for (size_t i = facts->n + 1; i < facts->n + n; i++)
+		if (!after_previous(facts, i))
+			return SEGMENT_BAD_ORDER;
+	facts->n += n;
+	return SEGMENT_OK;
+}
+
+SegmentStatus
+segment_decode_columns(const uint8_t *data, size_t length, unsigned columns, Facts *facts)
+{
+	size_t		n;
+	SegmentStatus status = decode_at(data, length, columns, facts, 0, &n);
+
+	if (status == SEGMENT_OK)
+		facts->n = n;
+	return status;
+}
+
+const char *
+segment_status_text(SegmentStatus status)
+{
+	switch (status)
+	{
+		case SEGMENT_OK:
+			return "no error";
+		case SEGMENT_BAD_VERSION:
+			return "unknown format version";
+		case SEGMENT_BAD_LENGTH:
+			return "length does not match the header";
+		case SEGMENT_BAD_COUNT:
+			return "impossible number of facts, columns, patches or clicks";
+		case SEGMENT_BAD_WIDTH:
+			return "impossible bit width";
+		case SEGMENT_BAD_ORDER:
+			return "facts out of order or out of range";
+	}
+	return "unknown error";
+}

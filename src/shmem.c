@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *	  Shared memory: request, set-up, slots.
+ *
+ * See shmem.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+#include "adclick.h"
+#include "compat.h"
+#include "shmem.h"
+
+Shmem	   *shmem = NULL;
+DedupSet   *shmem_dedup = NULL;
+
+static shmem_startup_hook_type previous_startup_hook = NULL;
+#ifndef COMPAT_NO_SHMEM_REQUEST_HOOK
+static shmem_request_hook_type previous_request_hook = NULL;
+#endif
+
+static Size
+dedup_bytes(void)
+{
+	return (Size) adclick_dedup_memory * 1024 * 1024;
+}
+
+static void
+shmem_ask(void)
+{
+#ifndef COMPAT_NO_SHMEM_REQUEST_HOOK
+	if (previous_request_hook)
+		previous_request_hook();
+#endif
+	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Shmem)), dedup_bytes()));
+	RequestNamedLWLockTranche("adclick", 2);
+}
+
+static void
+shmem_start(void)
+{
+	bool		found;
+
+	if (previous_startup_hook)
+		previous_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	shmem = ShmemInitStruct("adclick", sizeof(Shmem), &found);
+	if (!found)
+	{
+		LWLockPadded *locks = GetNamedLWLockTranche("adclick");
+
+		memset(shmem, 0, sizeof(Shmem));
+		shmem->lock = &locks[0].lock;
+		shmem->dedup_lock = &locks[1].lock;
+	}
+	shmem_dedup = ShmemInitStruct("adclick dedup", dedup_bytes(), &found);
+	if (!found)
+	{
+		uint64		seed;
+
+		if (!pg_strong_random(&seed, sizeof(seed)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate a random seed")));
+		dedup_init(shmem_dedup, dedup_bytes(), seed);
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+shmem_install(void)
+{
+#ifdef COMPAT_NO_SHMEM_REQUEST_HOOK
+	shmem_ask();
+#else
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_ask;
+#endif
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_start;
+}
+
+DatabaseSlot *
+shmem_slot(Oid database, bool make)
+{
+	DatabaseSlot *unused = NULL;
+
+	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
+	{
+		DatabaseSlot *slot = &shmem->slots[i];
+
+		if (slot->database == database)
+			return slot;
+		if (slot->database == InvalidOid && unused == NULL)
+			unused = slot;
+	}
+	if (!make || unused == NULL)
+		return NULL;
+	memset(unused, 0, sizeof(DatabaseSlot));
+	unused->database = database;
+	return unused;
+}
+
+DatabaseSlot *
+shmem_my_slot(void)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	slot = shmem_slot(MyDatabaseId, true);
+	LWLockRelease(shmem->lock);
+	if (slot == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many databases use adclick"),
+				 errdetail("At most %d databases of a server can have the extension.",
+						   SHMEM_MAX_DATABASES)));
+	return slot;
+}
+
+void
+shmem_wake_launcher(void)
+{
+	Latch	   *latch;
+
+	LWLockAcquire(shmem->lock, LW_SHARED);
+	latch = shmem->launcher_latch;
+	if (latch)
+		SetLatch(latch);
+	LWLockRelease(shmem->lock);
+}

@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *	  What the processes of all databases share.
+ *
+ * One region: a lock, a slot for each database that has the extension, and the
+ * set of click keys (dedup.h).
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_SHMEM_H
+#define ADCLICK_SHMEM_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+#include "dedup.h"
+
+/* Databases that can have workers at the same time. */
+#define SHMEM_MAX_DATABASES 64
+
+#define SHMEM_ERROR_LENGTH 512
+
+typedef enum WorkerKind
+{
+	WORKER_AGGREGATOR,
+	WORKER_COMPACTOR,
+	WORKER_KINDS
+} WorkerKind;
+
+/* Whether a database wants workers, as far as is known. */
+typedef enum DatabaseInterest
+{
+	DATABASE_UNKNOWN,			/* not looked at since something changed */
+	DATABASE_HAS_EXTENSION,
+	DATABASE_HAS_NONE
+} DatabaseInterest;
+
+typedef struct DatabaseSlot
+{
+	Oid			database;		/* InvalidOid: free slot */
+	DatabaseInterest interest;
+	pid_t		held_by;		/* process that keeps workers out (DROP DATABASE), or 0 */
+	pid_t		worker_pid[WORKER_KINDS];	/* 0: does not run */
+	int			failures[WORKER_KINDS]; /* in a row, for the back-off */
+	TimestampTz started_at[WORKER_KINDS];
+	TimestampTz last_error_at;
+	char		last_error[SHMEM_ERROR_LENGTH];
+
+	/* the dedup set of this database, see seen.c */
+	Oid			extension;		/* incarnation the keys belong to */
+	bool		loaded;			/* keys are complete above the floor */
+	int			window;			/* settings the keys were made with */
+	int			policy;
+	uint64		attempt;		/* tick that last added keys, committed or not */
+} DatabaseSlot;
+
+typedef struct Shmem
+{
+	LWLock	   *lock;			/* slots; never held while waiting */
+	LWLock	   *dedup_lock;		/* the dedup set */
+	Latch	   *launcher_latch; /* NULL: the launcher does not run */
+	DatabaseSlot slots[SHMEM_MAX_DATABASES];
+} Shmem;
+
+extern Shmem *shmem;
+extern DedupSet *shmem_dedup;
+
+extern void shmem_install(void);
+
+/*
+ * The slot of a database, made if it has none and "make" is set.  NULL if
+ * there is none (or no free one).  The caller holds shmem->lock, exclusively
+ * to make one.
+ */
+extern DatabaseSlot *shmem_slot(Oid database, bool make);
+
+/* The slot of this database; an error if all are taken. */
+extern DatabaseSlot *shmem_my_slot(void);
+
+/* Wake the launcher, if it runs. */
+extern void shmem_wake_launcher(void);
+
+#endif							/* ADCLICK_SHMEM_H */

@@ -1,0 +1,243 @@
+/*-------------------------------------------------------------------------
+ *
+ * slices.c
+ *	  Going through many runs at once.
+ *
+ * See slices.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "segment.h"
+#include "slices.h"
+
+/* Facts sorted and combined together by slices_merge. */
+#define MERGE_FACTS (256 * 1024)
+
+typedef struct Cursor
+{
+	const StoreRun *run;
+	StoreScan  *scan;
+	Facts		facts;			/* of the segments being consumed */
+	size_t		position;		/* first not consumed */
+	bool		more;			/* there is a next segment ... */
+	uint64		limit;			/* ... which begins with this key */
+	const uint8 *data;			/* ... and has these bytes */
+	size_t		length;
+} Cursor;
+
+struct Slices
+{
+	MemoryContext context;
+	unsigned	columns;
+	int			ncursors;
+	Cursor	   *cursors;
+	SlicePart  *parts;
+};
+
+static void
+peek_segment(Cursor *cursor)
+{
+	cursor->more = store_scan_next(cursor->scan, &cursor->limit, &cursor->data, &cursor->length);
+}
+
+/* Arrays for more facts, keeping those there are. */
+static void
+grow(Slices *slices, Facts *facts)
+{
+	size_t		capacity = facts->capacity + SEGMENT_MAX_FACTS;
+	Facts		larger;
+
+	facts_init(&larger, FACT_COLUMNS, capacity,
+			   MemoryContextAlloc(slices->context, facts_memory(FACT_COLUMNS, capacity)));
+	for (int i = 0; i < FACT_COLUMNS && facts->n > 0; i++)
+		memcpy(larger.key[i], facts->key[i], sizeof(uint64_t) * facts->n);
+	if (facts->n > 0)
+		memcpy(larger.count, facts->count, sizeof(uint64_t) * facts->n);
+	larger.n = facts->n;
+	*facts = larger;
+}
+
+/* Drop what was consumed, and decode the next segment behind what is left. */
+static void
+load_segment(Slices *slices, Cursor *cursor)
+{
+	Facts	   *facts = &cursor->facts;
+	size_t		left = facts->n - cursor->position;
+	Facts		tail;
+	SegmentStatus status;
+
+	for (int i = 0; i < FACT_COLUMNS && left > 0; i++)
+		memmove(facts->key[i], facts->key[i] + cursor->position, sizeof(uint64_t) * left);
+	if (left > 0)
+		memmove(facts->count, facts->count + cursor->position, sizeof(uint64_t) * left);
+	facts->n = left;
+	cursor->position = 0;
+	if (facts->capacity - left < SEGMENT_MAX_FACTS)
+		grow(slices, facts);
+
+	tail = *facts;
+	for (int i = 0; i < FACT_COLUMNS; i++)
+		tail.key[i] += left;
+	tail.count += left;
+	tail.capacity -= left;
+	tail.n = 0;
+	status = segment_decode_columns(cursor->data, cursor->length, slices->columns, &tail);
+	if (status != SEGMENT_OK)
+		store_scan_corrupt(cursor->scan, segment_status_text(status));
+	if (tail.key[FACT_AD][0] != cursor->limit ||
+		(left > 0 && tail.key[FACT_AD][0] < facts->key[FACT_AD][left - 1]))
+		store_scan_corrupt(cursor->scan, "it does not begin with its first key");
+	facts->n += tail.n;
+	peek_segment(cursor);
+}
+
+Slices *
+slices_begin(const StoreRun *runs, int nruns, unsigned columns, const Facts *more)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick slices",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	Slices	   *slices = palloc0(sizeof(Slices));
+
+	slices->context = context;
+	slices->columns = columns;
+	slices->cursors = palloc0(sizeof(Cursor) * (nruns + 1));
+	slices->parts = palloc0(sizeof(SlicePart) * (nruns + 1));
+	slices->ncursors = nruns;
+	for (int i = 0; i < nruns; i++)
+	{
+		Cursor	   *cursor = &slices->cursors[i];
+
+		CHECK_FOR_INTERRUPTS();
+		cursor->run = &runs[i];
+		cursor->scan = store_scan_begin(runs[i].is_delta);
+		store_scan_run(cursor->scan, runs[i].run_id);
+		facts_init(&cursor->facts, FACT_COLUMNS, SEGMENT_MAX_FACTS,
+				   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
+		peek_segment(cursor);
+		if (cursor->more)
+			load_segment(slices, cursor);
+	}
+	if (more)
+		slices->cursors[slices->ncursors++].facts = *more;
+	MemoryContextSwitchTo(outer);
+	return slices;
+}
+
+const SlicePart *
+slices_next(Slices *slices, int *nparts)
+{
+	*nparts = 0;
+	while (*nparts == 0)
+	{
+		uint64		bound = PG_UINT64_MAX;
+		bool		bounded = false;
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < slices->ncursors; i++)
+		{
+			Cursor	   *cursor = &slices->cursors[i];
+
+			/* what the last slice used up to the bound is behind us */
+			if (cursor->more && cursor->position == cursor->facts.n)
+				load_segment(slices, cursor);
+			if (cursor->more && (!bounded || cursor->limit < bound))
+			{
+				bound = cursor->limit;
+				bounded = true;
+			}
+		}
+		for (int i = 0; i < slices->ncursors; i++)
+		{
+			Cursor	   *cursor = &slices->cursors[i];
+			size_t		end = bounded ? facts_find(&cursor->facts, cursor->position, bound) :
+				cursor->facts.n;
+
+			if (end > cursor->position)
+				slices->parts[(*nparts)++] = (SlicePart) {
+					cursor->run, &cursor->facts, cursor->position, end - cursor->position
+				};
+			cursor->position = end;
+		}
+		if (*nparts > 0)
+			return slices->parts;
+		if (!bounded)
+			return NULL;
+
+		/* An ad goes on in the next segment: have both at hand. */
+		for (int i = 0; i < slices->ncursors; i++)
+			if (slices->cursors[i].more && slices->cursors[i].limit == bound)
+				load_segment(slices, &slices->cursors[i]);
+	}
+	return NULL;
+}
+
+void
+slices_end(Slices *slices)
+{
+	for (int i = 0; i < slices->ncursors; i++)
+		if (slices->cursors[i].scan)
+			store_scan_end(slices->cursors[i].scan);
+	MemoryContextDelete(slices->context);
+}
+
+void
+slices_merge(const StoreRun *runs, int nruns, slices_emit emit, void *arg)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick merge",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	Slices	   *slices = slices_begin(runs, nruns, FACT_ALL_COLUMNS, NULL);
+	size_t		capacity = MERGE_FACTS;
+	Facts		batch;
+	void	   *scratch = palloc(facts_scratch(FACT_COLUMNS, capacity));
+	const SlicePart *parts;
+	int			nparts;
+
+	facts_init(&batch, FACT_COLUMNS, capacity, palloc(facts_memory(FACT_COLUMNS, capacity)));
+	while ((parts = slices_next(slices, &nparts)) != NULL)
+	{
+		size_t		n = 0;
+
+		for (int i = 0; i < nparts; i++)
+			n += parts[i].n;
+		if (batch.n > 0 && batch.n + n > capacity)
+		{
+			facts_combine(&batch, scratch);
+			emit(&batch, arg);
+			batch.n = 0;
+		}
+		if (n > capacity)
+		{
+			/* one ad's facts, or very many runs: make room for them */
+			capacity = n;
+			facts_init(&batch, FACT_COLUMNS, capacity,
+					   MemoryContextAllocHuge(context, facts_memory(FACT_COLUMNS, capacity)));
+			scratch = MemoryContextAllocHuge(context, facts_scratch(FACT_COLUMNS, capacity));
+		}
+		for (int i = 0; i < nparts; i++)
+		{
+			for (int c = 0; c < FACT_COLUMNS; c++)
+				memcpy(batch.key[c] + batch.n, parts[i].facts->key[c] + parts[i].start,
+					   sizeof(uint64_t) * parts[i].n);
+			memcpy(batch.count + batch.n, parts[i].facts->count + parts[i].start,
+				   sizeof(uint64_t) * parts[i].n);
+			batch.n += parts[i].n;
+		}
+	}
+	if (batch.n > 0)
+	{
+		facts_combine(&batch, scratch);
+		emit(&batch, arg);
+	}
+	slices_end(slices);
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
+}

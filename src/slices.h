@@ -1,0 +1,55 @@
+/*-------------------------------------------------------------------------
+ *
+ * slices.h
+ *	  Going through many runs at once, in slices of the key range.
+ *
+ * Each run is read segment by segment.  A slice is the range of keys up to where
+ * the next segment of some run begins: all facts of that range are at hand, of
+ * every run, while no more than a few segments of each are in memory.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_SLICES_H
+#define ADCLICK_SLICES_H
+
+#include "postgres.h"
+
+#include "facts.h"
+#include "store.h"
+
+/* Columns of order "ad", as bits for slices_begin and as indexes of keys. */
+#define FACT_AD 0
+#define FACT_MINUTE 1
+#define FACT_FILTER 2
+#define FACT_COLUMNS 3
+#define FACT_ALL_COLUMNS ((1 << FACT_COLUMNS) - 1)
+
+/* The part of a slice that comes from one run: n facts from "start" on. */
+typedef struct SlicePart
+{
+	const StoreRun *run;		/* NULL: the facts in memory */
+	const Facts *facts;			/* only the columns asked for are there */
+	size_t		start;
+	size_t		n;
+} SlicePart;
+
+typedef struct Slices Slices;
+
+/* "more": sorted facts in memory to go through with them, or NULL. */
+extern Slices *slices_begin(const StoreRun *runs, int nruns, unsigned columns,
+							const Facts *more);
+
+/* The parts of the next slice, valid until the next call; NULL at the end. */
+extern const SlicePart *slices_next(Slices *slices, int *nparts);
+extern void slices_end(Slices *slices);
+
+/*
+ * Merge runs: call back with batches of their facts, sorted, each key once over
+ * all batches.
+ */
+typedef void (*slices_emit) (const Facts *facts, void *arg);
+extern void slices_merge(const StoreRun *runs, int nruns, slices_emit emit, void *arg);
+
+#endif							/* ADCLICK_SLICES_H */

@@ -1,0 +1,152 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.h
+ *	  The tables of the extension: state, runs of segments, extents, what is set aside.
+ *
+ * The only file that knows their names.  Writers use SQL; readers of segments
+ * go to the index and the table directly, in the active snapshot.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_STORE_H
+#define ADCLICK_STORE_H
+
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+
+#include "click.h"
+#include "facts.h"
+#include "log.h"
+
+/*
+ * Only one tick, and only one compaction, runs in a database at a time: the
+ * others wait for the lock, until the end of the transaction that holds it.
+ * Readers that must load the dedup set take the tick's too.
+ */
+typedef enum StoreLock
+{
+	STORE_LOCK_TICK = 1,
+	STORE_LOCK_COMPACTION
+} StoreLock;
+
+extern void store_lock(StoreLock lock);
+
+/*
+ * Keep DROP EXTENSION out to the end of the transaction; false if the
+ * extension is gone.
+ */
+extern bool store_keep_extension(void);
+
+/* adclick_internal.state */
+typedef struct StoreState
+{
+	int64		tick;			/* of the last tick */
+	TimestampTz ticked_at;		/* DT_NOBEGIN: never */
+	LogProgress progress;
+	TimestampTz newest_received;	/* DT_NOBEGIN: nothing received */
+	TimestampTz event_time;		/* DT_NOBEGIN: nothing counted */
+	int64		rows_read;
+	int64		counted;
+	int64		duplicates;
+	int64		discarded;
+	int64		queued;
+} StoreState;
+
+extern void store_get_state(StoreState *state);
+
+/* Replace the state of tick "expected"; an error if it is no longer that. */
+extern void store_set_state(const StoreState *state, int64 expected);
+
+/* Add what the compactor decided to adclick_internal.late_state. */
+extern void store_add_late(int64 counted, int64 duplicates);
+
+/* Extents: where in the log a tick found which dedup buckets. */
+typedef struct StoreExtent
+{
+	Oid			partition;
+	Oid			filenode;
+	BlockNumber first;
+	BlockNumber last;
+} StoreExtent;
+
+extern void store_add_extent(int64 tick, const StoreExtent *extent, const int64 *buckets, int nbuckets);
+
+/* The extents that have a bucket from .. to, joined where they touch. */
+extern StoreExtent *store_get_extents(int64 from, int64 to, int *count);
+
+/* Set a row aside; the slot has the log's columns. */
+extern void store_discard(TupleTableSlot *slot, ClickVerdict verdict);
+extern void store_queue(TupleTableSlot *slot, int64 bucket);
+
+/* Call back for queued rows of buckets from .. to, in order of bucket and arrival. */
+typedef void (*store_row_callback) (TupleTableSlot *slot, void *arg);
+extern void store_each_queued(int64 from, int64 to, store_row_callback callback, void *arg);
+extern void store_delete_queued(int64 bucket);
+
+/* The lowest bucket in the queue; false if it is empty. */
+extern bool store_first_queued(int64 *bucket);
+
+/* Runs */
+typedef struct StoreRun
+{
+	int64		run_id;
+	bool		is_delta;
+	int64		first_minute;
+	int64		last_minute;
+	int64		segments;
+	int64		facts;
+	int64		clicks;
+} StoreRun;
+
+/* The runs with a fact in minutes from .. to (included), deltas first. */
+extern StoreRun *store_get_runs(int64 from, int64 to, int *count);
+
+/* The oldest deltas, no more than "limit"; and the run of a closed minute: 0 or 1. */
+extern StoreRun *store_get_deltas(int limit, int *count);
+extern int	store_get_minute(int64 minute, StoreRun *run);
+extern void store_delete_runs(const StoreRun *runs, int count);
+
+/* A minute that has facts in deltas. */
+typedef struct StorePending
+{
+	int64		minute;
+	int64		pending;		/* facts in deltas */
+	int64		compacted;		/* facts in the minute's own run */
+} StorePending;
+
+extern StorePending *store_get_pending(int *count);
+
+/*
+ * Write a run: begin, add sorted facts (columns ad, minute, filter) in one or
+ * more ascending batches, end.  A run without facts is not written.
+ */
+typedef struct StoreWriter StoreWriter;
+extern StoreWriter *store_writer_begin(bool is_delta);
+extern void store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n);
+extern void store_writer_end(StoreWriter *writer);
+
+/* Read the segments of a run in key order. */
+typedef struct StoreScan StoreScan;
+extern StoreScan *store_scan_begin(bool is_delta);
+
+/* Before the first segment of a run. */
+extern void store_scan_run(StoreScan *scan, int64 run_id);
+
+/* The next segment; its bytes are valid until the next call. False at the end. */
+extern bool store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length);
+
+/*
+ * Those that can hold the key, instead, in descending order: call
+ * store_scan_previous until it returns false.
+ */
+extern void store_scan_key(StoreScan *scan, int64 run_id, uint64 key);
+extern bool store_scan_previous(StoreScan *scan, const uint8 **data, size_t *length);
+extern void store_scan_end(StoreScan *scan);
+
+/* Error about a segment that cannot be decoded, the one last returned. */
+extern void store_scan_corrupt(StoreScan *scan, const char *what) pg_attribute_noreturn();
+
+#endif							/* ADCLICK_STORE_H */

@@ -1,0 +1,31 @@
+/*-------------------------------------------------------------------------
+ *
+ * tick.h
+ *	  A tick: one transaction that takes newly committed clicks off the log.
+ *
+
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_TICK_H
+#define ADCLICK_TICK_H
+
+#include "postgres.h"
+
+typedef struct TickResult
+{
+	int64		tick;			/* its number; 0: there was nothing to take */
+	int64		rows_read;
+	int64		counted;
+	int64		duplicates;
+	int64		discarded;
+	int64		queued;
+	bool		more;			/* the tail did not fit one tick */
+} TickResult;
+
+/* Take what there is, up to a bound, in the current transaction. */
+extern void tick_run(TickResult *result);
+
+#endif							/* ADCLICK_TICK_H */

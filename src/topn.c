@@ -1,0 +1,157 @@
+/*-------------------------------------------------------------------------
+ *
+ * topn.c
+ *	  Counting by ad within a slice of the key range, and keeping the N best.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "topn.h"
+
+#include <string.h>
+
+static size_t
+slots_for(size_t max_ads)
+{
+	size_t		nslots = 2;
+
+	while (nslots < 2 * max_ads)
+		nslots *= 2;
+	return nslots;
+}
+
+size_t
+slice_counts_memory(size_t max_ads)
+{
+	return slots_for(max_ads) * sizeof(AdCount);
+}
+
+void
+slice_counts_init(SliceCounts *counts, size_t max_ads, void *memory)
+{
+	counts->nslots = slots_for(max_ads);
+	counts->shift = 64 - __builtin_ctzll(counts->nslots);
+	counts->slots = memory;
+	slice_counts_reset(counts);
+}
+
+void
+slice_counts_reset(SliceCounts *counts)
+{
+	counts->n = 0;
+	memset(counts->slots, 0, counts->nslots * sizeof(AdCount));
+}
+
+/* Fibonacci hashing: the product's high bits spread neighbouring ads well. */
+static inline AdCount *
+slot_of(SliceCounts *counts, uint64_t ad)
+{
+	size_t		i = (size_t) ((ad * UINT64_C(0x9E3779B97F4A7C15)) >> counts->shift);
+
+	while (counts->slots[i].clicks != 0 && counts->slots[i].ad != ad)
+		i = (i + 1) & (counts->nslots - 1);
+	return &counts->slots[i];
+}
+
+void
+slice_counts_add(SliceCounts *counts, const uint64_t *ads, const uint64_t *clicks,
+				 size_t n)
+{
+	size_t		i = 0;
+
+	while (i < n)
+	{
+		uint64_t	ad = ads[i];
+		uint64_t	sum = clicks[i];
+		AdCount    *slot;
+
+		for (i++; i < n && ads[i] == ad; i++)
+			sum += clicks[i];
+		slot = slot_of(counts, ad);
+		if (slot->clicks == 0)
+			counts->n++;
+		slot->ad = ad;
+		slot->clicks += sum;
+	}
+}
+
+void
+topn_init(TopN *top, size_t limit, AdCount *memory)
+{
+	top->n = 0;
+	top->limit = limit;
+	top->heap = memory;
+}
+
+static inline bool
+worse(AdCount a, AdCount b)
+{
+	return a.clicks < b.clicks || (a.clicks == b.clicks && a.ad > b.ad);
+}
+
+/* Place item at the root or below, in a heap of n, moving worse ones up. */
+static void
+sift_down(AdCount *heap, size_t n, AdCount item)
+{
+	size_t		i = 0;
+
+	for (;;)
+	{
+		size_t		child = 2 * i + 1;
+
+		if (child + 1 < n && worse(heap[child + 1], heap[child]))
+			child++;
+		if (child >= n || !worse(heap[child], item))
+			break;
+		heap[i] = heap[child];
+		i = child;
+	}
+	heap[i] = item;
+}
+
+/* Place item at the end of a heap of n or above, moving better ones down. */
+static void
+sift_up(AdCount *heap, size_t n, AdCount item)
+{
+	size_t		i = n;
+
+	while (i > 0 && worse(item, heap[(i - 1) / 2]))
+	{
+		heap[i] = heap[(i - 1) / 2];
+		i = (i - 1) / 2;
+	}
+	heap[i] = item;
+}
+
+void
+topn_offer(TopN *top, uint64_t ad, uint64_t clicks)
+{
+	AdCount		item = {ad, clicks};
+
+	if (top->n < top->limit)
+		sift_up(top->heap, top->n++, item);
+	else if (worse(top->heap[0], item))
+		sift_down(top->heap, top->n, item);
+}
+
+void
+topn_offer_slice(TopN *top, const SliceCounts *counts)
+{
+	for (size_t i = 0; i < counts->nslots; i++)
+		if (counts->slots[i].clicks != 0)
+			topn_offer(top, counts->slots[i].ad, counts->slots[i].clicks);
+}
+
+void
+topn_finish(TopN *top)
+{
+	/* heap sort: the worst of the rest goes to the end of the rest */
+	for (size_t n = top->n; n > 1; n--)
+	{
+		AdCount		worst = top->heap[0];
+
+		sift_down(top->heap, n - 1, top->heap[n - 1]);
+		top->heap[n - 1] = worst;
+	}
+}

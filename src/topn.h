@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * topn.h
+ *	  Counting by ad within a slice of the key range, and keeping the N best.
+ *
+ * Two small pure-memory pieces without server headers: SliceCounts, an open
+ * addressing hash table from ad to clicks that fits the processor's cache, and
+ * TopN, a bounded heap.  Ties go to the smaller ad.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_TOPN_H
+#define ADCLICK_TOPN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* ads are column values (facts_from_int64): unsigned order is their order */
+typedef struct AdCount
+{
+	uint64_t	ad;
+	uint64_t	clicks;
+} AdCount;
+
+typedef struct SliceCounts
+{
+	size_t		nslots;			/* a power of two, at least twice max_ads */
+	int			shift;			/* 64 - log2(nslots), for hashing */
+	size_t		n;				/* distinct ads held */
+	AdCount    *slots;			/* clicks = 0: empty */
+} SliceCounts;
+
+extern size_t slice_counts_memory(size_t max_ads);
+extern void slice_counts_init(SliceCounts *counts, size_t max_ads, void *memory);
+
+/*
+ * Add facts[0 .. n): ads[i] has counts[i] >= 1 more clicks.  The ads come
+ * sorted (equal ones side by side).  No more than max_ads distinct ads may be
+ * added between two calls of slice_counts_reset.
+ */
+extern void slice_counts_add(SliceCounts *counts, const uint64_t *ads,
+							 const uint64_t *clicks, size_t n);
+extern void slice_counts_reset(SliceCounts *counts);
+
+typedef struct TopN
+{
+	size_t		n;				/* held */
+	size_t		limit;			/* the N of top N, at least 1 */
+	AdCount    *heap;			/* room for limit; the worst kept is first */
+} TopN;
+
+extern void topn_init(TopN *top, size_t limit, AdCount *memory);
+extern void topn_offer(TopN *top, uint64_t ad, uint64_t clicks);
+
+/* Offer every ad of a slice. */
+extern void topn_offer_slice(TopN *top, const SliceCounts *counts);
+
+/* Sort what is held, the most clicks first, ties by ascending ad. */
+extern void topn_finish(TopN *top);
+
+#endif							/* ADCLICK_TOPN_H */

@@ -1,0 +1,26 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *	  The background workers.
+ *
+ * A launcher for the server; an aggregator and a compactor in each database that
+ * has the extension.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_WORKER_H
+#define ADCLICK_WORKER_H
+
+#include "postgres.h"
+
+/* Register the launcher; while shared libraries are preloaded. */
+extern void worker_register_launcher(void);
+
+/* Entry points, called by the server. */
+extern PGDLLEXPORT void adclick_launcher_main(Datum arg);
+extern PGDLLEXPORT void adclick_aggregator_main(Datum arg);
+extern PGDLLEXPORT void adclick_compactor_main(Datum arg);
+
+#endif							/* ADCLICK_WORKER_H */

@@ -1,0 +1,224 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_facts.c
+ *	  facts_combine against sorting and merging whole rows.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <string.h>
+
+#include "../../src/facts.h"
+#include "tap.h"
+
+typedef struct Row
+{
+	uint64_t	key[FACTS_MAX_COLUMNS];
+	uint64_t	count;
+} Row;
+
+static int
+compare_rows(const void *a, const void *b)
+{
+	const Row  *left = a;
+	const Row  *right = b;
+
+	for (int c = 0; c < FACTS_MAX_COLUMNS; c++)
+		if (left->key[c] != right->key[c])
+			return left->key[c] < right->key[c] ? -1 : 1;
+	return 0;
+}
+
+static size_t
+reference_combine(Row *rows, size_t n)
+{
+	size_t		out = 0;
+
+	qsort(rows, n, sizeof(Row), compare_rows);
+	for (size_t i = 0; i < n; i++)
+		if (out > 0 && compare_rows(&rows[out - 1], &rows[i]) == 0)
+			rows[out - 1].count += rows[i].count;
+		else
+			rows[out++] = rows[i];
+	return out;
+}
+
+static void
+to_facts(Facts *facts, const Row *rows, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		for (int c = 0; c < facts->ncolumns; c++)
+			facts->key[c][i] = rows[i].key[c];
+		facts->count[i] = rows[i].count;
+	}
+	facts->n = n;
+}
+
+static bool
+same(const Facts *facts, const Row *rows, size_t n)
+{
+	if (facts->n != n)
+		return false;
+	for (size_t i = 0; i < n; i++)
+	{
+		for (int c = 0; c < facts->ncolumns; c++)
+			if (facts->key[c][i] != rows[i].key[c])
+				return false;
+		if (facts->count[i] != rows[i].count)
+			return false;
+	}
+	return true;
+}
+
+/* Both arrays have exactly the documented size, so ASan sees any overrun. */
+static bool
+combines_rightly(int ncolumns, Row *rows, size_t n)
+{
+	void	   *memory = malloc(facts_memory(ncolumns, n) + 1);
+	void	   *scratch = malloc(facts_scratch(ncolumns, n) + 1);
+	Facts		facts;
+	bool		right;
+
+	facts_init(&facts, ncolumns, n, memory);
+	to_facts(&facts, rows, n);
+	facts_combine(&facts, scratch);
+	n = reference_combine(rows, n);
+	right = same(&facts, rows, n);
+	/* what is combined stays as it is */
+	facts_combine(&facts, scratch);
+	right &= same(&facts, rows, n);
+	free(scratch);
+	free(memory);
+	return right;
+}
+
+/* Rows of columns with the given bits above a random base. */
+static Row *
+random_rows(int ncolumns, const int *bits, int count_bits, size_t n)
+{
+	Row		   *rows = calloc(n + 1, sizeof(Row));
+
+	for (int c = 0; c < ncolumns; c++)
+	{
+		uint64_t	base = bits[c] == 64 ? 0 : random_bits(64 - (bits[c] == 0)) >> 1 >> bits[c];
+
+		for (size_t i = 0; i < n; i++)
+			rows[i].key[c] = base + random_bits(bits[c]);
+	}
+	for (size_t i = 0; i < n; i++)
+		rows[i].count = 1 + random_bits(count_bits);
+	return rows;
+}
+
+static void
+test_widths(int ncolumns)
+{
+	static const int widths[] = {0, 1, 2, 7, 11, 12, 31, 32, 33, 63, 64};
+	static const int count_widths[] = {0, 0, 1, 5, 33, 63};
+	static const size_t sizes[] = {0, 1, 2, 3, 17, 300, 3000};
+	bool		right = true;
+	char		name[80];
+
+	for (int round = 0; round < 60; round++)
+		for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++)
+		{
+			int			bits[FACTS_MAX_COLUMNS];
+			Row		   *rows;
+
+			for (int c = 0; c < ncolumns; c++)
+				bits[c] = widths[next_random() % (round % 2 == 0 ? 4 : 11)];
+			rows = random_rows(ncolumns, bits, count_widths[next_random() % 6], sizes[s]);
+			right &= combines_rightly(ncolumns, rows, sizes[s]);
+			free(rows);
+		}
+	snprintf(name, sizeof(name), "columns of any width, %d of them", ncolumns);
+	ok(right, name);
+}
+
+/* Every number of words a record can have, in batches small and large. */
+static void
+test_words(void)
+{
+	static const size_t sizes[] = {2, 500, 20000};
+
+	for (int words = 1; words <= FACTS_MAX_COLUMNS + 1; words++)
+	{
+		bool		right = true;
+		char		name[80];
+
+		for (size_t s = 0; s < 3; s++)
+		{
+			int			ncolumns = words > 1 ? words - 1 : 1;
+			int			bits[FACTS_MAX_COLUMNS];
+			Row		   *rows;
+
+			for (int c = 0; c < ncolumns; c++)
+				bits[c] = words > 1 ? 64 : 20;
+			rows = random_rows(ncolumns, bits, words > 1 ? 63 : 10, sizes[s]);
+			/* equal keys, which so wide columns would never have by chance */
+			for (size_t i = 0; i < sizes[s] / 3; i++)
+				memcpy(rows[sizes[s] - 1 - i].key, rows[i].key, sizeof(rows[i].key));
+			right &= combines_rightly(ncolumns, rows, sizes[s]);
+			free(rows);
+		}
+		snprintf(name, sizeof(name), "records of %d words", words);
+		ok(right, name);
+	}
+}
+
+static void
+test_order_of_input(void)
+{
+	size_t		n = 10000;
+	Row		   *rows = calloc(n, sizeof(Row));
+
+	for (size_t i = 0; i < n; i++)
+	{
+		rows[i].key[0] = i / 3;
+		rows[i].key[1] = i / 2 % 2;
+		rows[i].count = i + 1;
+	}
+	ok(combines_rightly(2, rows, n), "sorted input");
+	for (size_t i = 0; i < n; i++)
+	{
+		rows[i].key[0] = n - i / 3;
+		rows[i].key[1] = 1 - i / 2 % 2;
+		rows[i].count = 1;
+	}
+	ok(combines_rightly(2, rows, n), "input in descending order");
+	for (size_t i = 0; i < n; i++)
+	{
+		rows[i].key[0] = rows[i].key[1] = UINT64_MAX;
+		rows[i].count = 7;
+	}
+	ok(combines_rightly(2, rows, n), "input of one key");
+	for (size_t i = 0; i < n; i++)
+	{
+		rows[i].key[0] = i % 2 == 0 ? UINT64_MAX : 0;
+		rows[i].key[1] = i % 3 == 0 ? UINT64_MAX : 0;
+		rows[i].count = i % 5 == 0 ? UINT64_C(1) << 63 : 0;
+	}
+	ok(combines_rightly(2, rows, n), "the least and the greatest values");
+	free(rows);
+}
+
+static void
+test_signed(void)
+{
+	ok(facts_from_int64(INT64_MIN) == 0 && facts_from_int64(INT64_MAX) == UINT64_MAX &&
+	   facts_from_int64(-1) < facts_from_int64(0), "signed values keep their order");
+	ok(facts_to_int64(facts_from_int64(-42)) == -42, "signed values come back");
+}
+
+int
+main(void)
+{
+	for (int ncolumns = 1; ncolumns <= FACTS_MAX_COLUMNS; ncolumns++)
+		test_widths(ncolumns);
+	test_words();
+	test_order_of_input();
+	test_signed();
+	return done_testing();
+}

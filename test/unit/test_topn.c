@@ -1,0 +1,148 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_topn.c
+ *	  Counting by ad and the N best, against plain sorting.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <string.h>
+
+#include "../../src/topn.h"
+#include "tap.h"
+
+static int
+compare_best_first(const void *a, const void *b)
+{
+	const AdCount *left = a;
+	const AdCount *right = b;
+
+	if (left->clicks != right->clicks)
+		return left->clicks > right->clicks ? -1 : 1;
+	return left->ad < right->ad ? -1 : left->ad > right->ad;
+}
+
+static int
+compare_ads(const void *a, const void *b)
+{
+	uint64_t	left = *(const uint64_t *) a;
+	uint64_t	right = *(const uint64_t *) b;
+
+	return left < right ? -1 : left > right;
+}
+
+static bool
+same(const TopN *top, const AdCount *expected, size_t n)
+{
+	if (top->n != n)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (top->heap[i].ad != expected[i].ad || top->heap[i].clicks != expected[i].clicks)
+			return false;
+	return true;
+}
+
+/* n offers of so few different counts that most are ties. */
+static bool
+keeps_best(size_t n, size_t limit, uint64_t counts)
+{
+	AdCount    *offers = malloc((n + 1) * sizeof(AdCount));
+	AdCount    *memory = malloc(limit * sizeof(AdCount));
+	TopN		top;
+	bool		right;
+
+	topn_init(&top, limit, memory);
+	for (size_t i = 0; i < n; i++)
+	{
+		offers[i].ad = (i * 7919) % n;
+		offers[i].clicks = 1 + next_random() % counts;
+		topn_offer(&top, offers[i].ad, offers[i].clicks);
+	}
+	topn_finish(&top);
+	qsort(offers, n, sizeof(AdCount), compare_best_first);
+	right = same(&top, offers, n < limit ? n : limit);
+	free(memory);
+	free(offers);
+	return right;
+}
+
+static void
+test_topn(void)
+{
+	static const size_t sizes[] = {0, 1, 2, 3, 10, 100, 5000};
+	static const size_t limits[] = {1, 2, 3, 10, 100, 1000};
+	bool		many = true;
+	bool		ties = true;
+
+	for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++)
+		for (size_t l = 0; l < sizeof(limits) / sizeof(limits[0]); l++)
+		{
+			many &= keeps_best(sizes[s], limits[l], UINT64_MAX - 1);
+			ties &= keeps_best(sizes[s], limits[l], 3);
+		}
+	ok(many, "the best of many counts");
+	ok(ties, "ties go to the smaller ad");
+}
+
+/* Some sorted batches with at most max_ads ads between them. */
+static bool
+counts_slice(size_t max_ads, size_t batch)
+{
+	void	   *memory = malloc(slice_counts_memory(max_ads));
+	AdCount    *best = malloc(max_ads * sizeof(AdCount));
+	AdCount    *expected = calloc(max_ads, sizeof(AdCount));
+	uint64_t   *ads = malloc(batch * sizeof(uint64_t));
+	uint64_t   *clicks = malloc(batch * sizeof(uint64_t));
+	uint64_t	first_ad = next_random();
+	size_t		n = 0;
+	SliceCounts counts;
+	TopN		top;
+	bool		right;
+
+	slice_counts_init(&counts, max_ads, memory);
+	/* what was counted before the reset must be gone */
+	memset(ads, 1, batch * sizeof(uint64_t));
+	memset(clicks, 1, batch * sizeof(uint64_t));
+	slice_counts_add(&counts, ads, clicks, batch);
+	slice_counts_reset(&counts);
+	for (int round = 0; round < 5; round++)
+	{
+		for (size_t i = 0; i < batch; i++)
+			ads[i] = first_ad + next_random() % max_ads;
+		qsort(ads, batch, sizeof(uint64_t), compare_ads);
+		for (size_t i = 0; i < batch; i++)
+		{
+			clicks[i] = 1 + next_random() % 3;
+			expected[ads[i] - first_ad].ad = ads[i];
+			expected[ads[i] - first_ad].clicks += clicks[i];
+		}
+		slice_counts_add(&counts, ads, clicks, batch);
+	}
+	topn_init(&top, max_ads, best);
+	topn_offer_slice(&top, &counts);
+	topn_finish(&top);
+	qsort(expected, max_ads, sizeof(AdCount), compare_best_first);
+	while (n < max_ads && expected[n].clicks > 0)
+		n++;
+	right = counts.n == n && same(&top, expected, n);
+	free(clicks);
+	free(ads);
+	free(expected);
+	free(best);
+	free(memory);
+	return right;
+}
+
+int
+main(void)
+{
+	bool		right = true;
+
+	test_topn();
+	for (size_t max_ads = 1; max_ads <= 5000; max_ads = max_ads * 3 + 1)
+		for (size_t batch = 1; batch <= 10000; batch *= 10)
+			right &= counts_slice(max_ads, batch);
+	ok(right, "clicks counted by ad");
+	return done_testing();
+}
