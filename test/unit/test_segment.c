@@ -359,7 +359,7 @@ test_format(void)
 	};
 	Facts		facts = new_facts(2, SEGMENT_MAX_FACTS);
 	uint8_t		data[SEGMENT_MAX_BYTES];
-	uint8_t		other_version[sizeof(stored)];
+	uint8_t		damaged[sizeof(stored)];
 	size_t		taken;
 
 	ok(segment_decode(stored, sizeof(stored), &facts) == SEGMENT_OK && facts.n == 3 &&
@@ -369,10 +369,14 @@ test_format(void)
 	   "version 1 is read");
 	ok(segment_encode(&facts, 0, data, &taken) == sizeof(stored) && taken == 3 &&
 	   memcmp(data, stored, sizeof(stored)) == 0, "version 1 is written");
-	memcpy(other_version, stored, sizeof(stored));
-	other_version[0] = 2;
-	ok(segment_decode(other_version, sizeof(stored), &facts) == SEGMENT_BAD_VERSION,
+	memcpy(damaged, stored, sizeof(stored));
+	damaged[0] = 2;
+	ok(segment_decode(damaged, sizeof(stored), &facts) == SEGMENT_BAD_VERSION,
 	   "another version is refused");
+	memcpy(damaged, stored, sizeof(stored));
+	damaged[sizeof(stored) - 4] = 3;
+	ok(segment_decode(damaged, sizeof(stored), &facts) == SEGMENT_BAD_ORDER,
+	   "a patch for a fact that is not there is refused");
 	facts.ncolumns = 1;
 	ok(segment_decode(stored, sizeof(stored), &facts) == SEGMENT_BAD_COUNT,
 	   "another number of columns is refused");
@@ -408,6 +412,7 @@ test_overflow(void)
 	memset(stored + 4, 0xff, 8);
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_ORDER,
 	   "an overflowing key is refused");
+	memset(stored + 4, 0, 8);
 	stored[12] = 1;
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_ORDER,
 	   "a first column that is not of deltas is refused");
