@@ -210,19 +210,23 @@ COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'how many facts each of 
 CREATE TABLE adclick_internal.deltas (
 	run_id bigint NOT NULL,
 	first_key bigint NOT NULL,
+	number int NOT NULL,
 	data bytea NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1);
 ALTER TABLE adclick_internal.deltas ALTER data SET STORAGE PLAIN;
-CREATE INDEX deltas_key_idx ON adclick_internal.deltas (run_id, first_key);
+CREATE INDEX deltas_key_idx ON adclick_internal.deltas (run_id, first_key, number);
+COMMENT ON COLUMN adclick_internal.deltas.number IS 'place in the run: an ad with many facts has several segments with the same first key';
 COMMENT ON TABLE adclick_internal.deltas IS 'segments of delta runs, short-lived';
 
 CREATE TABLE adclick_internal.segments (
 	run_id bigint NOT NULL,
 	first_key bigint NOT NULL,
+	number int NOT NULL,
 	data bytea NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02);
 ALTER TABLE adclick_internal.segments ALTER data SET STORAGE PLAIN;
-CREATE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key);
+CREATE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key, number);
+COMMENT ON COLUMN adclick_internal.segments.number IS 'place in the run: an ad with many facts has several segments with the same first key';
 COMMENT ON TABLE adclick_internal.segments IS 'segments of closed minutes';
 
 SELECT adclick_internal.make_partitions();

@@ -25,6 +25,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
@@ -76,6 +77,7 @@ struct LogReader
 	const LogProgress *progress;
 	Snapshot	snapshot;
 	const Xacts *upto;
+	const Xacts *ended;			/* those that can have visible rows; NULL: unknown */
 	bool		want_taken;		/* read what was taken, not what is unread */
 
 	int			npartitions;
@@ -224,6 +226,8 @@ range_is_read(LogReader *reader, XactIndex *xi, LogPlace last)
 	if (!xact_index_range(xi, reader->snapshot,
 						  last.block - last.block % xi->pages_per_range, &low, &high))
 		return false;
+	if (reader->ended && !xacts_see_any(reader->ended, low, high))
+		return true;			/* all of a transaction that still runs */
 	return xacts_see_all(progress->taken, low, high) ||
 		(progress->taking && log_place_before(last, progress->place) &&
 		 xacts_see_all(progress->taking, low, high));
@@ -384,6 +388,9 @@ log_begin(const LogProgress *progress, Snapshot snapshot, const Xacts *upto)
 	LogReader  *reader = make_reader(progress, snapshot);
 
 	reader->upto = upto;
+	reader->ended = upto;
+	if (upto == NULL && !RecoveryInProgress() && !FullTransactionIdIsValid(GetTopFullTransactionIdIfAny()))
+		reader->ended = xacts_current();
 	reader->partitions = open_partitions(progress->open_from, &reader->npartitions);
 	return reader;
 }

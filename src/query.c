@@ -122,27 +122,44 @@ typedef struct Ranking
 {
 	const Conditions *conditions;
 	SliceCounts counts;
-	size_t		capacity;		/* ads it can hold */
+	size_t		capacity;		/* facts of a slice there is room for */
 	TopN		top;
 	uint64	   *ads;			/* facts of a part that are asked for */
 	uint64	   *clicks;
 } Ranking;
 
-/* Make sure "n" more ads fit, ranking those there are if they do not. */
 static void
-rank_make_room(Ranking *ranking, size_t n)
+rank_grow(Ranking *ranking, size_t capacity)
 {
-	if (ranking->counts.n + n <= ranking->capacity)
+	ranking->capacity = capacity;
+	slice_counts_init(&ranking->counts, capacity,
+					  MemoryContextAllocHuge(CurrentMemoryContext, slice_counts_memory(capacity)));
+	ranking->ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * capacity);
+	ranking->clicks = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * capacity);
+}
+
+/* Make sure a slice fits, ranking the ads counted so far if it does not. */
+static void
+rank_make_room(Ranking *ranking, const SlicePart *parts, int nparts)
+{
+	uint64		first = PG_UINT64_MAX;
+	uint64		last = 0;
+	size_t		n = 0;
+
+	for (int i = 0; i < nparts; i++)
+	{
+		const uint64 *ads = parts[i].facts->key[FACT_AD] + parts[i].start;
+
+		first = Min(first, ads[0]);
+		last = Max(last, ads[parts[i].n - 1]);
+		n += parts[i].n;
+	}
+	if (n <= ranking->capacity && slice_counts_fit(&ranking->counts, last, n))
 		return;
 	topn_offer_slice(&ranking->top, &ranking->counts);
-	slice_counts_reset(&ranking->counts);
-	if (n <= ranking->capacity)
-		return;
-	ranking->capacity = n;
-	slice_counts_init(&ranking->counts, n,
-					  MemoryContextAllocHuge(CurrentMemoryContext, slice_counts_memory(n)));
-	ranking->ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * n);
-	ranking->clicks = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * n);
+	if (n > ranking->capacity)
+		rank_grow(ranking, n);
+	slice_counts_reset(&ranking->counts, first, last);
 }
 
 static void
@@ -195,15 +212,11 @@ top_n_ads(int32 n, const Conditions *conditions, TopN *top)
 	topn_init(&ranking.top, Min((int64) n, facts + (int64) tail->n + 1),
 			  MemoryContextAllocHuge(CurrentMemoryContext,
 									 sizeof(AdCount) * Min((int64) n, facts + (int64) tail->n + 1)));
-	rank_make_room(&ranking, SLICE_ADS);
+	rank_grow(&ranking, SLICE_ADS);
 	slices = slices_begin(runs, nruns, columns_needed(conditions, all_inside), tail);
 	while ((parts = slices_next(slices, &nparts)) != NULL)
 	{
-		size_t		total = 0;
-
-		for (int i = 0; i < nparts; i++)
-			total += parts[i].n;
-		rank_make_room(&ranking, total);
+		rank_make_room(&ranking, parts, nparts);
 		for (int i = 0; i < nparts; i++)
 			rank_part(&ranking, &parts[i]);
 	}

@@ -17,6 +17,9 @@
 #include "segment.h"
 #include "slices.h"
 
+/* Segments of each run decoded at a time. */
+#define SEGMENTS_AHEAD 4
+
 /* Facts sorted and combined together by slices_merge. */
 #define MERGE_FACTS (256 * 1024)
 
@@ -64,14 +67,12 @@ grow(Slices *slices, Facts *facts)
 	*facts = larger;
 }
 
-/* Drop what was consumed, and decode the next segment behind what is left. */
+/* Drop what was consumed. */
 static void
-load_segment(Slices *slices, Cursor *cursor)
+drop_consumed(Cursor *cursor)
 {
 	Facts	   *facts = &cursor->facts;
 	size_t		left = facts->n - cursor->position;
-	Facts		tail;
-	SegmentStatus status;
 
 	for (int i = 0; i < FACT_COLUMNS && left > 0; i++)
 		memmove(facts->key[i], facts->key[i] + cursor->position, sizeof(uint64_t) * left);
@@ -79,6 +80,17 @@ load_segment(Slices *slices, Cursor *cursor)
 		memmove(facts->count, facts->count + cursor->position, sizeof(uint64_t) * left);
 	facts->n = left;
 	cursor->position = 0;
+}
+
+/* Decode the next segment behind what is there. */
+static void
+load_segment(Slices *slices, Cursor *cursor)
+{
+	Facts	   *facts = &cursor->facts;
+	size_t		left = facts->n;
+	Facts		tail;
+	SegmentStatus status;
+
 	if (facts->capacity - left < SEGMENT_MAX_FACTS)
 		grow(slices, facts);
 
@@ -96,6 +108,15 @@ load_segment(Slices *slices, Cursor *cursor)
 		store_scan_corrupt(cursor->scan, "it does not begin with its first key");
 	facts->n += tail.n;
 	peek_segment(cursor);
+}
+
+/* Have some of the next segments at hand: slices are then larger, and fewer. */
+static void
+load_segments(Slices *slices, Cursor *cursor)
+{
+	drop_consumed(cursor);
+	for (int i = 0; i < SEGMENTS_AHEAD && cursor->more; i++)
+		load_segment(slices, cursor);
 }
 
 Slices *
@@ -119,11 +140,10 @@ slices_begin(const StoreRun *runs, int nruns, unsigned columns, const Facts *mor
 		cursor->run = &runs[i];
 		cursor->scan = store_scan_begin(runs[i].is_delta);
 		store_scan_run(cursor->scan, runs[i].run_id);
-		facts_init(&cursor->facts, FACT_COLUMNS, SEGMENT_MAX_FACTS,
-				   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
+		facts_init(&cursor->facts, FACT_COLUMNS, SEGMENTS_AHEAD * SEGMENT_MAX_FACTS,
+				   palloc(facts_memory(FACT_COLUMNS, SEGMENTS_AHEAD * SEGMENT_MAX_FACTS)));
 		peek_segment(cursor);
-		if (cursor->more)
-			load_segment(slices, cursor);
+		load_segments(slices, cursor);
 	}
 	if (more)
 		slices->cursors[slices->ncursors++].facts = *more;
@@ -147,7 +167,7 @@ slices_next(Slices *slices, int *nparts)
 
 			/* what the last slice used up to the bound is behind us */
 			if (cursor->more && cursor->position == cursor->facts.n)
-				load_segment(slices, cursor);
+				load_segments(slices, cursor);
 			if (cursor->more && (!bounded || cursor->limit < bound))
 			{
 				bound = cursor->limit;
@@ -174,7 +194,7 @@ slices_next(Slices *slices, int *nparts)
 		/* An ad goes on in the next segment: have both at hand. */
 		for (int i = 0; i < slices->ncursors; i++)
 			if (slices->cursors[i].more && slices->cursors[i].limit == bound)
-				load_segment(slices, &slices->cursors[i]);
+				load_segments(slices, &slices->cursors[i]);
 	}
 	return NULL;
 }

@@ -171,12 +171,12 @@ static const struct
 			TIMESTAMPTZARRAYOID, INT8ARRAYOID}
 	},
 	[ADD_DELTA] = {
-		"INSERT INTO adclick_internal.deltas VALUES ($1, $2, $3)",
-		3, {INT8OID, INT8OID, BYTEAOID}
+		"INSERT INTO adclick_internal.deltas VALUES ($1, $2, $3, $4)",
+		4, {INT8OID, INT8OID, INT4OID, BYTEAOID}
 	},
 	[ADD_SEGMENT] = {
-		"INSERT INTO adclick_internal.segments VALUES ($1, $2, $3)",
-		3, {INT8OID, INT8OID, BYTEAOID}
+		"INSERT INTO adclick_internal.segments VALUES ($1, $2, $3, $4)",
+		4, {INT8OID, INT8OID, INT4OID, BYTEAOID}
 	},
 };
 
@@ -669,16 +669,16 @@ writer_flush(StoreWriter *writer, size_t keep)
 		writer_take_id(writer);
 	while (pending->n - start > keep)
 	{
-		Datum		values[3];
+		Datum		values[4];
 		size_t		taken;
 		size_t		size = segment_encode(pending, start, (uint8_t *) VARDATA(writer->data), &taken);
 
 		SET_VARSIZE(writer->data, VARHDRSZ + size);
 		values[0] = Int64GetDatum(writer->run.run_id);
 		values[1] = Int64GetDatum(facts_to_int64(pending->key[0][start]));
-		values[2] = PointerGetDatum(writer->data);
+		values[2] = Int32GetDatum((int32) writer->run.segments++);
+		values[3] = PointerGetDatum(writer->data);
 		write_rows(writer->run.is_delta ? ADD_DELTA : ADD_SEGMENT, values, NULL);
-		writer->run.segments++;
 		start += taken;
 	}
 	for (int i = 0; i < pending->ncolumns; i++)
@@ -761,7 +761,7 @@ store_writer_end(StoreWriter *writer)
 /* Attribute numbers of the segments' tables and of their index. */
 #define SEGMENT_RUN_ID 1
 #define SEGMENT_FIRST_KEY 2
-#define SEGMENT_DATA 3
+#define SEGMENT_DATA 4
 
 struct StoreScan
 {

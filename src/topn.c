@@ -33,14 +33,24 @@ slice_counts_init(SliceCounts *counts, size_t max_ads, void *memory)
 	counts->nslots = slots_for(max_ads);
 	counts->shift = 64 - __builtin_ctzll(counts->nslots);
 	counts->slots = memory;
-	slice_counts_reset(counts);
+	slice_counts_reset(counts, 0, UINT64_MAX);
 }
 
 void
-slice_counts_reset(SliceCounts *counts)
+slice_counts_reset(SliceCounts *counts, uint64_t first, uint64_t last)
 {
 	counts->n = 0;
+	counts->dense = last - first < counts->nslots;
+	counts->base = first;
 	memset(counts->slots, 0, counts->nslots * sizeof(AdCount));
+}
+
+bool
+slice_counts_fit(const SliceCounts *counts, uint64_t last, size_t n)
+{
+	if (counts->dense)
+		return last - counts->base < counts->nslots;
+	return counts->n + n <= counts->nslots / 2;
 }
 
 /* Fibonacci hashing: the product's high bits spread neighbouring ads well. */
@@ -54,9 +64,21 @@ slot_of(SliceCounts *counts, uint64_t ad)
 	return &counts->slots[i];
 }
 
-void
-slice_counts_add(SliceCounts *counts, const uint64_t *ads, const uint64_t *clicks,
-				 size_t n)
+/* Without a branch: whether an ad is new cannot be predicted, and costs most. */
+static void
+add_dense(SliceCounts *counts, const uint64_t *ads, const uint64_t *clicks, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+	{
+		AdCount    *slot = &counts->slots[ads[i] - counts->base];
+
+		slot->ad = ads[i];
+		slot->clicks += clicks[i];
+	}
+}
+
+static void
+add_hashed(SliceCounts *counts, const uint64_t *ads, const uint64_t *clicks, size_t n)
 {
 	size_t		i = 0;
 
@@ -74,6 +96,16 @@ slice_counts_add(SliceCounts *counts, const uint64_t *ads, const uint64_t *click
 		slot->ad = ad;
 		slot->clicks += sum;
 	}
+}
+
+void
+slice_counts_add(SliceCounts *counts, const uint64_t *ads, const uint64_t *clicks,
+				 size_t n)
+{
+	if (counts->dense)
+		add_dense(counts, ads, clicks, n);
+	else
+		add_hashed(counts, ads, clicks, n);
 }
 
 void
@@ -139,7 +171,8 @@ void
 topn_offer_slice(TopN *top, const SliceCounts *counts)
 {
 	for (size_t i = 0; i < counts->nslots; i++)
-		if (counts->slots[i].clicks != 0)
+		if (counts->slots[i].clicks != 0 &&
+			(top->n < top->limit || counts->slots[i].clicks >= top->heap[0].clicks))
 			topn_offer(top, counts->slots[i].ad, counts->slots[i].clicks);
 }
 

@@ -3,9 +3,8 @@
  * topn.h
  *	  Counting by ad within a slice of the key range, and keeping the N best.
  *
- * Two small pure-memory pieces without server headers: SliceCounts, an open
- * addressing hash table from ad to clicks that fits the processor's cache, and
- * TopN, a bounded heap.  Ties go to the smaller ad.
+ * Two small pure-memory pieces without server headers: SliceCounts, a table from
+ * ad to clicks that fits the processor's cache, and TopN, a bounded heap.  Ties go to the smaller ad.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -29,7 +28,9 @@ typedef struct SliceCounts
 {
 	size_t		nslots;			/* a power of two, at least twice max_ads */
 	int			shift;			/* 64 - log2(nslots), for hashing */
-	size_t		n;				/* distinct ads held */
+	bool		dense;			/* slots by distance from base, not by hash */
+	uint64_t	base;
+	size_t		n;				/* distinct ads held, if not dense */
 	AdCount    *slots;			/* clicks = 0: empty */
 } SliceCounts;
 
@@ -37,13 +38,24 @@ extern size_t slice_counts_memory(size_t max_ads);
 extern void slice_counts_init(SliceCounts *counts, size_t max_ads, void *memory);
 
 /*
+ * Empty it, for ads of which the first batch lies between "first" and "last".
+ * If they are no further apart than there are slots, each has its own: that is
+ * the case where ids are given out one by one, and needs no hashing.
+ */
+extern void slice_counts_reset(SliceCounts *counts, uint64_t first, uint64_t last);
+
+/*
+ * Whether n more facts, of ads up to "last", fit: in a dense table the range
+ * is what counts, in a hash table max_ads.
+ */
+extern bool slice_counts_fit(const SliceCounts *counts, uint64_t last, size_t n);
+
+/*
  * Add facts[0 .. n): ads[i] has counts[i] >= 1 more clicks.  The ads come
- * sorted (equal ones side by side).  No more than max_ads distinct ads may be
- * added between two calls of slice_counts_reset.
+ * sorted (equal ones side by side), and fit.
  */
 extern void slice_counts_add(SliceCounts *counts, const uint64_t *ads,
 							 const uint64_t *clicks, size_t n);
-extern void slice_counts_reset(SliceCounts *counts);
 
 typedef struct TopN
 {

@@ -212,15 +212,12 @@ run_round(worker_round round, const char *activity)
 	return more;
 }
 
-static bool took_rows;
-
 static bool
 tick_round(void)
 {
 	TickResult	result;
 
 	tick_run(&result);
-	took_rows = result.rows_read > 0;
 	return result.more;
 }
 
@@ -258,8 +255,7 @@ aggregator_round(void)
 		partitions_at = now;
 	}
 	more = run_round(tick_round, "tick");
-	if (took_rows)
-		run_round(summarize_round, "summarizing the click log");
+	run_round(summarize_round, "summarizing the click log");
 	return more;
 }
 

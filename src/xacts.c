@@ -110,3 +110,17 @@ xacts_see_all(const Xacts *xacts, uint64 first, uint64 last)
 	at = first_running(xacts, first);
 	return at == xacts->nrunning || xacts->running[at] > last;
 }
+
+bool
+xacts_see_any(const Xacts *xacts, uint64 first, uint64 last)
+{
+	if (first >= xacts->xmax)
+		return false;
+	last = Min(last, xacts->xmax - 1);
+	if (last - first >= (uint64) xacts->nrunning)
+		return true;			/* more than can be running */
+	for (uint64 xid = first; xid <= last; xid++)
+		if (xacts_see(xacts, xid))
+			return true;
+	return false;
+}

@@ -49,4 +49,7 @@ xacts_see(const Xacts *xacts, uint64 xid)
 /* Whether the set has every transaction from first to last. */
 extern bool xacts_see_all(const Xacts *xacts, uint64 first, uint64 last);
 
+/* Whether it has any of them; may say yes wrongly if there are very many. */
+extern bool xacts_see_any(const Xacts *xacts, uint64 first, uint64 last);
+
 #endif							/* ADCLICK_XACTS_H */

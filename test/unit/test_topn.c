@@ -87,14 +87,15 @@ test_topn(void)
 
 /* Some sorted batches with at most max_ads ads between them. */
 static bool
-counts_slice(size_t max_ads, size_t batch)
+counts_slice(size_t max_ads, size_t batch, uint64_t spread)
 {
 	void	   *memory = malloc(slice_counts_memory(max_ads));
 	AdCount    *best = malloc(max_ads * sizeof(AdCount));
 	AdCount    *expected = calloc(max_ads, sizeof(AdCount));
 	uint64_t   *ads = malloc(batch * sizeof(uint64_t));
 	uint64_t   *clicks = malloc(batch * sizeof(uint64_t));
-	uint64_t	first_ad = next_random();
+	uint64_t	first_ad = next_random() >> 2;
+	uint64_t	last_ad = first_ad + (max_ads - 1) * spread;
 	size_t		n = 0;
 	SliceCounts counts;
 	TopN		top;
@@ -105,17 +106,17 @@ counts_slice(size_t max_ads, size_t batch)
 	memset(ads, 1, batch * sizeof(uint64_t));
 	memset(clicks, 1, batch * sizeof(uint64_t));
 	slice_counts_add(&counts, ads, clicks, batch);
-	slice_counts_reset(&counts);
+	slice_counts_reset(&counts, first_ad, last_ad);
 	for (int round = 0; round < 5; round++)
 	{
 		for (size_t i = 0; i < batch; i++)
-			ads[i] = first_ad + next_random() % max_ads;
+			ads[i] = first_ad + next_random() % max_ads * spread;
 		qsort(ads, batch, sizeof(uint64_t), compare_ads);
 		for (size_t i = 0; i < batch; i++)
 		{
 			clicks[i] = 1 + next_random() % 3;
-			expected[ads[i] - first_ad].ad = ads[i];
-			expected[ads[i] - first_ad].clicks += clicks[i];
+			expected[(ads[i] - first_ad) / spread].ad = ads[i];
+			expected[(ads[i] - first_ad) / spread].clicks += clicks[i];
 		}
 		slice_counts_add(&counts, ads, clicks, batch);
 	}
@@ -125,7 +126,8 @@ counts_slice(size_t max_ads, size_t batch)
 	qsort(expected, max_ads, sizeof(AdCount), compare_best_first);
 	while (n < max_ads && expected[n].clicks > 0)
 		n++;
-	right = counts.n == n && same(&top, expected, n);
+	right = counts.dense == (spread == 1 || max_ads == 1) && slice_counts_fit(&counts, last_ad, 0) &&
+		same(&top, expected, n);
 	free(clicks);
 	free(ads);
 	free(expected);
@@ -142,7 +144,7 @@ main(void)
 	test_topn();
 	for (size_t max_ads = 1; max_ads <= 5000; max_ads = max_ads * 3 + 1)
 		for (size_t batch = 1; batch <= 10000; batch *= 10)
-			right &= counts_slice(max_ads, batch);
+			right &= counts_slice(max_ads, batch, 1) && counts_slice(max_ads, batch, UINT64_C(1) << 40);
 	ok(right, "clicks counted by ad");
 	return done_testing();
 }

@@ -1,0 +1,34 @@
+-- What the demo shows.  Variables: span, the arguments that make the window;
+-- its words; bar, the character bars are made of.
+-- First line: figures for the script; all others are shown as they are.
+
+SELECT clicks_counted + duplicates + discarded + queued, clicks_counted, duplicates, discarded, queued,
+	lag_rows, round(lag_seconds::numeric, 1),
+	(SELECT coalesce(sum(tuples_processed), 0) FROM pg_stat_progress_copy WHERE relid = 'adclick.clicks'::regclass),
+	regexp_replace(coalesce(last_error, ''), '\s+', ' ', 'g')
+FROM adclick.status;
+
+\set number '''FM999,999,999,999,999'''
+
+SELECT format(E'\ntop 10 ads, %s', :'words');
+SELECT lpad(rank::text, 4) || lpad(ad_id::text, 21) || lpad(to_char(click_count, :number), 14) || '  '
+	|| repeat(:'bar', ceil(30 * click_count / max(click_count) OVER ())::int)
+FROM adclick.top_n_ads(10, :span)
+ORDER BY rank;
+
+-- a country that clicks came from, to show a filter
+SELECT coalesce(min(country) FILTER (WHERE country = 'US'), min(country), '') AS country,
+	coalesce(min(device) FILTER (WHERE device = 'mobile'), min(device), '') AS device
+FROM (SELECT nullif(country, 'unknown') AS country, nullif(device, 'unknown') AS device
+	FROM adclick.filters LIMIT 100) f
+\gset
+
+SELECT format(E'\ntop ad in %s: %s, %s clicks', :'country', ad_id, to_char(click_count, :number))
+FROM adclick.top_n_ads(1, :span, jsonb_build_object('country', :'country'))
+WHERE :'country' <> '';
+
+SELECT format('ad %s: %s clicks', ad_id, to_char(adclick.ad_click_count(ad_id, :span), :number))
+	|| CASE WHEN :'device' <> '' THEN format(', %s of them on device "%s"', to_char(adclick.ad_click_count(ad_id, :span,
+		jsonb_build_object('device', :'device')), :number), :'device') ELSE '' END
+FROM adclick.top_n_ads(3, :span)
+WHERE rank = 3;
