@@ -10,7 +10,21 @@ PG_CFLAGS = -std=gnu99 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type $(CFLAGS_EXTRA)
 
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifneq ($(wildcard $(PGXS)),)
 include $(PGXS)
+else
+all install:
+	@echo "PostgreSQL's development files are missing (Debian: postgresql-server-dev-15), or PG_CONFIG is wrong" >&2; exit 1
+endif
 
 $(OBJS): $(wildcard src/*.h)
+
+# A server to look at: see demo/run.  Both install what is missing themselves.
+demo:
+	@demo/run
+
+demo-stop:
+	@demo/stop
+
+.PHONY: demo demo-stop

@@ -64,7 +64,10 @@
 #define READ_PADDING 80
 
 /* The encoder is content when it wastes fewer bytes than this. */
-#define GOOD_ENOUGH_BYTES 16
+#define GOOD_ENOUGH_BYTES 64
+
+/* Where the search for the number of facts begins: at 2.4 bytes a fact. */
+#define FIRST_GUESS (SEGMENT_MAX_BYTES * 5 / 12)
 
 /* One column of a segment: how its values are packed. */
 typedef struct Packing
@@ -297,7 +300,7 @@ plan_fitting_segment(Header *header, const Facts *facts, size_t start)
 	size_t		most = left < SEGMENT_MAX_FACTS ? left : SEGMENT_MAX_FACTS;
 	size_t		fits = 0;
 	size_t		too_many = most + 1;
-	size_t		n = most < SEGMENT_MAX_FACTS / 2 ? most : SEGMENT_MAX_FACTS / 2;
+	size_t		n = most < FIRST_GUESS ? most : FIRST_GUESS;
 	bool		halve = false;
 
 	for (;;)
