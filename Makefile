@@ -28,3 +28,9 @@ demo-stop:
 	@demo/stop
 
 .PHONY: demo demo-stop
+
+# All tests, or some kinds of them: make test KIND="regress isolation"
+test:
+	@test/run $(KIND)
+
+.PHONY: test

@@ -16,14 +16,13 @@ SELECT lpad(rank::text, 4) || lpad(ad_id::text, 21) || lpad(to_char(click_count,
 FROM adclick.top_n_ads(10, :span)
 ORDER BY rank;
 
--- a country that clicks came from, to show a filter
-SELECT coalesce(min(country) FILTER (WHERE country = 'US'), min(country), '') AS country,
-	coalesce(min(device) FILTER (WHERE device = 'mobile'), min(device), '') AS device
-FROM (SELECT nullif(country, 'unknown') AS country, nullif(device, 'unknown') AS device
-	FROM adclick.filters LIMIT 100) f
+-- a country and a device that clicks came with, to show filters
+SELECT coalesce((SELECT country FROM adclick.filters WHERE country <> 'unknown' ORDER BY filter_id LIMIT 1), '') AS country,
+	coalesce((SELECT device FROM adclick.filters WHERE device <> 'unknown' ORDER BY filter_id LIMIT 1), '') AS device
 \gset
 
-SELECT format(E'\ntop ad in %s: %s, %s clicks', :'country', ad_id, to_char(click_count, :number))
+SELECT '';
+SELECT format('top ad in %s: %s, %s clicks', :'country', ad_id, to_char(click_count, :number))
 FROM adclick.top_n_ads(1, :span, jsonb_build_object('country', :'country'))
 WHERE :'country' <> '';
 

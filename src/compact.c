@@ -55,6 +55,7 @@ typedef struct Compaction
 	StoreWriter **writers;		/* one for each */
 	StoreWriter *leftover;		/* for all other facts */
 
+	MemoryContext late_context;	/* of the bucket being decided */
 	Facts		late;			/* clicks that were queued and are new */
 } Compaction;
 
@@ -76,7 +77,7 @@ decide_late(TupleTableSlot *slot, const Click *click, bool duplicate, void *arg)
 		Facts		larger;
 
 		facts_init(&larger, FACT_COLUMNS, 2 * late->capacity,
-				   MemoryContextAllocHuge(CurrentMemoryContext,
+				   MemoryContextAllocHuge(c->late_context,
 										  facts_memory(FACT_COLUMNS, 2 * late->capacity)));
 		for (int i = 0; i < FACT_COLUMNS; i++)
 			memcpy(larger.key[i], late->key[i], sizeof(uint64_t) * late->n);
@@ -101,6 +102,7 @@ compact_bucket(Compaction *c, int64 bucket)
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	StoreWriter *writer = store_writer_begin(true);
 
+	c->late_context = context;
 	facts_init(&c->late, FACT_COLUMNS, 1024, palloc(facts_memory(FACT_COLUMNS, 1024)));
 	seen_each_late(&c->state, bucket, decide_late, c);
 	if (c->late.n > 0)
@@ -258,6 +260,42 @@ anything_to_do(Compaction *c, bool everything)
 	return found;
 }
 
+/* See the world as it is now, with what this transaction did. */
+static void
+push_snapshot(Compaction *c)
+{
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	store_get_state(&c->state);
+}
+
+/* Decide late clicks: a bucket in a round, or all of them. */
+static void
+compact_late(Compaction *c, bool everything)
+{
+	CompactResult *result = c->result;
+	int64		bucket;
+	bool		found;
+	int			ndone = 0;
+
+	do
+	{
+		push_snapshot(c);
+		found = store_first_queued(&bucket);
+		if (found && (everything || ndone == 0))
+		{
+			filters_refresh();
+			compact_bucket(c, bucket);
+			ndone++;
+		}
+		else
+			result->more = found;
+		PopActiveSnapshot();
+	} while (found && !result->more);
+	if (ndone > 0)
+		store_add_late(result->late_counted, result->late_duplicates);
+}
+
 void
 compact_run(bool everything, CompactResult *result)
 {
@@ -265,7 +303,6 @@ compact_run(bool everything, CompactResult *result)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	Compaction *c = palloc0(sizeof(Compaction));
-	int64		bucket;
 	StoreRun   *runs;
 	int			nruns,
 				ndeltas;
@@ -276,21 +313,9 @@ compact_run(bool everything, CompactResult *result)
 	{
 		result->more = false;
 		store_lock(STORE_LOCK_COMPACTION);
-		for (;;)
-		{
-			/* Each bucket in a snapshot of its own, which sees the one before. */
-			CommandCounterIncrement();
-			PushActiveSnapshot(GetLatestSnapshot());
-			store_get_state(&c->state);
-			if (!store_first_queued(&bucket))
-				break;
-			filters_refresh();
-			compact_bucket(c, bucket);
-			PopActiveSnapshot();
-		}
-		if (result->late_counted + result->late_duplicates > 0)
-			store_add_late(result->late_counted, result->late_duplicates);
+		compact_late(c, everything);
 
+		push_snapshot(c);
 		plan_minutes(c, everything);
 		runs = plan_runs(c, &nruns, &ndeltas);
 		if (c->nminutes > 0 || ndeltas > MAX_DELTAS)

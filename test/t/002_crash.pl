@@ -62,17 +62,16 @@ sub kill_one
 my $kills = 0;
 for (my $round = 1; $kills < $KILLS; $round++)
 {
-	my $writers = writers_start($node, 'clicks', 3, rows => 150);
+	my $writers = writers_start($node, 'clicks', 3, rows => 150, late => $round % 2 == 0);
 
 	for (1 .. $KILLS_A_ROUND)
 	{
 		kill_one($kinds[ $kills++ % 3 ]);
 		next if $kills % 4;
-		$node->poll_query_until('clicks', 'SELECT lost = 0 FROM oracle.lost()')
-		  or diag('lost: ' . $node->safe_psql('clicks', 'SELECT oracle.lost()'));
+		pid_of('aggregator');
 		conserved_ok($node, 'clicks', "after $kills kills, under load");
 		answers_ok($node, 'clicks', "after $kills kills, under load", questions => 8)
-		  if $node->safe_psql('clicks', 'SELECT queued = 0 FROM adclick.status') eq 't';
+		  if $round % 2;
 	}
 	if ($round % 2 == 0)
 	{
@@ -89,7 +88,7 @@ cmp_ok($node->safe_psql('clicks', 'SELECT duplicates FROM adclick.status'), '>',
 
 # What was counted before a restart is known after it.
 my $id = '0190a0b0-0000-4000-8000-00000000abcd';
-my $send = "INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES ('$id', 77, date_trunc('minute', now()))";
+my $send = "INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES ('$id', 900077, date_trunc('minute', now()))";
 my $copy = "INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) SELECT click_id, ad_id, clicked_at FROM adclick.clicks WHERE click_id = '$id' LIMIT 1";
 $node->safe_psql('clicks', $send);
 drained($node, 'clicks');
@@ -99,8 +98,8 @@ for my $mode ('fast', 'immediate')
 	$node->stop($mode);
 	$node->start;
 	$node->safe_psql('clicks', $copy);
-	is($node->safe_psql('clicks', "SELECT adclick.ad_click_count(77, '-infinity', 'infinity')"),
-		$node->safe_psql('clicks', "SELECT count(DISTINCT coalesce(click_id, gen_random_uuid())) FROM adclick.clicks WHERE ad_id = 77"),
+	is($node->safe_psql('clicks', "SELECT adclick.ad_click_count(900077, timestamptz '-infinity', timestamptz 'infinity')"),
+		$node->safe_psql('clicks', "SELECT count(DISTINCT coalesce(click_id, gen_random_uuid())) FROM adclick.clicks WHERE ad_id = 900077"),
 		"a copy sent after a restart ($mode) is a duplicate at once");
 	drained($node, 'clicks');
 }

@@ -72,7 +72,11 @@ sub set_conf
 {
 	my ($node, %settings) = @_;
 
-	$node->adjust_conf('postgresql.conf', $_, $settings{$_}) for sort keys %settings;
+	for my $name (sort keys %settings)
+	{
+		$node->adjust_conf('postgresql.conf', $name, undef);
+		$node->append_conf('postgresql.conf', "$name = $settings{$name}");
+	}
 	$node->reload;
 	return;
 }
@@ -195,6 +199,7 @@ sub writers_start
 {
 	my ($node, $database, $n, %options) = @_;
 	my $rows = $options{rows} // 300;
+	my $late = $options{late} ? 'true' : 'false';
 	my $dir = PostgreSQL::Test::Utils::tempdir();
 	my $psql = 'psql -X -q -v ON_ERROR_STOP=1 -d "' . $node->connstr($database) . '"';
 	my %writers = (stop => "$dir/stop", handles => []);
@@ -207,20 +212,20 @@ sub writers_start
 		append_to_file($script, <<"EOS");
 exec >/dev/null 2>&1
 while test ! -e $dir/stop; do
-	$psql -c "\\copy (SELECT * FROM oracle.random_clicks($rows, '2 minutes')) TO '$batch'" || continue
+	$psql -c "\\copy (SELECT * FROM oracle.random_clicks($rows, '2 minutes', $late)) TO '$batch'" || continue
 	until $psql -c "\\copy adclick.clicks ($COLUMNS) FROM '$batch'"; do
 		test -e $dir/stop && exit 0
 	done
 	$psql <<'SQL'
-SELECT oracle.send_clicks($rows / 3, '2 minutes');
+SELECT oracle.send_clicks($rows / 3, '2 minutes', $late);
 BEGIN;
-SELECT oracle.send_clicks($rows / 10, '2 minutes');
+SELECT oracle.send_clicks($rows / 10, '2 minutes', $late);
 SAVEPOINT s;
-SELECT oracle.send_clicks($rows / 10, '2 minutes');
+SELECT oracle.send_clicks($rows / 10, '2 minutes', $late);
 ROLLBACK TO s;
 SELECT oracle.send_copies($rows / 50);
 COMMIT;
-SELECT oracle.send_clicks(1, '1 second') FROM generate_series(1, 5);
+SELECT oracle.send_clicks(1, '1 second', $late) FROM generate_series(1, 5);
 SQL
 done
 exit 0

@@ -183,8 +183,9 @@ $$;
 /*
  * Random clicks of the last "spread" of time: skewed ads, random, version-7 and
  * missing ids, 1 % exact copies, 1 % late by up to ten minutes, 2 % hostile.
+ * "late": some so late, by the time in their id, that they have to be queued.
  */
-CREATE FUNCTION oracle.random_clicks(n int, spread interval)
+CREATE FUNCTION oracle.random_clicks(n int, spread interval, late boolean DEFAULT true)
 	RETURNS TABLE (click_id uuid, ad_id bigint, clicked_at timestamptz, user_id bigint, ip inet,
 		country text, region text, device text)
 	LANGUAGE sql VOLATILE AS $$
@@ -196,7 +197,7 @@ WITH dice AS MATERIALIZED (
 	SELECT CASE
 			WHEN kind = 1 THEN oracle.uuid_v7(at - interval '3 days')
 			WHEN kind = 2 THEN oracle.uuid_v7(at + interval '2 hours')
-			WHEN kind = 3 THEN oracle.uuid_v7(at - interval '2 hours')
+			WHEN kind = 3 THEN oracle.uuid_v7(at - CASE WHEN late THEN interval '2 hours' ELSE '2 days' END)
 			WHEN kind = 4 THEN oracle.uuid_v7('9999-12-31')
 			WHEN kind BETWEEN 5 AND 10 OR kind > 950 THEN NULL
 			WHEN kind > 500 THEN oracle.uuid_v7(at)
@@ -225,10 +226,10 @@ FROM (SELECT * FROM made UNION ALL SELECT * FROM made WHERE copied AND click_id 
 ORDER BY d
 $$;
 
-CREATE FUNCTION oracle.send_clicks(n int, spread interval) RETURNS void
+CREATE FUNCTION oracle.send_clicks(n int, spread interval, late boolean DEFAULT true) RETURNS void
 	LANGUAGE sql VOLATILE AS $$
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
-SELECT * FROM oracle.random_clicks(n, spread)
+SELECT * FROM oracle.random_clicks(n, spread, late)
 $$;
 
 -- Exact copies of clicks in the log.

@@ -1,0 +1,73 @@
+# Run tests that speak TAP: harness.pl COUNTS HOW TEST...
+#
+# HOW tells what a test is: a program of test/unit, a directory to make "check"
+# in, an SQL file of test/pgtap, or a Perl file of test/t.  Writes the numbers of
+# tests passed and failed to the file COUNTS; a file that fails otherwise than by
+# a test, as by a wrong plan or its exit code, counts as one failed test.
+
+use strict;
+use warnings FATAL => 'all';
+
+use File::Temp;
+use TAP::Harness;
+
+my ($counts, $how, @tests) = @ARGV;
+
+my %command = (
+	program => sub { return ["test/unit/bin/$_[0]"] },
+	make => sub { return [ 'make', '-s', '-C', "test/$_[0]", 'check' ] },
+	perl => sub { return [ $^X, "test/t/$_[0].pl" ] },
+	# each in a database of its own, after the oracle
+	sql => sub {
+		return [ 'sh', '-ec', 'createdb "$0"; exec psql -XAtq -v ON_ERROR_STOP=1 -d "$0" "$@"', $_[0],
+			'-c', 'CREATE EXTENSION pgtap', '-c', 'CREATE EXTENSION adclick',
+			'-f', 'test/t/lib/oracle.sql', '-f', "test/pgtap/$_[0].sql" ];
+	});
+
+my $dump = File::Temp->newdir;
+$ENV{PERL_TEST_HARNESS_DUMP_TAP} = "$dump";
+
+my $harness = TAP::Harness->new({ exec => sub { return $command{$how}->($_[1]) }, timer => 1 });
+my $results = $harness->runtests(@tests);
+my ($passed, $failed) = (0, 0);
+
+foreach my $test ($results->descriptions)
+{
+	my ($result) = $results->parsers($test);
+	my $bad = $result->failed;
+
+	$passed += $result->passed;
+	$failed += $bad > 0 ? $bad : $result->has_problems ? 1 : 0;
+	next unless $result->has_problems;
+
+	# what it said about the failures, and its last words
+	print "# $test: ", $_, "\n" foreach $result->parse_errors;
+	open my $tap, '<', "$dump/$test" or next;
+	my @lines = <$tap>;
+	my $failure = 0;
+	foreach my $i (0 .. $#lines)
+	{
+		$failure = $lines[$i] =~ /^not ok/ || ($failure && $lines[$i] =~ /^\s*#/);
+		print $lines[$i] if $failure || $i > $#lines - 5;
+	}
+	print_log("$ENV{TESTDIR}/tmp_check/log/regress_log_$test") if $how eq 'perl';
+}
+
+open my $file, '>', $counts or die "cannot write $counts: $!";
+print $file "$passed $failed\n";
+close $file;
+
+sub print_log
+{
+	my ($name) = @_;
+	my @last;
+
+	open my $log, '<', $name or return;
+	while (my $line = <$log>)
+	{
+		push @last, $line;
+		shift @last if @last > 40;
+	}
+	print "# the end of $name:\n", @last;
+	return;
+}

@@ -1,0 +1,140 @@
+-- The extension comes and goes, and serves roles that are not superuser.
+CREATE EXTENSION adclick;
+CREATE EXTENSION adclick;
+CREATE EXTENSION IF NOT EXISTS adclick;
+INSERT INTO adclick.clicks (click_id, ad_id) VALUES ('00000000-0000-4000-8000-000000000001', 1);
+SELECT tick IS NOT NULL AS ticked, counted FROM adclick.tick();
+SELECT adclick.ad_click_count(1, 5);
+
+-- It leaves nothing behind, and begins anew: the click of before is none to the new one.
+DROP EXTENSION adclick;
+SELECT nspname FROM pg_namespace WHERE nspname LIKE 'adclick%';
+CREATE EXTENSION adclick;
+SELECT adclick.ad_click_count(1, 5);
+SELECT lag_rows, clicks_counted, duplicates, discarded, queued, open_minutes, workers_alive FROM adclick.status;
+INSERT INTO adclick.clicks (click_id, ad_id) VALUES ('00000000-0000-4000-8000-000000000001', 1);
+SELECT adclick.ad_click_count(1, 5);
+SELECT rows_read, counted, duplicates FROM adclick.tick();
+SELECT adclick.ad_click_count(1, 5);
+
+-- In one transaction, rolled back
+BEGIN;
+DROP EXTENSION adclick;
+CREATE EXTENSION adclick;
+INSERT INTO adclick.clicks (ad_id) VALUES (1);
+SELECT adclick.ad_click_count(1, 5);
+ROLLBACK;
+SELECT adclick.ad_click_count(1, 5);
+INSERT INTO adclick.clicks (click_id, ad_id) VALUES ('00000000-0000-4000-8000-000000000001', 1);
+SELECT rows_read, counted, duplicates FROM adclick.tick();
+
+-- It is not relocatable, and its schema is its own.
+ALTER EXTENSION adclick SET SCHEMA public;
+SELECT extrelocatable FROM pg_extension WHERE extname = 'adclick';
+
+--
+-- Roles
+--
+CREATE ROLE regress_writer;
+CREATE ROLE regress_reader;
+CREATE ROLE regress_stranger;
+GRANT USAGE ON SCHEMA adclick TO regress_writer, regress_reader;
+GRANT INSERT (click_id, ad_id, clicked_at, user_id, ip, country, region, device) ON adclick.clicks TO regress_writer;
+GRANT SELECT ON adclick.filters, adclick.status TO regress_reader;
+
+SET ROLE regress_writer;
+INSERT INTO adclick.clicks (ad_id) VALUES (2), (2);
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
+	VALUES (gen_random_uuid(), 2, now(), 1, '::1', 'CA', 'ON', 'mobile');
+COPY adclick.clicks (ad_id, country) FROM stdin;
+2	CA
+\.
+INSERT INTO adclick.clicks (ad_id, xact) VALUES (2, '3');
+INSERT INTO adclick.clicks (ad_id, received_at) VALUES (2, '2000-01-01');
+INSERT INTO adclick.clicks (ad_id) VALUES (2) RETURNING ad_id;
+INSERT INTO adclick_internal.clicks_default (ad_id) VALUES (2);
+SELECT count(*) FROM adclick.clicks;
+UPDATE adclick.clicks SET ad_id = 3;
+DELETE FROM adclick.clicks;
+TRUNCATE adclick.clicks;
+COPY adclick.clicks FROM stdin;
+SELECT count(*) FROM adclick_internal.state;
+SELECT adclick.tick();
+SELECT adclick.compact();
+SELECT * FROM adclick_internal.facts();
+SELECT * FROM adclick_internal.tail();
+SELECT adclick_internal.make_partitions();
+SELECT count(*) FROM adclick.discarded_clicks;
+RESET ROLE;
+
+SET ROLE regress_reader;
+SELECT adclick.ad_click_count(2, 5), adclick.ad_click_count(2, 5, '{"country": "CA"}'), adclick.ad_click_count(2, timestamptz '-infinity', 'infinity');
+SELECT * FROM adclick.top_n_ads(5, 5);
+SELECT * FROM adclick.top_n_ads(5, timestamptz '-infinity', 'infinity');
+SELECT lag_rows, clicks_counted, workers_alive FROM adclick.status;
+SELECT country FROM adclick.filters;
+INSERT INTO adclick.clicks (ad_id) VALUES (2);
+SELECT count(*) FROM adclick_internal.segments;
+RESET ROLE;
+SELECT rows_read, counted FROM adclick.tick();
+
+SET ROLE regress_stranger;
+SELECT adclick.ad_click_count(2, 5);
+SELECT * FROM adclick.status;
+RESET ROLE;
+
+-- A role of the server's own may see the status as well.
+GRANT USAGE ON SCHEMA adclick TO pg_monitor;
+
+DROP OWNED BY regress_writer, regress_reader, regress_stranger;
+DROP ROLE regress_writer, regress_reader, regress_stranger;
+REVOKE USAGE ON SCHEMA adclick FROM pg_monitor;
+
+--
+-- Ways for clicks to come in
+--
+CREATE TABLE other (LIKE adclick.clicks INCLUDING DEFAULTS);
+INSERT INTO other (ad_id) VALUES (3), (3);
+INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT ad_id, clicked_at FROM other;
+PREPARE add (bigint) AS INSERT INTO adclick.clicks (ad_id) VALUES ($1);
+EXECUTE add (3);
+EXECUTE add (3);
+DEALLOCATE add;
+BEGIN;
+INSERT INTO adclick.clicks (ad_id) VALUES (3);
+SAVEPOINT s;
+INSERT INTO adclick.clicks (ad_id) VALUES (3);
+RELEASE s;
+SAVEPOINT s;
+INSERT INTO adclick.clicks (ad_id) VALUES (3);
+ROLLBACK TO s;
+COMMIT;
+DO $$ BEGIN
+	INSERT INTO adclick.clicks (ad_id) VALUES (3);
+	BEGIN
+		INSERT INTO adclick.clicks (ad_id) VALUES (3);
+		RAISE division_by_zero;
+	EXCEPTION WHEN division_by_zero THEN
+		INSERT INTO adclick.clicks (ad_id) VALUES (3);
+	END;
+END $$;
+BEGIN;
+INSERT INTO adclick.clicks (ad_id) VALUES (3);
+PREPARE TRANSACTION 'adclick regress';
+SELECT adclick.ad_click_count(3, 5);
+SELECT lag_rows, open_writer_prepared, open_writer_pid FROM adclick.status;
+SELECT rows_read, counted FROM adclick.tick();
+COMMIT PREPARED 'adclick regress';
+SELECT adclick.ad_click_count(3, 5);
+SELECT rows_read, counted FROM adclick.tick();
+SELECT adclick.ad_click_count(3, 5);
+-- What arrives outside the hours there are partitions for lies in the net, and counts.
+INSERT INTO adclick.clicks (ad_id, clicked_at, received_at) VALUES (3, '2001-01-01', '2001-01-01'), (3, now(), 'infinity'), (3, now(), '-infinity');
+SELECT tableoid::regclass, count(*) FROM adclick.clicks WHERE ad_id = 3 AND NOT isfinite(received_at) OR received_at < '2002-01-01' GROUP BY 1;
+SELECT adclick.ad_click_count(3, timestamptz '-infinity', 'infinity');
+SELECT rows_read, counted, discarded FROM adclick.tick();
+SELECT adclick.ad_click_count(3, timestamptz '-infinity', 'infinity');
+SELECT oracle.lost();
+
+DROP TABLE other;
+DROP EXTENSION adclick;

@@ -1,0 +1,68 @@
+-- What the extension consists of: comments, function attributes, privileges.
+CREATE EXTENSION adclick;
+
+-- Objects without a comment; indexes and constraints that belong to a table aside.
+WITH members AS (
+	SELECT classid, objid FROM pg_depend
+	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
+		AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'adclick')
+)
+SELECT pg_describe_object(classid, objid, 0)
+FROM members
+WHERE obj_description(objid, classid::regclass::name) IS NULL
+	AND classid NOT IN ('pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_type'::regclass)
+	AND NOT (classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class WHERE oid = objid AND relkind = 'S'))
+ORDER BY 1;
+
+-- Columns of published relations without a comment.
+SELECT attrelid::regclass, attname
+FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+WHERE relnamespace = 'adclick'::regnamespace AND relkind IN ('r', 'p', 'v', 'f', 'm') AND attnum > 0 AND NOT attisdropped
+	AND col_description(attrelid, attnum) IS NULL
+ORDER BY 1, attnum;
+
+-- Published relations: plain tables and views, times with their zone.
+SELECT relname, relkind, obj_description(c.oid, 'pg_class') AS comment
+FROM pg_class c
+WHERE relnamespace = 'adclick'::regnamespace AND relkind IN ('r', 'p', 'v', 'f', 'm') ORDER BY 1;
+SELECT attrelid::regclass, attname, format_type(atttypid, atttypmod) AS type, attnotnull AS not_null,
+	pg_get_expr(adbin, adrelid) AS "default"
+FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid
+	LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE relnamespace = 'adclick'::regnamespace AND relkind IN ('r', 'p', 'v', 'f', 'm') AND attnum > 0
+ORDER BY 1, attnum;
+
+-- Functions: v volatility, p parallel, d security definer; search_path is pinned
+-- wherever C code runs SQL.
+SELECT oid::regprocedure AS function, pg_get_function_result(oid) AS result, provolatile AS v, proparallel AS p,
+	proisstrict AS strict, prosecdef AS d, proconfig AS settings
+FROM pg_proc WHERE pronamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace)
+ORDER BY oid::regprocedure::text COLLATE "C";
+
+-- Privileges of everybody.
+CREATE ROLE regress_nobody;
+SELECT oid::regprocedure AS function FROM pg_proc
+WHERE pronamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace)
+	AND has_function_privilege('regress_nobody', oid, 'EXECUTE')
+ORDER BY oid::regprocedure::text COLLATE "C";
+SELECT nspname, has_schema_privilege('regress_nobody', oid, 'USAGE') AS usage,
+	has_schema_privilege('regress_nobody', oid, 'CREATE') AS "create"
+FROM pg_namespace WHERE nspname LIKE 'adclick%' ORDER BY 1;
+SELECT oid::regclass FROM pg_class
+WHERE relnamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace) AND relkind IN ('r', 'p', 'v', 'S')
+	AND CASE relkind WHEN 'S' THEN has_sequence_privilege('regress_nobody', oid, 'USAGE')
+		ELSE has_any_column_privilege('regress_nobody', oid, 'SELECT, INSERT, UPDATE, REFERENCES')
+			OR has_table_privilege('regress_nobody', oid, 'DELETE, TRUNCATE, TRIGGER') END;
+DROP ROLE regress_nobody;
+
+-- Settings, as they stand by default.
+SELECT name, boot_val, unit, min_val, max_val, vartype, context, enumvals
+FROM pg_settings WHERE name LIKE 'adclick.%' ORDER BY 1;
+
+-- Partitions: this hour and the next three, and the net.
+SELECT count(*) AS hourly, count(*) FILTER (WHERE relname ~ '^clicks_[0-9]+') AS named
+FROM pg_inherits JOIN pg_class ON oid = inhrelid
+WHERE inhparent = 'adclick.clicks'::regclass AND inhrelid <> 'adclick_internal.clicks_default'::regclass;
+SELECT adclick_internal.make_partitions();
+
+DROP EXTENSION adclick;

@@ -1,0 +1,136 @@
+# Damaged segments: a question is answered or fails with an error that names the
+# segment; nothing crashes.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use AdclickTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = adclick_node('main', 'adclick.watermark' => "'0s'");
+$node->start;
+adclick_database($node, 'clicks');
+$node->safe_psql('clicks', q{
+	INSERT INTO adclick.clicks (ad_id, clicked_at, country, click_id)
+	SELECT (random() * 3000)::int, date_trunc('minute', now()) - interval '2 minutes' - (i % 3) * interval '1 minute', 'C' || i % 7, NULL
+	FROM generate_series(1, 20000) i});
+drained($node, 'clicks');
+$node->safe_psql('clicks', 'SELECT adclick.compact()');
+quiet_workers($node, 'clicks');
+send_clicks($node, 'clicks', 3000);
+$node->safe_psql('clicks', 'SELECT adclick.tick()');
+cmp_ok($node->safe_psql('clicks', 'SELECT count(*) FROM adclick_internal.segments'), '>', 5, 'there are segments');
+cmp_ok($node->safe_psql('clicks', 'SELECT count(*) FROM adclick_internal.deltas'), '>', 0, 'there are deltas');
+facts_ok($node, 'clicks', 'undamaged');
+
+# Damage one segment by a given statement, ask everything, and undo it: returns
+# the outcome of each question as "ok" or SQLSTATE and message.
+$node->safe_psql('clicks', q{
+	CREATE FUNCTION oracle.ask(question text) RETURNS text LANGUAGE plpgsql AS $$
+	DECLARE
+		message text;
+		detail text;
+	BEGIN
+		EXECUTE question;
+		RETURN 'ok';
+	EXCEPTION WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
+		RETURN SQLSTATE || ' ' || message || ' ' || coalesce(detail, '');
+	END $$;
+
+	CREATE FUNCTION oracle.damage(damage text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+	DECLARE
+		question text;
+		outcomes text[] := '{}';
+	BEGIN
+		BEGIN
+			EXECUTE damage;
+			FOREACH question IN ARRAY ARRAY[
+				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz)',
+				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"country": "C1"}'')',
+				'SELECT count(*) FROM adclick.top_n_ads(100, 3)',
+				'SELECT sum(adclick.ad_click_count(a, ''-infinity''::timestamptz, ''infinity''::timestamptz)) FROM generate_series(1, 3000, 150) a',
+				'SELECT count(*) FROM adclick_internal.facts()',
+				'SELECT adclick.compact()']
+			LOOP
+				outcomes := outcomes || oracle.ask(question);
+			END LOOP;
+			RAISE EXCEPTION USING ERRCODE = 'UNDO1';
+		EXCEPTION WHEN SQLSTATE 'UNDO1' THEN NULL;
+		END;
+		RETURN QUERY SELECT unnest(outcomes);
+	END $$});
+
+# All outcomes of damages, counted: good ones, and those that should not be.
+sub damages_ok
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($name, $table, $rounds, $expression, %options) = @_;
+	my $errors = $options{errors} // 1;
+	$expression =~ s/'/''/g;
+	my $result = $node->safe_psql('clicks', qq{
+		WITH dice AS MATERIALIZED (
+			SELECT i, (SELECT ctid FROM adclick_internal.$table WHERE i > 0 ORDER BY random() LIMIT 1) AS place
+			FROM generate_series(1, $rounds) i)
+		, outcomes AS MATERIALIZED (
+			SELECT i, o FROM dice, oracle.damage(format(
+				'UPDATE adclick_internal.$table SET $expression WHERE ctid = %L', place)) o)
+		SELECT count(*) FILTER (WHERE o = 'ok') > 0,
+			count(*) FILTER (WHERE o LIKE 'XX001 %'),
+			string_agg(DISTINCT o, E'\\n') FILTER (WHERE o <> 'ok' AND NOT (o LIKE 'XX001 %' AND o ~ 'segment .*[0-9]'))
+		FROM outcomes});
+	my ($answers, $refused, $wrong) = split /\|/, $result, 3;
+
+	is($wrong, '', "$name: answered, or refused with XX001 and the segment's name");
+	cmp_ok($refused, '>=', $errors, "$name: $refused refused");
+	return;
+}
+
+for my $table ('segments', 'deltas')
+{
+	damages_ok("$table: one byte", $table, 150,
+		'data = set_byte(data, (random() * (length(data) - 1))::int, (random() * 255)::int)');
+	damages_ok("$table: one byte of the first 64", $table, 100,
+		'data = set_byte(data, (random() * 63)::int, (random() * 255)::int)');
+	damages_ok("$table: bits", $table, 60,
+		'data = set_bit(set_bit(data, (random() * 511)::int, (random())::int), (random() * (length(data) * 8 - 1))::int, (random())::int)');
+	damages_ok("$table: cut off", $table, 40, 'data = substr(data, 1, (random() * length(data))::int - 1)');
+	damages_ok("$table: the front cut off", $table, 20, 'data = substr(data, 2 + (random() * 20)::int)');
+	damages_ok("$table: too long", $table, 20, q{data = data || '\x00'::bytea});
+	damages_ok("$table: nothing", $table, 5, q{data = ''});
+	damages_ok("$table: noise", $table, 20,
+		q{data = substr(data, 1, 8) || decode(repeat(md5(random()::text), 20), 'hex')});
+	damages_ok("$table: zeros", $table, 5, q{data = decode(repeat('00', length(data)), 'hex')});
+	damages_ok("$table: ones", $table, 5, q{data = decode(repeat('ff', length(data)), 'hex')});
+	damages_ok("$table: another first key", $table, 20,
+		'first_key = first_key + ((random() - 0.5) * 1000)::int', errors => 0);
+}
+
+# Segments swapped, lost, twice.
+damages_ok('segments: of another run', 'segments', 10,
+	'data = (SELECT data FROM adclick_internal.segments ORDER BY random() LIMIT 1)', errors => 0);
+
+# Damage that stays: the worker does not crash the server either, and says so.
+$node->safe_psql('clicks', 'UPDATE adclick_internal.deltas SET data = set_byte(data, 0, 255)');
+my (undef, undef, $error) = $node->psql('clicks', q{\set VERBOSITY verbose
+SELECT * FROM adclick.top_n_ads(1, timestamptz '-infinity', 'infinity')});
+like($error, qr/ERROR:  XX001: .*segment/, 'damage that stays: refused');
+(undef, undef, $error) = $node->psql('clicks', q{\set VERBOSITY verbose
+SELECT adclick.compact()});
+like($error, qr/ERROR:  XX001: .*segment/, 'damage that stays: compaction refuses');
+
+wake_workers($node);
+ok($node->poll_query_until('clicks', q{SELECT coalesce(last_error LIKE '%segment%', false) FROM adclick.status}),
+	'damage that stays: status tells') or diag($node->safe_psql('clicks', 'SELECT last_error FROM adclick.status'));
+ok($node->poll_query_until('clicks', 'SELECT aggregator_pid IS NOT NULL FROM adclick.status'),
+	'damage that stays: ticks go on');
+conserved_ok($node, 'clicks', 'damage that stays');
+is($node->safe_psql('postgres', 'SELECT 1'), '1', 'the server is up');
+unlike(slurp_file($node->logfile), qr/was terminated by signal|PANIC|TRAP/, 'and never crashed');
+
+done_testing();
