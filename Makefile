@@ -8,6 +8,8 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 PG_CFLAGS = -std=gnu99 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type $(CFLAGS_EXTRA)
+# Calls between our own files need no look-up at run time.
+SHLIB_LINK = -Wl,-Bsymbolic-functions
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -19,6 +21,12 @@ all install:
 endif
 
 $(OBJS): $(wildcard src/*.h)
+
+# The figures of docs/performance.md; make bench PARTS="copy hour" for some.
+bench: install
+	@bench/run $(PARTS)
+
+.PHONY: bench
 
 # A server to look at: see demo/run.  Both install what is missing themselves.
 demo:

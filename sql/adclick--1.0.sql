@@ -68,10 +68,13 @@ CREATE TABLE adclick_internal.clicks_default PARTITION OF adclick.clicks DEFAULT
 COMMENT ON TABLE adclick_internal.clicks_default IS 'clicks that arrived when their hour had no partition yet';
 
 -- BRIN for xid8: the server has the generic minmax support, but no operator class.
+CREATE FUNCTION adclick_internal.xid8_add_value(internal, internal, internal, internal) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'adclick_xid8_add_value' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION adclick_internal.xid8_add_value(internal, internal, internal, internal) IS 'BRIN support: widen a summary by a transaction id';
 CREATE OPERATOR CLASS adclick_internal.xid8_minmax_ops FOR TYPE xid8 USING brin AS
 	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
 	FUNCTION 1 brin_minmax_opcinfo(internal),
-	FUNCTION 2 brin_minmax_add_value(internal, internal, internal, internal),
+	FUNCTION 2 adclick_internal.xid8_add_value(internal, internal, internal, internal),
 	FUNCTION 3 brin_minmax_consistent(internal, internal, internal),
 	FUNCTION 4 brin_minmax_union(internal, internal, internal);
 
@@ -329,7 +332,9 @@ CREATE VIEW adclick.status AS
 		SELECT a.pid, p.gid, coalesce(a.xact_start, p.prepared) AS since
 		FROM pg_locks k
 		LEFT JOIN pg_stat_activity a ON a.pid = k.pid
-		LEFT JOIN pg_prepared_xacts p ON k.pid IS NULL AND k.virtualtransaction = '-1/' || p.transaction
+		LEFT JOIN pg_locks x ON k.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
+			AND x.virtualtransaction = k.virtualtransaction
+		LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
 		WHERE k.locktype = 'relation' AND k.relation = 'adclick.clicks'::regclass
 			AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
 			AND k.mode = 'RowExclusiveLock' AND k.granted
@@ -360,3 +365,5 @@ REVOKE ALL ON FUNCTION adclick.tick(), adclick.compact() FROM PUBLIC;
 -- Defaults and triggers run as the one who inserts.
 GRANT USAGE ON SCHEMA adclick_internal TO PUBLIC;
 GRANT EXECUTE ON FUNCTION adclick_internal.new_click_id(), adclick_internal.arrival_time() TO PUBLIC;
+-- The functions of a view run as the one who reads it.
+GRANT EXECUTE ON FUNCTION adclick_internal.tail(), adclick_internal.workers() TO PUBLIC;

@@ -91,8 +91,10 @@ update_slots(List *databases)
 	{
 		DatabaseSlot *slot = &shmem->slots[i];
 
-		if (OidIsValid(slot->database) && !list_member_oid(databases, slot->database) &&
-			handles[i][WORKER_AGGREGATOR] == NULL && handles[i][WORKER_COMPACTOR] == NULL)
+		if (!OidIsValid(slot->database) || list_member_oid(databases, slot->database))
+			continue;
+		slot->interest = DATABASE_HAS_NONE; /* it was dropped */
+		if (handles[i][WORKER_AGGREGATOR] == NULL && handles[i][WORKER_COMPACTOR] == NULL)
 		{
 			LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 			dedup_drop_space(shmem_dedup, slot->database);
@@ -144,7 +146,15 @@ start_worker(int i, WorkerKind kind)
 	strlcpy(worker.bgw_function_name, kinds[kind].function, sizeof(worker.bgw_function_name));
 	worker.bgw_main_arg = ObjectIdGetDatum(shmem->slots[i].database);
 	worker.bgw_notify_pid = MyProcPid;
-	return RegisterDynamicBackgroundWorker(&worker, &handles[i][kind]);
+	if (!RegisterDynamicBackgroundWorker(&worker, &handles[i][kind]))
+		return false;
+
+	/* A failure until the worker says that a round succeeded. */
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	shmem->slots[i].failures[kind]++;
+	shmem->slots[i].started_at[kind] = GetCurrentTimestamp();
+	LWLockRelease(shmem->lock);
+	return true;
 }
 
 /* Whether the worker that was started there has ended, or none was. */

@@ -540,6 +540,35 @@ log_advance(LogProgress *progress, TimestampTz now)
 	}
 }
 
+PG_FUNCTION_INFO_V1(adclick_xid8_add_value);
+
+/*
+ * Widen a BRIN summary: brin_minmax_add_value for xid8, without a look-up and a
+ * call of the comparison for each row, which is a third of summarizing.
+ */
+Datum
+adclick_xid8_add_value(PG_FUNCTION_ARGS)
+{
+	BrinValues *summary = (BrinValues *) PG_GETARG_POINTER(1);
+	Datum		value = PG_GETARG_DATUM(2);
+	uint64		xid = U64FromFullTransactionId(DatumGetFullTransactionId(value));
+
+	if (summary->bv_allnulls)
+	{
+		summary->bv_values[0] = value;
+		summary->bv_values[1] = value;
+		summary->bv_allnulls = false;
+		PG_RETURN_BOOL(true);
+	}
+	if (xid < U64FromFullTransactionId(DatumGetFullTransactionId(summary->bv_values[0])))
+		summary->bv_values[0] = value;
+	else if (xid > U64FromFullTransactionId(DatumGetFullTransactionId(summary->bv_values[1])))
+		summary->bv_values[1] = value;
+	else
+		PG_RETURN_BOOL(false);
+	PG_RETURN_BOOL(true);
+}
+
 static void
 summarize_partition(Relation relation)
 {

@@ -47,7 +47,7 @@ typedef struct DatabaseSlot
 	DatabaseInterest interest;
 	pid_t		held_by;		/* process that keeps workers out (DROP DATABASE), or 0 */
 	pid_t		worker_pid[WORKER_KINDS];	/* 0: does not run */
-	int			failures[WORKER_KINDS]; /* in a row, for the back-off */
+	int			failures[WORKER_KINDS]; /* starts without a successful round since */
 	TimestampTz started_at[WORKER_KINDS];
 	TimestampTz last_error_at;
 	char		last_error[SHMEM_ERROR_LENGTH];

@@ -66,15 +66,12 @@ detach(int code, Datum arg)
 	LWLockRelease(shmem->lock);
 }
 
-/* Failed until a round succeeds; the launcher waits by this count. */
 static void
 attach(void)
 {
 	my_slot = shmem_my_slot();
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	my_slot->worker_pid[my_kind] = MyProcPid;
-	my_slot->started_at[my_kind] = GetCurrentTimestamp();
-	my_slot->failures[my_kind]++;
 	LWLockRelease(shmem->lock);
 	before_shmem_exit(detach, (Datum) 0);
 }
@@ -153,6 +150,7 @@ static void
 leave(void)
 {
 	CommitTransactionCommand();
+	round_succeeded();
 	set_interest(DATABASE_HAS_NONE);
 	proc_exit(0);
 }

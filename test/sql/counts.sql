@@ -102,7 +102,7 @@ SELECT minutes_written > 0 AS written FROM adclick.compact();
 (TABLE second_answers EXCEPT ALL SELECT * FROM ask(:'t')) UNION ALL (SELECT * FROM ask(:'t') EXCEPT ALL TABLE second_answers);
 
 -- The facts
-SELECT ad_id, extract(epoch FROM click_minute - :'t') / 60 AS minute, country, region, device, click_count
+SELECT ad_id, round(extract(epoch FROM click_minute - :'t') / 60) AS minute, country, region, device, click_count
 FROM adclick_internal.facts() JOIN adclick.filters USING (filter_id) ORDER BY 1, 2, 3, 4, 5;
 SELECT * FROM oracle.wrong_facts();
 SELECT oracle.lost();

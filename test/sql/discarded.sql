@@ -22,7 +22,7 @@ SELECT rows_read, counted, duplicates, discarded, queued, more FROM adclick.tick
 SELECT ad_id, country, reason FROM adclick.discarded_clicks ORDER BY reason, country COLLATE "C";
 SELECT adclick.ad_click_count(1, timestamptz '-infinity', 'infinity'), adclick.ad_click_count(2, timestamptz '-infinity', 'infinity');
 -- The arrival of a click without a time is its time.
-SELECT country, count(*) FROM adclick_internal.facts() JOIN adclick.filters USING (filter_id) GROUP BY 1 ORDER BY 1 COLLATE "C";
+SELECT country, count(*) FROM adclick_internal.facts() JOIN adclick.filters USING (filter_id) GROUP BY 1 ORDER BY 1;
 
 -- Discarded clicks stand there as they arrived.
 SELECT count(*) FROM (SELECT click_id, ad_id, clicked_at, user_id, xact, received_at, ip, country, region, device
@@ -64,9 +64,9 @@ SELECT (lpad(to_hex((extract(epoch FROM :'t'::timestamptz) * 1000)::bigint), 12,
 	(lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint + 2 * 3600000), 12, '0') || '7000800000000000000' || 3)::uuid AS ahead
 \gset
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES
+	(:'inside', 20, :'t'::timestamptz - interval '12 hours'),
 	(:'inside', 20, :'t'::timestamptz),
 	(:'inside', 20, :'t'::timestamptz + interval '15 minutes'),
-	(:'inside', 20, :'t'::timestamptz - interval '12 hours'),
 -- ... unless it is too far away to be believed: more than a day,
 	(:'long_ago', 21, :'t'::timestamptz),
 	(:'long_ago', 21, :'t'::timestamptz + interval '15 minutes'),
@@ -84,7 +84,7 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, r
 	(NULL, 30, :'t', NULL, NULL, NULL, NULL, NULL),
 	(NULL, 30, :'t', -1, '2001:db8::1', '', '', ''),
 	(NULL, 30, :'t', 9223372036854775807, 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128', repeat('x', 10000), repeat('y', 65), repeat('z', 64)),
-	(NULL, 30, :'t', -9223372036854775808, '0.0.0.0/0', E'\u00e9\u0001\n', '''; DROP TABLE clicks; --', 'null'),
+	(NULL, 30, :'t', -9223372036854775808, '0.0.0.0/0', E'\u00e9\u0001', '''; DROP TABLE clicks; --', 'null'),
 	(NULL, 30, :'t', 0, '::', repeat(U&'\00e9', 32), repeat(U&'\00e9', 33), ' '),
 	(NULL, 30, :'t', 0, '255.255.255.255', 'other', 'unknown', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 400) i));
 SELECT adclick.ad_click_count(30, 60), adclick.ad_click_count(30, 60, '{"country": "unknown", "region": "unknown", "device": "unknown"}') AS unknown,
@@ -94,8 +94,11 @@ SELECT adclick.ad_click_count(30, 60), adclick.ad_click_count(30, 60, '{"country
 	adclick.ad_click_count(30, 60, '{"country": "other"}') AS other, adclick.ad_click_count(30, 60, '{"region": "other"}') AS other_region;
 SELECT left(country, 5) AS country, octet_length(country), left(region, 5) AS region, octet_length(region), left(device, 5) AS device,
 	octet_length(device), click_count
-FROM adclick_internal.facts() JOIN adclick.filters USING (filter_id) WHERE ad_id = 30 ORDER BY country COLLATE "C";
+FROM adclick_internal.facts() JOIN adclick.filters USING (filter_id) WHERE ad_id = 30 ORDER BY country COLLATE "C", device;
 
+-- The newest click is younger, so their minute can be closed.
+INSERT INTO adclick.clicks (ad_id) VALUES (31);
+SELECT counted FROM adclick.tick();
 SELECT minutes_written > 0 AS written FROM adclick.compact();
 SELECT * FROM oracle.wrong_facts();
 SELECT oracle.lost();

@@ -1,9 +1,8 @@
 -- The dictionary of combinations is bounded; beyond the bound clicks count as "other".
 CREATE EXTENSION adclick;
-ALTER SYSTEM SET adclick.max_filters = 4;
-SELECT pg_reload_conf();
-DO $$ BEGIN WHILE current_setting('adclick.max_filters') <> '4' LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;
-\c
+\set name adclick.max_filters
+\set value 4
+\i test/lib/set.psql
 SHOW adclick.max_filters;
 
 INSERT INTO adclick.clicks (ad_id, country, device)
@@ -28,10 +27,8 @@ SELECT adclick.ad_click_count(1, 5) AS ad, adclick.ad_click_count(1, 5, '{"count
 	adclick.ad_click_count(1, 5, '{"country": "C5"}') AS c5, adclick.ad_click_count(1, 5, '{"device": "mobile"}') AS mobile;
 
 -- A higher bound takes effect at once, and what was folded stays so.
-ALTER SYSTEM RESET adclick.max_filters;
-SELECT pg_reload_conf();
-DO $$ BEGIN WHILE current_setting('adclick.max_filters') <> '10000' LOOP PERFORM pg_sleep(0.01); END LOOP; END $$;
-\c
+\set value 10000
+\i test/lib/set.psql
 INSERT INTO adclick.clicks (ad_id, country, device) VALUES (1, 'C5', 'mobile');
 SELECT counted FROM adclick.tick();
 SELECT adclick.ad_click_count(1, 5) AS ad, adclick.ad_click_count(1, 5, '{"country": "other"}') AS other,

@@ -1,7 +1,8 @@
 -- What the extension consists of: comments, function attributes, privileges.
 CREATE EXTENSION adclick;
 
--- Objects without a comment; indexes and constraints that belong to a table aside.
+-- Objects without a comment; indexes and constraints that belong to a table aside,
+-- and what is made along with a table or an operator class.
 WITH members AS (
 	SELECT classid, objid FROM pg_depend
 	WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
@@ -10,8 +11,8 @@ WITH members AS (
 SELECT pg_describe_object(classid, objid, 0)
 FROM members
 WHERE obj_description(objid, classid::regclass::name) IS NULL
-	AND classid NOT IN ('pg_opclass'::regclass, 'pg_opfamily'::regclass, 'pg_type'::regclass)
-	AND NOT (classid = 'pg_class'::regclass AND EXISTS (SELECT FROM pg_class WHERE oid = objid AND relkind = 'S'))
+	AND classid NOT IN ('pg_opfamily'::regclass, 'pg_type'::regclass)
+	AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = objid AND classid = 'pg_class'::regclass AND relkind = 'S')
 ORDER BY 1;
 
 -- Columns of published relations without a comment.

@@ -68,7 +68,7 @@ RESET force_parallel_mode;
 
 -- As a prepared statement, planned generically, with the answer of each execution
 SET plan_cache_mode = force_generic_plan;
-PREPARE q AS SELECT adclick.ad_click_count($1, $2, $3);
+PREPARE q (bigint, int, jsonb) AS SELECT adclick.ad_click_count($1, $2, $3);
 EXECUTE q (1, 5, '{}');
 INSERT INTO adclick.clicks (ad_id) VALUES (1);
 EXECUTE q (1, 5, '{}');

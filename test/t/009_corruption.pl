@@ -108,7 +108,7 @@ for my $table ('segments', 'deltas')
 	damages_ok("$table: zeros", $table, 5, q{data = decode(repeat('00', length(data)), 'hex')});
 	damages_ok("$table: ones", $table, 5, q{data = decode(repeat('ff', length(data)), 'hex')});
 	damages_ok("$table: another first key", $table, 20,
-		'first_key = first_key + ((random() - 0.5) * 1000)::int', errors => 0);
+		'first_key = first_key # (random() * 1000)::bigint', errors => 0);
 }
 
 # Segments swapped, lost, twice.

@@ -16,8 +16,8 @@ $$ SELECT CASE WHEN coalesce(value, '') = '' THEN 'unknown' WHEN octet_length(va
 -- Seconds since 1970 inside a version-7 id, NULL of another.
 CREATE FUNCTION oracle.id_time(id uuid) RETURNS numeric
 	LANGUAGE sql IMMUTABLE AS
-$$ SELECT CASE WHEN id::text ~ '^.{14}7.{4}[89ab]'
-	THEN ('x' || left(id::text, 8) || substr(id::text, 10, 4))::bit(48)::bigint / 1000.0 END $$;
+$$ SELECT CASE WHEN get_byte(uuid_send(id), 6) >> 4 = 7 AND get_byte(uuid_send(id), 8) >> 6 = 2
+	THEN ('x' || encode(substr(uuid_send(id), 1, 6), 'hex'))::bit(48)::bigint / 1000.0 END $$;
 
 -- The dedup bucket of a time in seconds since 1970.
 CREATE FUNCTION oracle.bucket(epoch numeric, dedup_window numeric) RETURNS numeric
