@@ -18,6 +18,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -35,6 +36,8 @@
 PG_MODULE_MAGIC;
 
 PG_FUNCTION_INFO_V1(adclick_refuse_change);
+PG_FUNCTION_INFO_V1(adclick_new_click_id);
+PG_FUNCTION_INFO_V1(adclick_arrival_time);
 PG_FUNCTION_INFO_V1(adclick_make_partitions);
 PG_FUNCTION_INFO_V1(adclick_tick);
 PG_FUNCTION_INFO_V1(adclick_compact);
@@ -75,6 +78,18 @@ adclick_refuse_change(PG_FUNCTION_ARGS)
 					   TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" : "TRUNCATE"),
 			 errhint("To be rid of old clicks, drop their partition.")));
 	return (Datum) 0;
+}
+
+Datum
+adclick_new_click_id(PG_FUNCTION_ARGS)
+{
+	return gen_random_uuid(fcinfo);
+}
+
+Datum
+adclick_arrival_time(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(GetCurrentTimestamp());
 }
 
 /*

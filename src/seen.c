@@ -398,6 +398,7 @@ seen_prepare_query(void)
 	store_get_state(&state);
 	seen_prepare_tick(&state);
 	PopActiveSnapshot();
+	store_unlock(STORE_LOCK_TICK);
 }
 
 int64

@@ -234,14 +234,30 @@ result(uint64 row, int column, Datum or_else)
 	return isnull ? or_else : value;
 }
 
-void
-store_lock(StoreLock lock)
+static LOCKTAG
+lock_tag(StoreLock lock)
 {
 	LOCKTAG		tag;
 
 	/* SQL's advisory locks use 1 and 2 as last field */
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, lock, 3);
+	return tag;
+}
+
+void
+store_lock(StoreLock lock)
+{
+	LOCKTAG		tag = lock_tag(lock);
+
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+void
+store_unlock(StoreLock lock)
+{
+	LOCKTAG		tag = lock_tag(lock);
+
+	LockRelease(&tag, ExclusiveLock, false);
 }
 
 bool

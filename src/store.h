@@ -24,7 +24,8 @@
 /*
  * Only one tick, and only one compaction, runs in a database at a time: the
  * others wait for the lock, until the end of the transaction that holds it.
- * Readers that must load the dedup set take the tick's too.
+ * Readers that must load the dedup set take the tick's too, and give it back
+ * at once: their transaction may be long.
  */
 typedef enum StoreLock
 {
@@ -33,6 +34,7 @@ typedef enum StoreLock
 } StoreLock;
 
 extern void store_lock(StoreLock lock);
+extern void store_unlock(StoreLock lock);
 
 /*
  * Keep DROP EXTENSION out to the end of the transaction; false if the

@@ -2,30 +2,31 @@
 CREATE EXTENSION adclick;
 CREATE EXTENSION adclick;
 CREATE EXTENSION IF NOT EXISTS adclick;
-INSERT INTO adclick.clicks (click_id, ad_id) VALUES ('00000000-0000-4000-8000-000000000001', 1);
+SELECT date_bin('10 minutes', now(), '2000-01-01 00:00Z') AS t \gset
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES ('00000000-0000-4000-8000-000000000001', 1, :'t');
 SELECT tick IS NOT NULL AS ticked, counted FROM adclick.tick();
-SELECT adclick.ad_click_count(1, 5);
+SELECT adclick.ad_click_count(1, 60);
 
 -- It leaves nothing behind, and begins anew: the click of before is none to the new one.
 DROP EXTENSION adclick;
 SELECT nspname FROM pg_namespace WHERE nspname LIKE 'adclick%';
 CREATE EXTENSION adclick;
-SELECT adclick.ad_click_count(1, 5);
+SELECT adclick.ad_click_count(1, 60);
 SELECT lag_rows, clicks_counted, duplicates, discarded, queued, open_minutes, workers_alive FROM adclick.status;
-INSERT INTO adclick.clicks (click_id, ad_id) VALUES ('00000000-0000-4000-8000-000000000001', 1);
-SELECT adclick.ad_click_count(1, 5);
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES ('00000000-0000-4000-8000-000000000001', 1, :'t');
+SELECT adclick.ad_click_count(1, 60);
 SELECT rows_read, counted, duplicates FROM adclick.tick();
-SELECT adclick.ad_click_count(1, 5);
+SELECT adclick.ad_click_count(1, 60);
 
 -- In one transaction, rolled back
 BEGIN;
 DROP EXTENSION adclick;
 CREATE EXTENSION adclick;
 INSERT INTO adclick.clicks (ad_id) VALUES (1);
-SELECT adclick.ad_click_count(1, 5);
+SELECT adclick.ad_click_count(1, 60);
 ROLLBACK;
-SELECT adclick.ad_click_count(1, 5);
-INSERT INTO adclick.clicks (click_id, ad_id) VALUES ('00000000-0000-4000-8000-000000000001', 1);
+SELECT adclick.ad_click_count(1, 60);
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES ('00000000-0000-4000-8000-000000000001', 1, :'t');
 SELECT rows_read, counted, duplicates FROM adclick.tick();
 
 -- It is not relocatable, and its schema is its own.
@@ -70,7 +71,7 @@ RESET ROLE;
 
 SET ROLE regress_reader;
 SELECT adclick.ad_click_count(2, 5), adclick.ad_click_count(2, 5, '{"country": "CA"}'), adclick.ad_click_count(2, timestamptz '-infinity', 'infinity');
-SELECT * FROM adclick.top_n_ads(5, 5);
+SELECT * FROM adclick.top_n_ads(5, 60);
 SELECT * FROM adclick.top_n_ads(5, timestamptz '-infinity', 'infinity');
 SELECT lag_rows, clicks_counted, workers_alive FROM adclick.status;
 SELECT country FROM adclick.filters;
