@@ -290,10 +290,10 @@ compact_late(Compaction *c, bool everything)
 		}
 		else
 			result->more = found;
+		if (ndone > 0 && (!found || result->more))
+			store_add_late(result->late_counted, result->late_duplicates);
 		PopActiveSnapshot();
 	} while (found && !result->more);
-	if (ndone > 0)
-		store_add_late(result->late_counted, result->late_duplicates);
 }
 
 void

@@ -78,6 +78,21 @@ launcher_exit(int code, Datum arg)
 	LWLockRelease(shmem->lock);
 }
 
+/* Whether no worker runs there: ours, or one that a launcher before us started. */
+static bool
+is_stopped(int i, WorkerKind kind)
+{
+	pid_t		pid;
+
+	if (handles[i][kind] == NULL)
+		return shmem->slots[i].worker_pid[kind] == 0;
+	if (GetBackgroundWorkerPid(handles[i][kind], &pid) != BGWH_STOPPED)
+		return false;
+	pfree(handles[i][kind]);
+	handles[i][kind] = NULL;
+	return true;
+}
+
 /* Make a slot for each database there is, and free those of dropped ones. */
 static void
 update_slots(List *databases)
@@ -94,7 +109,7 @@ update_slots(List *databases)
 		if (!OidIsValid(slot->database) || list_member_oid(databases, slot->database))
 			continue;
 		slot->interest = DATABASE_HAS_NONE; /* it was dropped */
-		if (handles[i][WORKER_AGGREGATOR] == NULL && handles[i][WORKER_COMPACTOR] == NULL)
+		if (is_stopped(i, WORKER_AGGREGATOR) && is_stopped(i, WORKER_COMPACTOR))
 		{
 			LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 			dedup_drop_space(shmem_dedup, slot->database);
@@ -154,21 +169,6 @@ start_worker(int i, WorkerKind kind)
 	shmem->slots[i].failures[kind]++;
 	shmem->slots[i].started_at[kind] = GetCurrentTimestamp();
 	LWLockRelease(shmem->lock);
-	return true;
-}
-
-/* Whether the worker that was started there has ended, or none was. */
-static bool
-is_stopped(int i, WorkerKind kind)
-{
-	pid_t		pid;
-
-	if (handles[i][kind] == NULL)
-		return true;
-	if (GetBackgroundWorkerPid(handles[i][kind], &pid) != BGWH_STOPPED)
-		return false;
-	pfree(handles[i][kind]);
-	handles[i][kind] = NULL;
 	return true;
 }
 

@@ -274,6 +274,7 @@ typedef struct Load
 {
 	key_copies_hash *queued;
 	int64		tick;
+	int64		highest;		/* bucket that has a key */
 	size_t		n;
 	SeenClick	clicks[LOCKED_CLICKS];
 } Load;
@@ -291,6 +292,7 @@ load_click(const Click *click, void *arg)
 	Load	   *load = arg;
 	KeyCopies  *entry = key_copies_lookup(load->queued, key_of(click));
 
+	load->highest = Max(load->highest, click->bucket);
 	if (entry)
 	{
 		entry->logged++;
@@ -319,7 +321,8 @@ load_queued(Load *load)
 
 /*
  * Load the buckets a fresh click can fall into.  Of older ones nothing is
- * known: the floor says so.
+ * known: the floor says so.  It is no higher than the last bucket with a key,
+ * as those above it are complete without one.
  */
 static void
 load_keys(const StoreState *state)
@@ -330,17 +333,16 @@ load_keys(const StoreState *state)
 	Load	   *load = palloc0(sizeof(Load));
 	int64		newest = click_bucket(state->newest_received);
 	int64		from = newest - BUCKETS_LOADED;
-	int64		to = click_bucket(state->newest_received +
-								  adclick_future_tolerance * USECS_PER_SEC);
 
 	load->tick = state->tick;
-	load->queued = read_queue(from, to);
-	each_taken(&(LogPass) {state, from, to, load_click, load});
+	load->highest = from - 1;
+	load->queued = read_queue(from, PG_INT64_MAX);
+	each_taken(&(LogPass) {state, from, PG_INT64_MAX, load_click, load});
 	load_flush(load);
 	load_queued(load);
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-	dedup_raise_floor(shmem_dedup, MyDatabaseId, to);
+	dedup_raise_floor(shmem_dedup, MyDatabaseId, load->highest);
 	LWLockRelease(shmem->dedup_lock);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

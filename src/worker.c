@@ -64,6 +64,7 @@ detach(int code, Datum arg)
 	if (my_slot->worker_pid[my_kind] == MyProcPid)
 		my_slot->worker_pid[my_kind] = 0;
 	LWLockRelease(shmem->lock);
+	shmem_wake_launcher();
 }
 
 static void

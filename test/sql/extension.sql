@@ -64,7 +64,6 @@ SELECT count(*) FROM adclick_internal.state;
 SELECT adclick.tick();
 SELECT adclick.compact();
 SELECT * FROM adclick_internal.facts();
-SELECT * FROM adclick_internal.tail();
 SELECT adclick_internal.make_partitions();
 SELECT count(*) FROM adclick.discarded_clicks;
 RESET ROLE;

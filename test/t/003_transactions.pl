@@ -168,6 +168,7 @@ answers_ok($node, 'clicks', 'after two ticks of several', questions => 8);
 conserved_ok($node, 'clicks', 'after two ticks of several');
 
 # A restart between: the range goes on where it was.
+$late->quit;
 $node->stop('immediate');
 $node->start;
 workers_ready($node, 'clicks');
@@ -183,5 +184,4 @@ conserved_ok($node, 'clicks', 'a large tail while others write');
 writers_stop($writers);
 exact_ok($node, 'clicks', 'a large tail while others write', questions => 8);
 
-$late->quit;
 done_testing();
