@@ -3,6 +3,8 @@
 -- complain if the script is sourced in psql rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION adclick" to load this file. \quit
 
+-- Made here and not by the control file, so that DROP EXTENSION drops it.
+CREATE SCHEMA adclick;
 COMMENT ON SCHEMA adclick IS 'exact counts of ad clicks: the click log, the questions, and the status';
 
 CREATE SCHEMA adclick_internal;
@@ -80,6 +82,8 @@ CREATE OPERATOR CLASS adclick_internal.xid8_minmax_ops FOR TYPE xid8 USING brin 
 	FUNCTION 3 brin_minmax_consistent(internal, internal, internal),
 	FUNCTION 4 brin_minmax_union(internal, internal, internal);
 
+COMMENT ON OPERATOR CLASS adclick_internal.xid8_minmax_ops USING brin IS 'smallest and largest transaction id of a range of blocks';
+
 CREATE INDEX clicks_xact_idx ON adclick.clicks
 	USING brin (xact adclick_internal.xid8_minmax_ops) WITH (pages_per_range = 128);
 COMMENT ON INDEX adclick.clicks_xact_idx IS 'finds the rows no tick has taken yet';
@@ -89,6 +93,10 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON adclick.clicks
 	FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change();
 CREATE TRIGGER append_only_row BEFORE UPDATE OR DELETE ON adclick.clicks
 	FOR EACH ROW EXECUTE FUNCTION adclick_internal.refuse_change();
+
+-- TRUNCATE has no row trigger: each partition gets one of its own (see log.c).
+CREATE TRIGGER append_only BEFORE TRUNCATE ON adclick_internal.clicks_default
+	FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change();
 
 CREATE FUNCTION adclick_internal.make_partitions() RETURNS int
 	AS 'MODULE_PATHNAME', 'adclick_make_partitions' LANGUAGE C STRICT;

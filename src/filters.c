@@ -88,9 +88,9 @@ dimensions_read(TupleTableSlot *slot, Dimensions *dimensions)
 
 		if (slot->tts_isnull[column])
 			value = NULL;
-		else if (VARATT_IS_EXTENDED(value) && !VARATT_IS_SHORT(value))
+		else if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
 		{
-			/* compressed or out of line: look at it only if it can be short */
+			/* look at it only if it can be short */
 			if (toast_raw_datum_size(PointerGetDatum(value)) - VARHDRSZ > DIMENSION_MAX_LENGTH)
 			{
 				dimensions->value[i] = OTHER;

@@ -196,16 +196,17 @@ top_n_ads(int32 n, const Conditions *conditions, TopN *top)
 	Slices	   *slices;
 	const SlicePart *parts;
 	int			nparts;
-	bool		all_inside = true;
+	unsigned   *columns;
 	int64		facts = 0;
 	Ranking		ranking = {.conditions = conditions};
 
 	store_get_state(&state);
 	runs = store_get_runs(conditions->from, conditions->to - 1, &nruns);
 	tail = tail_facts(&state, conditions, NULL);
+	columns = palloc(sizeof(unsigned) * (nruns + 1));
 	for (int i = 0; i < nruns; i++)
 	{
-		all_inside &= is_inside(&runs[i], conditions);
+		columns[i] = columns_needed(conditions, is_inside(&runs[i], conditions));
 		facts += runs[i].facts;
 	}
 
@@ -213,7 +214,7 @@ top_n_ads(int32 n, const Conditions *conditions, TopN *top)
 			  MemoryContextAllocHuge(CurrentMemoryContext,
 									 sizeof(AdCount) * Min((int64) n, facts + (int64) tail->n + 1)));
 	rank_grow(&ranking, SLICE_ADS);
-	slices = slices_begin(runs, nruns, columns_needed(conditions, all_inside), tail);
+	slices = slices_begin(runs, nruns, columns, tail);
 	while ((parts = slices_next(slices, &nparts)) != NULL)
 	{
 		rank_make_room(&ranking, parts, nparts);

@@ -26,6 +26,7 @@
 typedef struct Cursor
 {
 	const StoreRun *run;
+	unsigned	columns;		/* to decode, as bits */
 	StoreScan  *scan;
 	Facts		facts;			/* of the segments being consumed */
 	size_t		position;		/* first not consumed */
@@ -38,7 +39,6 @@ typedef struct Cursor
 struct Slices
 {
 	MemoryContext context;
-	unsigned	columns;
 	int			ncursors;
 	Cursor	   *cursors;
 	SlicePart  *parts;
@@ -100,7 +100,7 @@ load_segment(Slices *slices, Cursor *cursor)
 	tail.count += left;
 	tail.capacity -= left;
 	tail.n = 0;
-	status = segment_decode_columns(cursor->data, cursor->length, slices->columns, &tail);
+	status = segment_decode_columns(cursor->data, cursor->length, cursor->columns, &tail);
 	if (status != SEGMENT_OK)
 		store_scan_corrupt(cursor->scan, segment_status_text(status));
 	if (tail.key[FACT_AD][0] != cursor->limit ||
@@ -120,7 +120,7 @@ load_segments(Slices *slices, Cursor *cursor)
 }
 
 Slices *
-slices_begin(const StoreRun *runs, int nruns, unsigned columns, const Facts *more)
+slices_begin(const StoreRun *runs, int nruns, const unsigned *columns, const Facts *more)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick slices",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -128,7 +128,6 @@ slices_begin(const StoreRun *runs, int nruns, unsigned columns, const Facts *mor
 	Slices	   *slices = palloc0(sizeof(Slices));
 
 	slices->context = context;
-	slices->columns = columns;
 	slices->cursors = palloc0(sizeof(Cursor) * (nruns + 1));
 	slices->parts = palloc0(sizeof(SlicePart) * (nruns + 1));
 	slices->ncursors = nruns;
@@ -138,6 +137,7 @@ slices_begin(const StoreRun *runs, int nruns, unsigned columns, const Facts *mor
 
 		CHECK_FOR_INTERRUPTS();
 		cursor->run = &runs[i];
+		cursor->columns = columns[i];
 		cursor->scan = store_scan_begin(runs[i].is_delta);
 		store_scan_run(cursor->scan, runs[i].run_id);
 		facts_init(&cursor->facts, FACT_COLUMNS, SEGMENTS_AHEAD * SEGMENT_MAX_FACTS,
@@ -214,13 +214,17 @@ slices_merge(const StoreRun *runs, int nruns, slices_emit emit, void *arg)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick merge",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
-	Slices	   *slices = slices_begin(runs, nruns, FACT_ALL_COLUMNS, NULL);
+	unsigned   *columns = palloc(sizeof(unsigned) * (nruns + 1));
+	Slices	   *slices;
 	size_t		capacity = MERGE_FACTS;
 	Facts		batch;
 	void	   *scratch = palloc(facts_scratch(FACT_COLUMNS, capacity));
 	const SlicePart *parts;
 	int			nparts;
 
+	for (int i = 0; i < nruns; i++)
+		columns[i] = FACT_ALL_COLUMNS;
+	slices = slices_begin(runs, nruns, columns, NULL);
 	facts_init(&batch, FACT_COLUMNS, capacity, palloc(facts_memory(FACT_COLUMNS, capacity)));
 	while ((parts = slices_next(slices, &nparts)) != NULL)
 	{

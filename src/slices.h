@@ -37,8 +37,11 @@ typedef struct SlicePart
 
 typedef struct Slices Slices;
 
-/* "more": sorted facts in memory to go through with them, or NULL. */
-extern Slices *slices_begin(const StoreRun *runs, int nruns, unsigned columns,
+/*
+ * "columns": those to decode, as bits, for each run.  "more": sorted facts in
+ * memory to go through with them, or NULL.
+ */
+extern Slices *slices_begin(const StoreRun *runs, int nruns, const unsigned *columns,
 							const Facts *more);
 
 /* The parts of the next slice, valid until the next call; NULL at the end. */
