@@ -94,7 +94,7 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON adclick.clicks
 CREATE TRIGGER append_only_row BEFORE UPDATE OR DELETE ON adclick.clicks
 	FOR EACH ROW EXECUTE FUNCTION adclick_internal.refuse_change();
 
--- TRUNCATE has no row trigger: each partition gets one of its own (see log.c).
+-- TRUNCATE has no row trigger: each partition gets one of its own (see partitions.c).
 CREATE TRIGGER append_only BEFORE TRUNCATE ON adclick_internal.clicks_default
 	FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change();
 

@@ -25,7 +25,7 @@
 #include "adclick.h"
 #include "compact.h"
 #include "compat.h"
-#include "log.h"
+#include "partitions.h"
 #include "shmem.h"
 #include "store.h"
 #include "tail.h"
@@ -105,7 +105,7 @@ adclick_make_partitions(PG_FUNCTION_ARGS)
 	creating_extension = false;
 	PG_TRY();
 	{
-		made = log_make_partitions();
+		made = partitions_make();
 	}
 	PG_FINALLY();
 	{

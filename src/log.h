@@ -76,12 +76,6 @@ extern Oid	log_filenode(Oid partition);
 /* Everything up to "taking" has been read: move on, and see what can be closed. */
 extern void log_advance(LogProgress *progress, TimestampTz now);
 
-/* Summarize full ranges of the index on xact, where no one is in the way. */
-extern void log_summarize(const LogProgress *progress);
-
-/* Make the partitions of this hour and the next ones; returns how many are new. */
-extern int	log_make_partitions(void);
-
 static inline bool
 log_place_before(LogPlace a, LogPlace b)
 {

@@ -42,7 +42,7 @@
 #include "adclick.h"
 #include "compact.h"
 #include "compat.h"
-#include "log.h"
+#include "partitions.h"
 #include "shmem.h"
 #include "store.h"
 #include "tick.h"
@@ -240,7 +240,7 @@ summarize_round(void)
 
 	PushActiveSnapshot(GetTransactionSnapshot());
 	store_get_state(&state);
-	log_summarize(&state.progress);
+	partitions_summarize(state.progress.open_from);
 	PopActiveSnapshot();
 	return false;
 }
@@ -249,7 +249,7 @@ static bool
 partitions_round(void)
 {
 	PushActiveSnapshot(GetTransactionSnapshot());
-	log_make_partitions();
+	partitions_make();
 	PopActiveSnapshot();
 	return false;
 }

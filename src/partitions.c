@@ -1,0 +1,209 @@
+/*-------------------------------------------------------------------------
+ *
+ * partitions.c
+ *	  The hourly partitions of the click log.
+ *
+ * See partitions.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "adclick.h"
+#include "compat.h"
+#include "partitions.h"
+#include "xact_index.h"
+
+/* Hours with a partition made ahead of time, after the current one. */
+#define HOURS_AHEAD 3
+
+Oid
+partitions_parent(void)
+{
+	return get_relname_relid("clicks", get_namespace_oid(ADCLICK_SCHEMA, false));
+}
+
+Partition *
+partitions_after(TimestampTz open_from, int *count)
+{
+	Relation	parent = table_open(partitions_parent(), AccessShareLock);
+	PartitionDesc desc = RelationGetPartitionDesc(parent, true);
+	PartitionBoundInfo bounds = desc->boundinfo;
+	Partition  *partitions = palloc(sizeof(Partition) * (desc->nparts + 1));
+	int			n = 0;
+
+	for (int i = 0; bounds && i < bounds->ndatums; i++)
+	{
+		int			index = bounds->indexes[i];	/* of the one that ends here */
+		bool		finite = bounds->kind[i][0] == PARTITION_RANGE_DATUM_VALUE;
+		TimestampTz upper = finite ? DatumGetTimestampTz(bounds->datums[i][0]) : DT_NOEND - 1;
+
+		if (index >= 0 && upper > open_from)
+			partitions[n++] = (Partition) {desc->oids[index], upper};
+	}
+	if (bounds && partition_bound_has_default(bounds))
+		partitions[n++] = (Partition) {desc->oids[bounds->default_index], DT_NOEND};
+	table_close(parent, NoLock);
+	*count = n;
+	return partitions;
+}
+
+static void
+summarize_partition(Relation relation)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(relation);
+	XactIndex  *xi = xact_index_open(relation);
+	BlockNumber pages;
+	Oid			index;
+	uint64		low,
+				high;
+	int			nranges = 0;
+	BlockNumber *ranges;
+
+	if (xi == NULL)
+		return;
+	pages = xact_index_pages_per_range(xi);
+	index = xact_index_relid(xi);
+	ranges = palloc(sizeof(BlockNumber) * (nblocks / pages + 1));
+	for (BlockNumber block = 0; block + pages <= nblocks; block += pages)
+		if (!xact_index_range(xi, GetActiveSnapshot(), block, &low, &high))
+			ranges[nranges++] = block;
+	xact_index_close(xi);
+
+	for (int i = 0; i < nranges; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		DirectFunctionCall2(brin_summarize_range, ObjectIdGetDatum(index),
+							Int64GetDatum(ranges[i]));
+	}
+	pfree(ranges);
+}
+
+void
+partitions_summarize(TimestampTz open_from)
+{
+	int			count;
+	Partition  *partitions = partitions_after(open_from, &count);
+
+	for (int i = 0; i < count; i++)
+	{
+		Relation	relation;
+
+		/* The lock brin_summarize_range takes; whoever has it comes first. */
+		if (!ConditionalLockRelationOid(partitions[i].relid, ShareUpdateExclusiveLock))
+			continue;
+		relation = try_relation_open(partitions[i].relid, NoLock);
+		if (relation != NULL)
+		{
+			summarize_partition(relation);
+			relation_close(relation, NoLock);
+		}
+		UnlockRelationOid(partitions[i].relid, ShareUpdateExclusiveLock);
+	}
+	pfree(partitions);
+}
+
+/*
+ * Attach with a lock no writer waits for; the default partition is locked, so
+ * give up at once if someone uses it, and try again later.
+ */
+static bool
+make_partition(TimestampTz from)
+{
+	char		name[NAMEDATALEN];
+	pg_time_t	unix_time = timestamptz_to_time_t(from);
+	struct pg_tm *tm = pg_gmtime(&unix_time);
+	Oid			internal = get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false);
+	char	   *statements;
+
+	snprintf(name, sizeof(name), "clicks_%04d%02d%02d%02d",
+			 tm->tm_year + 1900, tm->tm_mon + 1, tm->tm_mday, tm->tm_hour);
+	if (OidIsValid(get_relname_relid(name, internal)))
+		return false;
+
+	statements = psprintf("CREATE TABLE adclick_internal.%1$s "
+						  "(LIKE adclick.clicks INCLUDING DEFAULTS) "
+						  "WITH (autovacuum_vacuum_insert_threshold = -1); "
+						  "COMMENT ON TABLE adclick_internal.%1$s IS 'one hour of the click log'; "
+						  "CREATE TRIGGER append_only BEFORE TRUNCATE ON adclick_internal.%1$s "
+						  "FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change(); "
+						  "ALTER TABLE adclick.clicks ATTACH PARTITION adclick_internal.%1$s "
+						  "FOR VALUES FROM (to_timestamp(%2$lld)) TO (to_timestamp(%3$lld))",
+						  name, (long long) unix_time, (long long) unix_time + SECS_PER_HOUR);
+	SPI_connect();
+	if (SPI_execute(statements, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not make partition \"%s\"", name);
+	SPI_finish();
+	return true;
+}
+
+int
+partitions_make(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz hour = floor_div(now, USECS_PER_HOUR) * USECS_PER_HOUR;
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			made = 0;
+
+	for (int i = 0; i <= HOURS_AHEAD; i++)
+	{
+		int			level = NewGUCNestLevel();
+
+		/* One that cannot be made now must not keep the others from it. */
+		BeginInternalSubTransaction(NULL);
+		PG_TRY();
+		{
+			(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+			(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+			made += make_partition(hour + i * USECS_PER_HOUR);
+			ReleaseCurrentSubTransaction();
+		}
+		PG_CATCH();
+		{
+			ErrorData  *error;
+
+			MemoryContextSwitchTo(context);
+			error = CopyErrorData();
+			FlushErrorState();
+			RollbackAndReleaseCurrentSubTransaction();
+
+			/*
+			 * Expected: someone reads the default partition (we try again),
+			 * or it holds rows of that hour (it goes on to take them).
+			 */
+			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+				error->sqlerrcode != ERRCODE_CHECK_VIOLATION)
+				ThrowErrorData(error);
+			FreeErrorData(error);
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		AtEOXact_GUC(true, level);
+	}
+	return made;
+}

@@ -1,0 +1,37 @@
+/*-------------------------------------------------------------------------
+ *
+ * xact_index.h
+ *	  The BRIN index on xact of one partition: which transactions a range of blocks has.
+ *
+ * Its summaries are read directly: which rows are unread must not depend on the
+ * planner, and one look at a range answers for all transactions.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_XACT_INDEX_H
+#define ADCLICK_XACT_INDEX_H
+
+#include "postgres.h"
+
+#include "storage/block.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+typedef struct XactIndex XactIndex;
+
+/* NULL if the partition has no such index. */
+extern XactIndex *xact_index_open(Relation relation);
+extern void xact_index_close(XactIndex *xi);
+extern Oid	xact_index_relid(const XactIndex *xi);
+extern BlockNumber xact_index_pages_per_range(const XactIndex *xi);
+
+/*
+ * The smallest and largest transaction in the range that begins at this block;
+ * false if there is no summary to rely on.
+ */
+extern bool xact_index_range(XactIndex *xi, Snapshot snapshot, BlockNumber block,
+							 uint64 *low, uint64 *high);
+
+#endif							/* ADCLICK_XACT_INDEX_H */
