@@ -57,6 +57,7 @@ typedef struct Compaction
 
 	MemoryContext late_context;	/* of the bucket being decided */
 	Facts		late;			/* clicks that were queued and are new */
+	StoreSink  *discarded;		/* for those that are not */
 } Compaction;
 
 static void
@@ -68,7 +69,7 @@ decide_late(TupleTableSlot *slot, const Click *click, bool duplicate, void *arg)
 
 	if (duplicate)
 	{
-		store_discard(slot, CLICK_DUPLICATE);
+		store_discard(c->discarded, slot, CLICK_DUPLICATE);
 		c->result->late_duplicates++;
 		return;
 	}
@@ -104,7 +105,9 @@ compact_bucket(Compaction *c, int64 bucket)
 
 	c->late_context = context;
 	facts_init(&c->late, FACT_COLUMNS, 1024, palloc(facts_memory(FACT_COLUMNS, 1024)));
+	c->discarded = store_discard_begin();
 	seen_each_late(&c->state, bucket, decide_late, c);
+	store_sink_end(c->discarded);
 	if (c->late.n > 0)
 		facts_combine(&c->late, MemoryContextAllocHuge(context, facts_scratch(FACT_COLUMNS, c->late.n)));
 	store_writer_add(writer, &c->late, 0, c->late.n);

@@ -45,6 +45,15 @@
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #endif
 
+/* 16 can restrict it to summarizing indexes */
+#if PG_VERSION_NUM >= 160000
+#define compat_insert_index_tuples(info, slot, estate) \
+	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL, false)
+#else
+#define compat_insert_index_tuples(info, slot, estate) \
+	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL)
+#endif
+
 /* 15 named the set-returning helper; 14 has the pieces only */
 #if PG_VERSION_NUM < 150000
 extern void compat_materialized_srf(FunctionCallInfo fcinfo);

@@ -23,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "common/hashfn.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -52,8 +53,6 @@ typedef enum Statement
 	ADD_LATE,
 	ADD_EXTENT,
 	GET_EXTENTS,
-	DISCARD,
-	QUEUE,
 	EACH_QUEUED,
 	DELETE_QUEUED,
 	FIRST_QUEUED,
@@ -74,7 +73,6 @@ typedef enum Statement
 #define MAX_PARAMETERS 18
 
 #define CLICK_COLUMN_NAMES "click_id, ad_id, clicked_at, user_id, xact, received_at, ip, country, region, device"
-#define CLICK_COLUMN_TYPES UUIDOID, INT8OID, TIMESTAMPTZOID, INT8OID, XID8OID, TIMESTAMPTZOID, INETOID, TEXTOID, TEXTOID, TEXTOID
 
 #define RUN_COLUMNS "run_id, is_delta, first_minute, last_minute, segments, facts, clicks"
 
@@ -111,16 +109,6 @@ static const struct
 		"SELECT partition, filenode, first_block, last_block FROM adclick_internal.extents e"
 		" WHERE EXISTS (SELECT FROM unnest(e.buckets) b WHERE b BETWEEN $1 AND $2)"
 		" ORDER BY partition, filenode, first_block", 2, {INT8OID, INT8OID}
-	},
-	[DISCARD] = {
-		"INSERT INTO adclick.discarded_clicks (" CLICK_COLUMN_NAMES ", reason)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-		11, {CLICK_COLUMN_TYPES, TEXTOID}
-	},
-	[QUEUE] = {
-		"INSERT INTO adclick_internal.late_clicks (" CLICK_COLUMN_NAMES ", bucket)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-		11, {CLICK_COLUMN_TYPES, INT8OID}
 	},
 	[EACH_QUEUED] = {
 		"SELECT " CLICK_COLUMN_NAMES " FROM adclick_internal.late_clicks"
@@ -414,35 +402,92 @@ store_get_extents(int64 from, int64 to, int *count)
 	return extents;
 }
 
-/* Insert the ten columns of a click and one more value. */
+struct StoreSink
+{
+	Relation	relation;
+	EState	   *estate;
+	ResultRelInfo *info;
+	TupleTableSlot *slot;
+};
+
+/* Ready to insert into a table whose columns begin with those of the log. */
+static StoreSink *
+sink_begin(const char *schema, const char *table)
+{
+	StoreSink  *sink = palloc(sizeof(StoreSink));
+
+	sink->relation = table_open(get_relname_relid(table, get_namespace_oid(schema, false)),
+								RowExclusiveLock);
+	sink->estate = CreateExecutorState();
+	sink->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(sink->info, sink->relation, 1, NULL, 0);
+	sink->info->ri_TrigDesc = NULL;
+	ExecOpenIndices(sink->info, false);
+	sink->slot = table_slot_create(sink->relation, NULL);
+	return sink;
+}
+
+/* Insert the ten columns of a click, and up to two more values. */
 static void
-set_aside(Statement statement, TupleTableSlot *slot, Datum more)
+sink_put(StoreSink *sink, TupleTableSlot *click, Datum first, Datum second)
 {
-	Datum		values[CLICK_COLUMNS + 1];
-	char		nulls[CLICK_COLUMNS + 2];
+	TupleTableSlot *slot = sink->slot;
 
-	slot_getsomeattrs(slot, CLICK_COLUMNS);
-	for (int i = 0; i < CLICK_COLUMNS; i++)
+	slot_getsomeattrs(click, CLICK_COLUMNS);
+	ExecClearTuple(slot);
+	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
+	memcpy(slot->tts_values, click->tts_values, sizeof(Datum) * CLICK_COLUMNS);
+	memcpy(slot->tts_isnull, click->tts_isnull, sizeof(bool) * CLICK_COLUMNS);
+	slot->tts_values[CLICK_COLUMNS] = first;
+	slot->tts_isnull[CLICK_COLUMNS] = false;
+	if (slot->tts_tupleDescriptor->natts > CLICK_COLUMNS + 1)
 	{
-		values[i] = slot->tts_values[i];
-		nulls[i] = slot->tts_isnull[i] ? 'n' : ' ';
+		slot->tts_values[CLICK_COLUMNS + 1] = second;
+		slot->tts_isnull[CLICK_COLUMNS + 1] = false;
 	}
-	values[CLICK_COLUMNS] = more;
-	nulls[CLICK_COLUMNS] = ' ';
-	nulls[CLICK_COLUMNS + 1] = '\0';
-	write_rows(statement, values, nulls);
+	ExecStoreVirtualTuple(slot);
+
+	simple_table_tuple_insert(sink->relation, slot);
+	if (sink->info->ri_NumIndices > 0)
+		list_free(compat_insert_index_tuples(sink->info, slot, sink->estate));
+	ResetPerTupleExprContext(sink->estate);
+}
+
+StoreSink *
+store_discard_begin(void)
+{
+	return sink_begin(ADCLICK_SCHEMA, "discarded_clicks");
 }
 
 void
-store_discard(TupleTableSlot *slot, ClickVerdict verdict)
+store_discard(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict)
 {
-	set_aside(DISCARD, slot, CStringGetTextDatum(click_verdict_text(verdict)));
+	Datum		reason = CStringGetTextDatum(click_verdict_text(verdict));
+
+	sink_put(sink, slot, reason, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	pfree(DatumGetPointer(reason));
+}
+
+StoreSink *
+store_queue_begin(void)
+{
+	return sink_begin(ADCLICK_INTERNAL_SCHEMA, "late_clicks");
 }
 
 void
-store_queue(TupleTableSlot *slot, int64 bucket)
+store_queue(StoreSink *sink, TupleTableSlot *slot, int64 bucket)
 {
-	set_aside(QUEUE, slot, Int64GetDatum(bucket));
+	sink_put(sink, slot, Int64GetDatum(bucket), (Datum) 0);
+}
+
+void
+store_sink_end(StoreSink *sink)
+{
+	ExecDropSingleTupleTableSlot(sink->slot);
+	ExecCloseIndices(sink->info);
+	FreeExecutorState(sink->estate);
+	table_close(sink->relation, NoLock);
+	pfree(sink);
 }
 
 /* A destination that hands each row over as it comes from the executor. */

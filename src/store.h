@@ -79,9 +79,17 @@ extern void store_add_extent(int64 tick, const StoreExtent *extent, const int64 
 /* The extents that have a bucket from .. to, joined where they touch. */
 extern StoreExtent *store_get_extents(int64 from, int64 to, int *count);
 
-/* Set a row aside; the slot has the log's columns. */
-extern void store_discard(TupleTableSlot *slot, ClickVerdict verdict);
-extern void store_queue(TupleTableSlot *slot, int64 bucket);
+/*
+ * Set rows aside: into adclick.discarded_clicks or the queue of late clicks.
+ * The slot has the log's columns.  Triggers people put on the table do not
+ * fire: workers run no code of users.
+ */
+typedef struct StoreSink StoreSink;
+extern StoreSink *store_discard_begin(void);
+extern void store_discard(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict);
+extern StoreSink *store_queue_begin(void);
+extern void store_queue(StoreSink *sink, TupleTableSlot *slot, int64 bucket);
+extern void store_sink_end(StoreSink *sink);
 
 /* Call back for queued rows of buckets from .. to, in order of bucket and arrival. */
 typedef void (*store_row_callback) (TupleTableSlot *slot, void *arg);

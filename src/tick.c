@@ -204,6 +204,7 @@ static void
 dedup_rows(Tick *tick)
 {
 	TupleTableSlot *slot = log_make_slot();
+	StoreSink  *queue = store_queue_begin();
 
 	seen_add(tick->keys, tick->nkeys, tick->state.tick);
 	for (size_t i = 0; i < tick->nkeys; i++)
@@ -217,10 +218,11 @@ dedup_rows(Tick *tick)
 		if (key->verdict == SEEN_LATE)
 		{
 			log_fetch(tick->extents[row->extent].partition, &row->tid, tick->snapshot, slot);
-			store_queue(slot, key->key.bucket);
+			store_queue(queue, slot, key->key.bucket);
 			row->verdict = CLICK_LATE;
 		}
 	}
+	store_sink_end(queue);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -228,6 +230,7 @@ static void
 discard_rows(Tick *tick)
 {
 	TupleTableSlot *slot = log_make_slot();
+	StoreSink  *discarded = store_discard_begin();
 	TickResult *result = tick->result;
 
 	for (int i = 0; i < tick->nrows; i++)
@@ -250,8 +253,9 @@ discard_rows(Tick *tick)
 				break;
 		}
 		log_fetch(tick->extents[row->extent].partition, &row->tid, tick->snapshot, slot);
-		store_discard(slot, row->verdict);
+		store_discard(discarded, slot, row->verdict);
 	}
+	store_sink_end(discarded);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
