@@ -16,10 +16,10 @@
 
 #include "access/brin_revmap.h"
 #include "access/genam.h"
+#include "funcapi.h"
 #include "storage/lwlock.h"
 #include "utils/guc.h"
 #include "utils/tuplestore.h"
-#include "funcapi.h"
 
 #if PG_VERSION_NUM < 140000
 #error "adclick needs PostgreSQL 14 or newer"
@@ -54,13 +54,33 @@
 	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL)
 #endif
 
-/* 15 named the set-returning helper; 14 has the pieces only */
+/* 15 brought these under their names */
 #if PG_VERSION_NUM < 150000
-extern void compat_materialized_srf(FunctionCallInfo fcinfo);
-#define InitMaterializedSRF(fcinfo, flags) compat_materialized_srf(fcinfo)
+#include "miscadmin.h"
+
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
-#elif PG_VERSION_NUM < 160000
-#include "utils/tuplestore.h"
+#define strtou64(text, end, base) pg_strtouint64(text, end, base)
+#define InitMaterializedSRF(fcinfo, flags) compat_materialized_srf(fcinfo)
+
+static inline void
+compat_materialized_srf(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext outer;
+
+	if (result == NULL || !IsA(result, ReturnSetInfo) ||
+		(result->allowedModes & SFRM_Materialize) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+	outer = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, &result->setDesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	result->returnMode = SFRM_Materialize;
+	result->setResult = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0,
+											  false, work_mem);
+	MemoryContextSwitchTo(outer);
+}
 #endif
 
 /* 15 asks for shared memory in a hook of its own; before it, _PG_init does */

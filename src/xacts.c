@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
+#include "compat.h"
 #include "xacts.h"
 
 /* The text form is the documented one: xmin:xmax:xip,xip,... */
