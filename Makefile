@@ -1,7 +1,6 @@
 # adclick: exact counts of ad clicks inside PostgreSQL
 
 EXTENSION = adclick
-EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" adclick.control)
 MODULE_big = adclick
 DATA = $(wildcard sql/*--*.sql)
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))

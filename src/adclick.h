@@ -45,6 +45,16 @@ floor_div(int64 a, int64 b)
 	return a / b - (a % b < 0);
 }
 
+/* For qsort and bsearch. */
+static inline int
+compare_int64(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return (x > y) - (x < y);
+}
+
 static inline int64
 minute_of(TimestampTz at)
 {

@@ -142,15 +142,6 @@ by_pending(const void *a, const void *b)
 	return (x < y) - (x > y);
 }
 
-static int
-compare_minutes(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return (x > y) - (x < y);
-}
-
 /* Choose the minutes to write. */
 static void
 plan_minutes(Compaction *c, bool everything)
@@ -184,7 +175,7 @@ plan_minutes(Compaction *c, bool everything)
 		carried -= p->pending;
 		c->minutes[c->nminutes++] = p->minute;
 	}
-	qsort(c->minutes, c->nminutes, sizeof(int64), compare_minutes);
+	qsort(c->minutes, c->nminutes, sizeof(int64), compare_int64);
 }
 
 /* The runs to merge: deltas, oldest first, and what the chosen minutes have. */
@@ -205,7 +196,7 @@ static StoreWriter *
 writer_for(Compaction *c, int64 minute)
 {
 	int64	   *found = c->nminutes == 0 ? NULL :
-		bsearch(&minute, c->minutes, c->nminutes, sizeof(int64), compare_minutes);
+		bsearch(&minute, c->minutes, c->nminutes, sizeof(int64), compare_int64);
 
 	return found ? c->writers[found - c->minutes] : c->leftover;
 }

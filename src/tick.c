@@ -168,15 +168,6 @@ read_rows(Tick *tick)
 		log_advance(progress, GetCurrentTimestamp());
 }
 
-static int
-compare_int64(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return (x > y) - (x < y);
-}
-
 /* Store each extent with the dedup buckets found in it. */
 static void
 store_extents(Tick *tick)
