@@ -37,9 +37,12 @@ sub pid_of
 	until ($pid =~ /^\d+$/)
 	{
 		die "no $kind" if $attempts++ > 3000;
-		$node->psql('postgres',
-			"SELECT pid FROM pg_stat_activity WHERE backend_type = 'adclick $kind' ORDER BY backend_start DESC LIMIT 1",
-			stdout => \$pid, stderr => \my $ignored);
+		# psql may be gone before it reads the query: that is an error of the pipe
+		eval {
+			$node->psql('postgres',
+				"SELECT pid FROM pg_stat_activity WHERE backend_type = 'adclick $kind' ORDER BY backend_start DESC LIMIT 1",
+				stdout => \$pid, stderr => \my $ignored);
+		};
 		usleep(10_000) if $pid !~ /^\d+$/;
 	}
 	return $pid;
@@ -53,9 +56,17 @@ sub kill_one
 	# not waiting for anything: this is what makes the moment a random one
 	usleep(int rand 120_000);
 	$killed{$kind} += kill 'KILL', $pid;
-	$node->poll_query_until('postgres',
-		"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
-	  or die "the server does not come back";
+
+	my $back;
+	for (1 .. 1000)
+	{
+		$back = eval {
+			$node->poll_query_until('postgres',
+				"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
+		};
+		last if defined $back;
+	}
+	die "the server does not come back" if !$back;
 	return;
 }
 
