@@ -43,6 +43,7 @@ sub pid_of
 				"SELECT pid FROM pg_stat_activity WHERE backend_type = 'adclick $kind' ORDER BY backend_start DESC LIMIT 1",
 				stdout => \$pid, stderr => \my $ignored);
 		};
+		$pid //= '';
 		usleep(10_000) if $pid !~ /^\d+$/;
 	}
 	return $pid;
