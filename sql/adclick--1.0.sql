@@ -115,11 +115,14 @@ CREATE TABLE adclick.filters (
 -- The empty string stands for NULL here; no stored value is empty.
 CREATE UNIQUE INDEX filters_dimensions_idx ON adclick.filters
 	(coalesce(country, ''), coalesce(region, ''), coalesce(device, ''));
-COMMENT ON TABLE adclick.filters IS 'combinations of country, region and device that clicks came with';
-COMMENT ON COLUMN adclick.filters.filter_id IS 'short name of the combination';
+COMMENT ON TABLE adclick.filters IS 'combinations of country, region and device: those that clicks came with, and, with NULL for any, those registered by adclick.add_filter()';
+COMMENT ON COLUMN adclick.filters.filter_id IS 'short name of the combination; 0: any click';
 COMMENT ON COLUMN adclick.filters.country IS 'country, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
 COMMENT ON COLUMN adclick.filters.region IS 'region, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
 COMMENT ON COLUMN adclick.filters.device IS 'device, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
+
+-- Any click: its top-N is always kept.
+INSERT INTO adclick.filters (filter_id) OVERRIDING SYSTEM VALUE VALUES (0);
 
 CREATE TABLE adclick.discarded_clicks (
 	LIKE adclick.clicks,
@@ -206,19 +209,22 @@ COMMENT ON TABLE adclick_internal.extents IS 'where in the log each tick found i
 
 CREATE TABLE adclick_internal.runs (
 	run_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+	sort_order smallint NOT NULL CHECK (sort_order BETWEEN 0 AND 2),
 	is_delta boolean NOT NULL,
 	first_minute timestamptz NOT NULL,
 	last_minute timestamptz NOT NULL,
 	segments int NOT NULL,
 	facts bigint NOT NULL,
 	clicks bigint NOT NULL,
-	minutes timestamptz[] NOT NULL,
-	minute_facts bigint[] NOT NULL
+	minutes timestamptz[],
+	minute_facts bigint[],
+	CHECK (sort_order <> 0 OR minutes IS NOT NULL AND minute_facts IS NOT NULL)
 ) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
-CREATE INDEX runs_minute_idx ON adclick_internal.runs (is_delta, last_minute);
-COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (any minutes, from ticks) and minutes (one minute, from compaction)';
-COMMENT ON COLUMN adclick_internal.runs.minutes IS 'the minutes with a fact in the run';
-COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'how many facts each of them has';
+CREATE INDEX runs_minute_idx ON adclick_internal.runs (sort_order, is_delta, last_minute);
+COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one a minute, from compaction)';
+COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip';
+COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run';
+COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'of order ad: how many facts each of them has';
 
 CREATE TABLE adclick_internal.deltas (
 	run_id bigint NOT NULL,
@@ -240,7 +246,50 @@ CREATE TABLE adclick_internal.segments (
 ALTER TABLE adclick_internal.segments ALTER data SET STORAGE PLAIN;
 CREATE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key, number);
 COMMENT ON COLUMN adclick_internal.segments.number IS 'place in the run: an ad with many facts has several segments with the same first key';
-COMMENT ON TABLE adclick_internal.segments IS 'segments of closed minutes';
+COMMENT ON TABLE adclick_internal.segments IS 'segments of final runs';
+
+CREATE TABLE adclick_internal.gaps (
+	minute timestamptz PRIMARY KEY
+);
+COMMENT ON TABLE adclick_internal.gaps IS 'minutes with clicks that were counted while adclick.user_and_ip_orders was off, and so cannot be found by user or address';
+
+--
+-- Top-N kept for each closed minute
+--
+
+CREATE TYPE adclick.ad_click AS (ad_id bigint, click_count bigint);
+COMMENT ON TYPE adclick.ad_click IS 'an ad and how many clicks it had';
+COMMENT ON COLUMN adclick.ad_click.ad_id IS 'the ad';
+COMMENT ON COLUMN adclick.ad_click.click_count IS 'its clicks';
+
+CREATE TABLE adclick.most_clicked_ads (
+	click_minute timestamptz NOT NULL,
+	filter_id int NOT NULL,
+	most_clicked_ads adclick.ad_click[] NOT NULL,
+	cut_off bigint NOT NULL,
+	PRIMARY KEY (filter_id, click_minute)
+);
+-- Read often, and small beside the segments: not worth decompressing.
+ALTER TABLE adclick.most_clicked_ads ALTER most_clicked_ads SET STORAGE EXTERNAL;
+COMMENT ON TABLE adclick.most_clicked_ads IS 'the most clicked ads of each closed minute, of all clicks (filter 0) and of each registered filter; clicks that come late enter when the minute is compacted again';
+COMMENT ON COLUMN adclick.most_clicked_ads.click_minute IS 'the minute (UTC)';
+COMMENT ON COLUMN adclick.most_clicked_ads.filter_id IS 'the filter, see adclick.filters';
+COMMENT ON COLUMN adclick.most_clicked_ads.most_clicked_ads IS 'ads and their clicks in this minute, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
+COMMENT ON COLUMN adclick.most_clicked_ads.cut_off IS 'the most clicks an ad had that is not among them, 0 if all ads are';
+
+CREATE TABLE adclick.ads (
+	ad_id bigint PRIMARY KEY,
+	advertiser_id bigint,
+	redirect_url text,
+	website text
+);
+CREATE INDEX ads_advertiser_id_idx ON adclick.ads (advertiser_id);
+COMMENT ON TABLE adclick.ads IS 'your ads: fill it to ask by advertiser';
+COMMENT ON COLUMN adclick.ads.ad_id IS 'the ad, as in adclick.clicks';
+COMMENT ON COLUMN adclick.ads.advertiser_id IS 'whose ad it is';
+COMMENT ON COLUMN adclick.ads.redirect_url IS 'where a click leads to';
+COMMENT ON COLUMN adclick.ads.website IS 'where the ad is shown';
+SELECT pg_catalog.pg_extension_config_dump('adclick.ads', '');
 
 SELECT adclick_internal.make_partitions();
 
@@ -291,6 +340,85 @@ CREATE FUNCTION adclick.top_n_ads(n int, "from" timestamptz, "to" timestamptz, f
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.top_n_ads(int, timestamptz, timestamptz, jsonb) IS 'the n ads with the most clicks from one whole minute up to, not including, another; ties go to the smaller ad_id';
+
+CREATE FUNCTION adclick.explain_top_n(n int, minutes int, filters jsonb DEFAULT '{}')
+	RETURNS TABLE (way text, lists int, cut_off bigint, nth_count bigint, candidates int,
+		probes int, runs int, segments bigint, facts bigint, tail bigint)
+	AS 'MODULE_PATHNAME', 'adclick_explain_top_n_minutes' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 1
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.explain_top_n(int, int, jsonb) IS 'how adclick.top_n_ads() answers the same question: which way it takes, and what it reads';
+
+CREATE FUNCTION adclick.explain_top_n(n int, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+	RETURNS TABLE (way text, lists int, cut_off bigint, nth_count bigint, candidates int,
+		probes int, runs int, segments bigint, facts bigint, tail bigint)
+	AS 'MODULE_PATHNAME', 'adclick_explain_top_n_window' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 1
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.explain_top_n(int, timestamptz, timestamptz, jsonb) IS 'how adclick.top_n_ads() answers the same question: which way it takes, and what it reads';
+
+CREATE FUNCTION adclick.click_series(ad_id bigint, "from" timestamptz, "to" timestamptz, bucket interval, filters jsonb DEFAULT '{}')
+	RETURNS TABLE ("time" timestamptz, click_count bigint)
+	AS 'MODULE_PATHNAME', 'adclick_click_series' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 60
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.click_series(bigint, timestamptz, timestamptz, interval, jsonb) IS 'clicks of an ad over time, one row a bucket, the empty ones as 0; the first bucket begins at "from"';
+
+CREATE FUNCTION adclick.breakdown(ad_id bigint, minutes int, dimension text, filters jsonb DEFAULT '{}')
+	RETURNS TABLE (value text, click_count bigint)
+	AS 'MODULE_PATHNAME', 'adclick_breakdown_minutes' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.breakdown(bigint, int, text, jsonb) IS 'clicks of an ad in the last minutes by country, region or device, most clicks first';
+
+CREATE FUNCTION adclick.breakdown(ad_id bigint, "from" timestamptz, "to" timestamptz, dimension text, filters jsonb DEFAULT '{}')
+	RETURNS TABLE (value text, click_count bigint)
+	AS 'MODULE_PATHNAME', 'adclick_breakdown_window' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.breakdown(bigint, timestamptz, timestamptz, text, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another by country, region or device, most clicks first';
+
+CREATE FUNCTION adclick.advertiser_click_count(advertiser_id bigint, minutes int, filters jsonb DEFAULT '{}')
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_advertiser_click_count_minutes' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.advertiser_click_count(bigint, int, jsonb) IS 'clicks of all ads of an advertiser, see adclick.ads, in the last minutes';
+
+CREATE FUNCTION adclick.advertiser_click_count(advertiser_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_advertiser_click_count_window' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.advertiser_click_count(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of all ads of an advertiser, see adclick.ads, from one whole minute up to, not including, another';
+
+CREATE FUNCTION adclick.unique_users(ad_id bigint, minutes int, filters jsonb DEFAULT '{}')
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_unique_users_minutes' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.unique_users(bigint, int, jsonb) IS 'how many different users clicked an ad in the last minutes; clicks without a user do not count';
+
+CREATE FUNCTION adclick.unique_users(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+	RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_unique_users_window' LANGUAGE C
+	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.unique_users(bigint, timestamptz, timestamptz, jsonb) IS 'how many different users clicked an ad from one whole minute up to, not including, another; clicks without a user do not count';
+
+--
+-- Registered filters
+--
+
+CREATE FUNCTION adclick.add_filter(filter jsonb) RETURNS int
+	AS 'MODULE_PATHNAME', 'adclick_add_filter' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.add_filter(jsonb) IS 'keep the most clicked ads of each minute for a combination of dimensions, also of the minutes stored so far; returns its filter_id';
+
+CREATE FUNCTION adclick.drop_filter(filter jsonb) RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_drop_filter' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.drop_filter(jsonb) IS 'end what adclick.add_filter() began for the same combination';
 
 CREATE FUNCTION adclick_internal.facts()
 	RETURNS TABLE (ad_id bigint, click_minute timestamptz, filter_id int, click_count bigint)
@@ -371,7 +499,7 @@ COMMENT ON COLUMN adclick.status.open_writer_prepared IS 'the same, if it is a p
 COMMENT ON COLUMN adclick.status.open_writer_since IS 'when that transaction began';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA adclick_internal FROM PUBLIC;
-REVOKE ALL ON FUNCTION adclick.tick(), adclick.compact() FROM PUBLIC;
+REVOKE ALL ON FUNCTION adclick.tick(), adclick.compact(), adclick.add_filter(jsonb), adclick.drop_filter(jsonb) FROM PUBLIC;
 -- Defaults and triggers run as the one who inserts.
 GRANT USAGE ON SCHEMA adclick_internal TO PUBLIC;
 GRANT EXECUTE ON FUNCTION adclick_internal.new_click_id(), adclick_internal.arrival_time() TO PUBLIC;

@@ -35,6 +35,8 @@ extern int	adclick_tick_interval;	/* ms */
 extern int	adclick_max_filters;
 extern int	adclick_future_tolerance;	/* s */
 extern int	adclick_raw_retention;	/* min */
+extern bool adclick_user_and_ip_orders;
+extern int	adclick_top_ads_kept;
 
 extern void guc_define(void);
 
@@ -54,6 +56,10 @@ compare_int64(const void *a, const void *b)
 
 	return (x > y) - (x < y);
 }
+
+/* Every time there is lies between these minutes, and they can be made times again. */
+#define FIRST_MINUTE (-INT64CONST(4000000000))
+#define LAST_MINUTE INT64CONST(153000000000)
 
 static inline int64
 minute_of(TimestampTz at)

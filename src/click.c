@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <sys/socket.h>
+
 #include "port/pg_bswap.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -93,6 +95,43 @@ click_read(TupleTableSlot *slot, Click *click)
 		return CLICK_TOO_OLD;
 	read_key(slot, click);
 	return CLICK_VALID;
+}
+
+static inline uint64
+read_half(const unsigned char *bytes)
+{
+	uint64		half;
+
+	memcpy(&half, bytes, sizeof(half));
+	return pg_ntoh64(half);
+}
+
+void
+ip_from_inet(const inet *address, IpAddress *ip)
+{
+	const unsigned char *bytes = ip_addr(address);
+
+	if (ip_family(address) == PGSQL_AF_INET)
+	{
+		uint32		word;
+
+		memcpy(&word, bytes, sizeof(word));
+		*ip = (IpAddress) {.high = pg_ntoh32(word), .family = 4};
+	}
+	else
+		*ip = (IpAddress) {read_half(bytes), read_half(bytes + sizeof(uint64)), 6};
+}
+
+void
+click_read_who(TupleTableSlot *slot, FactClick *fact)
+{
+	slot_getsomeattrs(slot, CLICK_IP);
+	fact->has_user = !slot->tts_isnull[CLICK_USER_ID - 1];
+	fact->user_id = fact->has_user ? DatumGetInt64(slot->tts_values[CLICK_USER_ID - 1]) : 0;
+	if (slot->tts_isnull[CLICK_IP - 1])
+		fact->ip = (IpAddress) {0};
+	else
+		ip_from_inet(DatumGetInetPP(slot->tts_values[CLICK_IP - 1]), &fact->ip);
 }
 
 const char *

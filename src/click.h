@@ -19,8 +19,10 @@
 #include "common/hashfn.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
+#include "utils/inet.h"
 
 #include "dedup.h"
+#include "orders.h"
 
 /* Attribute numbers; the ones of fixed width come first. */
 enum
@@ -79,6 +81,12 @@ bucket_key_equal(const BucketKey *a, const BucketKey *b)
 
 /* What is in the slot, as far as the columns of fixed width tell. */
 extern ClickVerdict click_read(TupleTableSlot *slot, Click *click);
+
+/* Who clicked, from where: the user and the address of the slot, into *fact. */
+extern void click_read_who(TupleTableSlot *slot, FactClick *fact);
+
+/* The three columns of an address; what follows a mask is part of it, the mask is not. */
+extern void ip_from_inet(const inet *address, IpAddress *ip);
 
 /* The dedup bucket of a time. */
 extern int64 click_bucket(TimestampTz at);

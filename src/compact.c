@@ -12,6 +12,10 @@
  * cost more than all the rest: they are carried along in the delta until they
  * are a quarter of what the minute has, or too many are carried.
  *
+ * Orders user and ip have the minute within the key, and so need no run a
+ * minute: their deltas are merged into one final run, which is never merged
+ * again.
+ *
  * Portions Copyright (c) 2026, the adclick authors
  *
  *-------------------------------------------------------------------------
@@ -24,10 +28,12 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "accumulate.h"
 #include "adclick.h"
 #include "click.h"
 #include "compact.h"
 #include "filters.h"
+#include "lists.h"
 #include "seen.h"
 #include "slices.h"
 #include "store.h"
@@ -36,10 +42,15 @@
 #define WORTHWHILE_PART 4
 
 /* Facts of closed minutes that are carried along, at most. */
-#define CARRIED_FACTS (1024 * 1024)
+#define CARRIED_FACTS (128 * 1024)
 
-/* Deltas are merged when there are more, so that queries have few to look at. */
+/*
+ * Deltas of order ad are merged when there are more, so that queries have few to
+ * look at.  Those of the other orders are merged once, whenever minutes close, if
+ * there are not too many before.
+ */
 #define MAX_DELTAS 24
+#define MAX_OTHER_DELTAS 64
 
 /* Bounds of one round: runs read, and minutes written, at a time. */
 #define ROUND_DELTAS 128
@@ -47,16 +58,20 @@
 
 typedef struct Compaction
 {
+	MemoryContext context;
 	CompactResult *result;
 	StoreState	state;
 
 	int			nminutes;		/* minutes to write, ascending */
 	int64	   *minutes;
-	StoreWriter **writers;		/* one for each */
-	StoreWriter *leftover;		/* for all other facts */
+	StoreWriter **writers;		/* one for each, and one for all other facts */
+	uint16	   *minute_index;	/* by minutes since the first: which writer */
+	MinuteLists **lists;		/* one for each */
+	Facts		sorted;			/* a batch, by writer */
 
-	MemoryContext late_context;	/* of the bucket being decided */
-	Facts		late;			/* clicks that were queued and are new */
+	size_t		nlate;
+	size_t		late_room;
+	FactClick  *late;			/* clicks that were queued and are new */
 	StoreSink  *discarded;		/* for those that are not */
 } Compaction;
 
@@ -64,7 +79,7 @@ static void
 decide_late(TupleTableSlot *slot, const Click *click, bool duplicate, void *arg)
 {
 	Compaction *c = arg;
-	Facts	   *late = &c->late;
+	FactClick  *late;
 	Dimensions	dimensions;
 
 	if (duplicate)
@@ -73,24 +88,17 @@ decide_late(TupleTableSlot *slot, const Click *click, bool duplicate, void *arg)
 		c->result->late_duplicates++;
 		return;
 	}
-	if (late->n == late->capacity)
+	if (c->nlate == c->late_room)
 	{
-		Facts		larger;
-
-		facts_init(&larger, FACT_COLUMNS, 2 * late->capacity,
-				   MemoryContextAllocHuge(c->late_context,
-										  facts_memory(FACT_COLUMNS, 2 * late->capacity)));
-		for (int i = 0; i < FACT_COLUMNS; i++)
-			memcpy(larger.key[i], late->key[i], sizeof(uint64_t) * late->n);
-		memcpy(larger.count, late->count, sizeof(uint64_t) * late->n);
-		larger.n = late->n;
-		*late = larger;
+		c->late_room *= 2;
+		c->late = repalloc_huge(c->late, sizeof(FactClick) * c->late_room);
 	}
+	late = &c->late[c->nlate++];
+	late->ad_id = click->ad_id;
+	late->minute = minute_of(click->at);
+	click_read_who(slot, late);
 	dimensions_read(slot, &dimensions);
-	late->key[FACT_AD][late->n] = facts_from_int64(click->ad_id);
-	late->key[FACT_MINUTE][late->n] = facts_from_int64(minute_of(click->at));
-	late->key[FACT_FILTER][late->n] = filters_make(&dimensions);
-	late->count[late->n++] = 1;
+	late->filter_id = filters_make(&dimensions);
 	c->result->late_counted++;
 }
 
@@ -101,17 +109,14 @@ compact_bucket(Compaction *c, int64 bucket)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick late",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
-	StoreWriter *writer = store_writer_begin(true);
 
-	c->late_context = context;
-	facts_init(&c->late, FACT_COLUMNS, 1024, palloc(facts_memory(FACT_COLUMNS, 1024)));
+	c->nlate = 0;
+	c->late_room = 1024;
+	c->late = palloc(sizeof(FactClick) * c->late_room);
 	c->discarded = store_discard_begin();
 	seen_each_late(&c->state, bucket, decide_late, c);
 	store_sink_end(c->discarded);
-	if (c->late.n > 0)
-		facts_combine(&c->late, MemoryContextAllocHuge(context, facts_scratch(FACT_COLUMNS, c->late.n)));
-	store_writer_add(writer, &c->late, 0, c->late.n);
-	store_writer_end(writer);
+	accumulate_clicks(c->late, c->nlate);
 	store_delete_queued(bucket);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);
@@ -182,7 +187,7 @@ plan_minutes(Compaction *c, bool everything)
 static StoreRun *
 plan_runs(Compaction *c, int *nruns, int *ndeltas)
 {
-	StoreRun   *runs = store_get_deltas(ROUND_DELTAS, ndeltas);
+	StoreRun   *runs = store_get_deltas(ORDER_AD, ROUND_DELTAS, ndeltas);
 	int			n = *ndeltas;
 
 	runs = repalloc(runs, sizeof(StoreRun) * (n + ROUND_MINUTES + 1));
@@ -192,49 +197,124 @@ plan_runs(Compaction *c, int *nruns, int *ndeltas)
 	return runs;
 }
 
-static StoreWriter *
-writer_for(Compaction *c, int64 minute)
+/* A writer and lists for each minute, and the way from a minute to them. */
+static void
+begin_minutes(Compaction *c)
 {
-	int64	   *found = c->nminutes == 0 ? NULL :
-		bsearch(&minute, c->minutes, c->nminutes, sizeof(int64), compare_int64);
+	KeptFilters *kept = lists_kept();
+	int64		span = c->nminutes == 0 ? 0 : c->minutes[c->nminutes - 1] - c->minutes[0] + 1;
 
-	return found ? c->writers[found - c->minutes] : c->leftover;
+	c->writers = palloc(sizeof(StoreWriter *) * (c->nminutes + 1));
+	c->lists = palloc(sizeof(MinuteLists *) * (c->nminutes + 1));
+	c->minute_index = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint16) * (span + 1));
+	for (int64 i = 0; i < span; i++)
+		c->minute_index[i] = c->nminutes;
+	for (int i = 0; i < c->nminutes; i++)
+	{
+		c->minute_index[c->minutes[i] - c->minutes[0]] = i;
+		c->writers[i] = store_writer_begin(ORDER_AD, false);
+		c->lists[i] = lists_begin(kept, c->minutes[i]);
+	}
+	c->writers[c->nminutes] = store_writer_begin(ORDER_AD, true);
+}
+
+/* Which writer takes facts of a minute. */
+static inline int
+writer_of(const Compaction *c, int64 minute)
+{
+	if (c->nminutes == 0 || minute < c->minutes[0] || minute > c->minutes[c->nminutes - 1])
+		return c->nminutes;
+	return c->minute_index[minute - c->minutes[0]];
+}
+
+/* Sort a batch by writer, keeping the order within each; "end" is where each ends. */
+static void
+sort_by_writer(Compaction *c, const Facts *facts, size_t *end)
+{
+	Facts	   *sorted = &c->sorted;
+	size_t		next = 0;
+
+	if (sorted->capacity < facts->n)
+		facts_init(sorted, facts->ncolumns, facts->n,
+				   MemoryContextAllocHuge(c->context, facts_memory(facts->ncolumns, facts->n)));
+	memset(end, 0, sizeof(size_t) * (c->nminutes + 1));
+	for (size_t i = 0; i < facts->n; i++)
+		end[writer_of(c, facts_to_int64(facts->key[FACT_MINUTE][i]))]++;
+	for (int w = 0; w <= c->nminutes; w++)
+	{
+		size_t		n = end[w];
+
+		end[w] = next;
+		next += n;
+	}
+	for (size_t i = 0; i < facts->n; i++)
+	{
+		size_t		at = end[writer_of(c, facts_to_int64(facts->key[FACT_MINUTE][i]))]++;
+
+		for (int column = 0; column < facts->ncolumns; column++)
+			sorted->key[column][at] = facts->key[column][i];
+		sorted->count[at] = facts->count[i];
+	}
+	sorted->n = facts->n;
 }
 
 static void
 write_merged(const Facts *facts, void *arg)
 {
 	Compaction *c = arg;
+	size_t		end[ROUND_MINUTES + 1];
 	size_t		start = 0;
 
-	while (start < facts->n)
+	sort_by_writer(c, facts, end);
+	for (int w = 0; w <= c->nminutes; w++)
 	{
-		uint64		minute = facts->key[FACT_MINUTE][start];
-		size_t		end = start + 1;
-
-		while (end < facts->n && facts->key[FACT_MINUTE][end] == minute)
-			end++;
-		store_writer_add(writer_for(c, facts_to_int64(minute)), facts, start, end - start);
-		start = end;
+		if (w < c->nminutes)
+			lists_add(c->lists[w], &c->sorted, start, end[w] - start);
+		store_writer_add(c->writers[w], &c->sorted, start, end[w] - start);
+		start = end[w];
 	}
 }
 
+/* Merge runs of order ad: into the minutes chosen, and a delta of the rest. */
 static void
-merge_runs(Compaction *c, const StoreRun *runs, int nruns)
+merge_minutes(Compaction *c, const StoreRun *runs, int nruns)
 {
-	c->writers = palloc(sizeof(StoreWriter *) * (c->nminutes + 1));
+	begin_minutes(c);
+	slices_merge(ORDER_AD, runs, nruns, write_merged, c);
+	store_delete_lists(c->minutes, c->nminutes);
 	for (int i = 0; i < c->nminutes; i++)
-		c->writers[i] = store_writer_begin(false);
-	c->leftover = store_writer_begin(true);
-
-	slices_merge(runs, nruns, write_merged, c);
-
-	for (int i = 0; i < c->nminutes; i++)
+		lists_end(c->lists[i]);
+	for (int i = 0; i <= c->nminutes; i++)
 		store_writer_end(c->writers[i]);
-	store_writer_end(c->leftover);
 	store_delete_runs(runs, nruns);
 	c->result->runs_merged += nruns;
 	c->result->minutes_written += c->nminutes;
+}
+
+static void
+write_other(const Facts *facts, void *arg)
+{
+	store_writer_add(arg, facts, 0, facts->n);
+}
+
+/* Merge the deltas of another order: once minutes close, or if there are many. */
+static void
+merge_other(Compaction *c, FactOrder order)
+{
+	int			nruns;
+	StoreRun   *runs = store_get_deltas(order, ROUND_DELTAS, &nruns);
+	StoreWriter *writer;
+	int64		facts = 0;
+
+	if (nruns == 0 || (c->nminutes == 0 && nruns <= MAX_OTHER_DELTAS))
+		return;
+	for (int i = 0; i < nruns; i++)
+		facts += runs[i].facts;
+	writer = store_writer_begin(order, c->nminutes == 0 && facts < LARGE_RUN_FACTS);
+	slices_merge(order, runs, nruns, write_other, writer);
+	store_writer_end(writer);
+	store_delete_runs(runs, nruns);
+	c->result->runs_merged += nruns;
 }
 
 static bool
@@ -243,13 +323,16 @@ anything_to_do(Compaction *c, bool everything)
 	bool		found;
 	int64		bucket;
 	int			nruns,
-				ndeltas;
+				ndeltas,
+				nother;
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	store_get_state(&c->state);
 	plan_minutes(c, everything);
 	plan_runs(c, &nruns, &ndeltas);
-	found = store_first_queued(&bucket) || c->nminutes > 0 || ndeltas > MAX_DELTAS;
+	store_get_deltas(ORDER_IP, ROUND_DELTAS, &nother);
+	found = store_first_queued(&bucket) || c->nminutes > 0 || ndeltas > MAX_DELTAS ||
+		nother > MAX_OTHER_DELTAS;
 	PopActiveSnapshot();
 	return found;
 }
@@ -302,6 +385,7 @@ compact_run(bool everything, CompactResult *result)
 				ndeltas;
 
 	memset(result, 0, sizeof(*result));
+	c->context = context;
 	c->result = result;
 	if (anything_to_do(c, everything))
 	{
@@ -313,7 +397,9 @@ compact_run(bool everything, CompactResult *result)
 		plan_minutes(c, everything);
 		runs = plan_runs(c, &nruns, &ndeltas);
 		if (c->nminutes > 0 || ndeltas > MAX_DELTAS)
-			merge_runs(c, runs, nruns);
+			merge_minutes(c, runs, nruns);
+		merge_other(c, ORDER_USER);
+		merge_other(c, ORDER_IP);
 		PopActiveSnapshot();
 	}
 	MemoryContextSwitchTo(outer);

@@ -11,16 +11,20 @@
  */
 #include "postgres.h"
 
+#include <sys/socket.h>
+
 #include "access/xact.h"
+#include "lib/qunique.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/inet.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "adclick.h"
+#include "click.h"
 #include "conditions.h"
-
-/* Every time there is lies between these, and they can be made times again. */
-#define FIRST_MINUTE (-INT64CONST(4000000000))
-#define LAST_MINUTE INT64CONST(153000000000)
+#include "store.h"
 
 void
 conditions_last_minutes(Conditions *conditions, int32 minutes)
@@ -65,43 +69,162 @@ conditions_window(Conditions *conditions, TimestampTz from, TimestampTz to)
 				 errhint("The window is from \"from\" up to, not including, \"to\".")));
 }
 
-static int
-dimension_of(JsonbValue *key)
+/* The keys of the argument "filters". */
+typedef enum FilterKey
 {
-	for (int i = 0; i < DIMENSIONS; i++)
-		if (key->val.string.len == strlen(dimension_names[i]) &&
-			memcmp(key->val.string.val, dimension_names[i], key->val.string.len) == 0)
+	KEY_DIMENSION,				/* and those up to ... */
+	KEY_USER = DIMENSIONS,
+	KEY_IP,
+	KEY_ADVERTISER
+} FilterKey;
+
+static const struct
+{
+	const char *name;
+	enum jbvType type;
+	const char *what;			/* for the error about another type */
+	const char *example;
+}			filter_keys[] =
+{
+	{"country", jbvString, "a string or a list of strings", "{\"country\": \"CA\"} or {\"country\": [\"CA\", \"US\"]}"},
+	{"region", jbvString, "a string or a list of strings", "{\"region\": \"ON\"} or {\"region\": [\"ON\", \"QC\"]}"},
+	{"device", jbvString, "a string or a list of strings", "{\"device\": \"mobile\"} or {\"device\": [\"mobile\", \"tablet\"]}"},
+	[KEY_USER] = {"user_id", jbvNumeric, "an integer or a list of integers", "{\"user_id\": 42} or {\"user_id\": [42, 43]}"},
+	[KEY_IP] = {"ip", jbvString, "an address, a network, or a list of them", "{\"ip\": \"203.0.113.7\"} or {\"ip\": [\"203.0.113.0/24\", \"2001:db8::/32\"]}"},
+	[KEY_ADVERTISER] = {"advertiser_id", jbvNumeric, "an integer or a list of integers", "{\"advertiser_id\": 7} or {\"advertiser_id\": [7, 8]}"},
+};
+
+static FilterKey
+key_of(JsonbValue *key)
+{
+	for (int i = 0; i < lengthof(filter_keys); i++)
+		if (key->val.string.len == strlen(filter_keys[i].name) &&
+			memcmp(key->val.string.val, filter_keys[i].name, key->val.string.len) == 0)
 			return i;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unknown filter \"%.*s\"", key->val.string.len, key->val.string.val),
-			 errhint("Filters are country, region and device.")));
-	return -1;
+			 errhint("Filters are country, region, device, user_id, ip and advertiser_id.")));
+	return KEY_DIMENSION;
 }
 
 static void
-add_value(Conditions *conditions, int dimension, JsonbValue *value)
+wrong_value(FilterKey key)
 {
-	if (value->type != jbvString)
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("filter \"%s\" must be %s", filter_keys[key].name, filter_keys[key].what),
+			 errhint("For example %s.", filter_keys[key].example)));
+}
+
+static void
+add_id(IdList *list, FilterKey key, Numeric number)
+{
+	Datum		value = NumericGetDatum(number);
+	Datum		whole = DirectFunctionCall2(numeric_trunc, value, Int32GetDatum(0));
+
+	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, value, whole)) ||
+		DatumGetBool(DirectFunctionCall2(numeric_lt, value,
+										 NumericGetDatum(int64_to_numeric(PG_INT64_MIN)))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_gt, value,
+										 NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))))
+		wrong_value(key);
+	list->ids = list->ids ? repalloc(list->ids, sizeof(int64) * (list->n + 1)) : palloc(sizeof(int64));
+	list->ids[list->n++] = DatumGetInt64(DirectFunctionCall1(numeric_int8, value));
+}
+
+/* The bits of a half address that are not of the network, given how many are. */
+static uint64
+host_bits(int network_bits, int first_bit, int nbits)
+{
+	int			fixed = Max(0, Min(nbits, network_bits - first_bit));
+
+	return fixed == nbits ? 0 : (nbits - fixed == 64 ? ~UINT64CONST(0) :
+								 (UINT64CONST(1) << (nbits - fixed)) - 1);
+}
+
+/* An address or a network, in the notation of type inet. */
+static void
+add_ip(Conditions *conditions, const char *text, int length)
+{
+	char	   *string = pnstrdup(text, length);
+	bool		is_v6 = strchr(string, ':') != NULL;
+	inet		address = {0};
+	IpRange    *range;
+	int			bits;
+	uint64		high_bits,
+				low_bits;
+
+	address.inet_data.family = is_v6 ? PGSQL_AF_INET6 : PGSQL_AF_INET;
+	bits = strlen(string) == length ?
+		pg_inet_net_pton(address.inet_data.family, string, address.inet_data.ipaddr, -1) : -1;
+	if (bits < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("filter \"%s\" must be a string or a list of strings",
-						dimension_names[dimension]),
-				 errhint("For example {\"country\": \"CA\"} or {\"country\": [\"CA\", \"US\"]}.")));
-	conditions->values[dimension] =
-		lappend(conditions->values[dimension],
-				cstring_to_text_with_len(value->val.string.val, value->val.string.len));
+				 errmsg("filter \"ip\" has no address or network in \"%s\"", string),
+				 errhint("For example %s.", filter_keys[KEY_IP].example)));
+	SET_INET_VARSIZE(&address);
+
+	if (conditions->nips == 0)
+		conditions->ips = palloc(sizeof(IpRange));
+	conditions->ips = repalloc(conditions->ips, sizeof(IpRange) * (conditions->nips + 1));
+	range = &conditions->ips[conditions->nips++];
+	ip_from_inet(&address, &range->first);
+	range->last = range->first;
+	high_bits = is_v6 ? host_bits(bits, 0, 64) : host_bits(bits, 0, 32);
+	low_bits = is_v6 ? host_bits(bits, 64, 64) : 0;
+	range->first.high &= ~high_bits;
+	range->first.low &= ~low_bits;
+	range->last.high |= high_bits;
+	range->last.low |= low_bits;
 }
 
 static void
-read_object(Conditions *conditions, Jsonb *filters)
+add_value(Conditions *conditions, IdList *advertisers, FilterKey key, JsonbValue *value)
 {
-	JsonbIterator *iterator = JsonbIteratorInit(&filters->root);
+	if (value->type != filter_keys[key].type)
+		wrong_value(key);
+	if (key == KEY_USER)
+		add_id(&conditions->users, key, value->val.numeric);
+	else if (key == KEY_ADVERTISER)
+		add_id(advertisers, key, value->val.numeric);
+	else if (key == KEY_IP)
+		add_ip(conditions, value->val.string.val, value->val.string.len);
+	else
+		conditions->values[key] =
+			lappend(conditions->values[key],
+					cstring_to_text_with_len(value->val.string.val, value->val.string.len));
+}
+
+/* There is a condition of this kind, even if its list of values is empty. */
+static void
+note_key(Conditions *conditions, IdList *advertisers, FilterKey key)
+{
+	if (key == KEY_USER)
+		conditions->users.given = true;
+	else if (key == KEY_ADVERTISER)
+		advertisers->given = true;
+	else if (key == KEY_IP)
+		conditions->has_ips = true;
+	else
+		conditions->filtered = conditions->has_values[key] = true;
+}
+
+static void
+read_object(Conditions *conditions, IdList *advertisers, Jsonb *filters)
+{
+	JsonbIterator *iterator;
 	JsonbIteratorToken token;
 	JsonbValue	value;
-	int			dimension = -1;
+	FilterKey	key = KEY_DIMENSION;
 	int			depth = 0;
 
+	if (!JB_ROOT_IS_OBJECT(filters))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("filters must be a JSON object"),
+				 errhint("For example {\"country\": \"CA\", \"device\": \"mobile\"}.")));
+	iterator = JsonbIteratorInit(&filters->root);
 	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
 	{
 		switch (token)
@@ -110,20 +233,19 @@ read_object(Conditions *conditions, Jsonb *filters)
 			case WJB_BEGIN_ARRAY:
 				/* deeper than a list in the object, or an object in it */
 				if (++depth > 2 || (depth == 2 && token == WJB_BEGIN_OBJECT))
-					add_value(conditions, dimension, &(JsonbValue) {.type = jbvNull});
+					wrong_value(key);
 				break;
 			case WJB_END_OBJECT:
 			case WJB_END_ARRAY:
 				depth--;
 				break;
 			case WJB_KEY:
-				dimension = dimension_of(&value);
-				conditions->filtered = true;
-				conditions->has_values[dimension] = true;
+				key = key_of(&value);
+				note_key(conditions, advertisers, key);
 				break;
 			case WJB_VALUE:
 			case WJB_ELEM:
-				add_value(conditions, dimension, &value);
+				add_value(conditions, advertisers, key, &value);
 				break;
 			default:
 				elog(ERROR, "unexpected jsonb token %d", (int) token);
@@ -147,21 +269,144 @@ match_id(int32 filter_id, const Dimensions *dimensions, void *arg)
 	conditions->matches[filter_id] = conditions_match_dimensions(conditions, dimensions);
 }
 
-void
-conditions_filters(Conditions *conditions, Jsonb *filters)
+/* Which filter_ids meet the conditions on dimensions. */
+static void
+find_matches(Conditions *conditions)
 {
-	if (!JB_ROOT_IS_OBJECT(filters))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("filters must be a JSON object"),
-				 errhint("For example {\"country\": \"CA\", \"device\": \"mobile\"}.")));
-	read_object(conditions, filters);
 	if (!conditions->filtered)
 		return;
 	filters_refresh();
 	filters_each(find_max_id, conditions);
 	conditions->matches = palloc0(sizeof(bool) * (conditions->max_filter_id + 1));
 	filters_each(match_id, conditions);
+}
+
+static void
+sort_ids(IdList *list)
+{
+	if (list->n < 2)
+		return;
+	qsort(list->ids, list->n, sizeof(int64), compare_int64);
+	list->n = (int) qunique(list->ids, list->n, sizeof(int64), compare_int64);
+}
+
+static int
+compare_ranges(const void *a, const void *b)
+{
+	uint64		x = ((const IpRange *) a)->first.high;
+	uint64		y = ((const IpRange *) b)->first.high;
+
+	return (x > y) - (x < y);
+}
+
+/* Only ads of these advertisers. */
+static void
+restrict_to_advertisers(Conditions *conditions, const IdList *advertisers)
+{
+	if (!advertisers->given)
+		return;
+	conditions->ads.given = true;
+	conditions->ads.ids = store_get_ads(advertisers->ids, advertisers->n, &conditions->ads.n);
+}
+
+void
+conditions_filters(Conditions *conditions, Jsonb *filters)
+{
+	IdList		advertisers = {0};
+
+	read_object(conditions, &advertisers, filters);
+	sort_ids(&conditions->users);
+	if (conditions->nips > 1)
+		qsort(conditions->ips, conditions->nips, sizeof(IpRange), compare_ranges);
+	restrict_to_advertisers(conditions, &advertisers);
+	find_matches(conditions);
+}
+
+void
+conditions_ad(Conditions *conditions, int64 ad_id)
+{
+	IdList	   *ads = &conditions->ads;
+	bool		matches = conditions_match_id(ads, ad_id);
+
+	ads->given = true;
+	ads->n = matches ? 1 : 0;
+	ads->ids = palloc(sizeof(int64));
+	ads->ids[0] = ad_id;
+}
+
+void
+conditions_advertiser(Conditions *conditions, int64 advertiser_id)
+{
+	Conditions	theirs = {0};
+	IdList	   *ads = &conditions->ads;
+	int			n = 0;
+
+	restrict_to_advertisers(&theirs, &(IdList) {true, 1, &advertiser_id});
+	for (int i = 0; i < theirs.ads.n; i++)
+		if (conditions_match_id(ads, theirs.ads.ids[i]))
+			theirs.ads.ids[n++] = theirs.ads.ids[i];
+	*ads = (IdList) {true, n, theirs.ads.ids};
+}
+
+bool
+conditions_as_filter(const Conditions *conditions, StoreFilter *dimensions)
+{
+	memset(dimensions, 0, sizeof(*dimensions));
+	if (conditions->ads.given || conditions->users.given || conditions->has_ips)
+		return false;
+	for (int i = 0; i < DIMENSIONS; i++)
+	{
+		if (!conditions->has_values[i])
+			continue;
+		if (list_length(conditions->values[i]) != 1)
+			return false;
+		dimensions->values[i] = text_to_cstring(linitial(conditions->values[i]));
+	}
+	return true;
+}
+
+void
+conditions_read_filter(Jsonb *filter, StoreFilter *dimensions)
+{
+	Conditions	conditions = {0};
+	IdList		advertisers = {0};
+	int			given = 0;
+
+	read_object(&conditions, &advertisers, filter);
+	for (int i = 0; i < DIMENSIONS; i++)
+		given += conditions.has_values[i];
+	if (advertisers.given || !conditions_as_filter(&conditions, dimensions))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a registered filter has one value of a dimension"),
+				 errdetail("Dimensions are country, region and device."),
+				 errhint("For example {\"country\": \"CA\", \"device\": \"mobile\"}.")));
+	for (int i = 0; i < DIMENSIONS; i++)
+		if (dimensions->values[i] &&
+			(dimensions->values[i][0] == '\0' || strlen(dimensions->values[i]) > DIMENSION_MAX_LENGTH))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("no click counts under \"%s\" of %s", dimensions->values[i], dimension_names[i]),
+					 errdetail("Empty values count as \"unknown\", those longer than %d bytes as \"other\".",
+							   DIMENSION_MAX_LENGTH)));
+	if (given == 0 || given == DIMENSIONS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a registered filter must name one or two of country, region and device"),
+				 given == 0 ? errdetail("The most clicked ads of all clicks are kept anyway.") :
+				 errdetail("All three name a single combination, which is counted as it is.")));
+}
+
+void
+conditions_of_filter(Conditions *conditions, const StoreFilter *dimensions)
+{
+	for (int i = 0; i < DIMENSIONS; i++)
+		if (dimensions->values[i])
+		{
+			conditions->filtered = conditions->has_values[i] = true;
+			conditions->values[i] = list_make1(cstring_to_text(dimensions->values[i]));
+		}
+	find_matches(conditions);
 }
 
 static bool
@@ -187,4 +432,20 @@ conditions_match_dimensions(const Conditions *conditions, const Dimensions *dime
 			!has_value(conditions->values[i], dimensions->value[i], dimensions->length[i]))
 			return false;
 	return true;
+}
+
+bool
+conditions_match_ip(const Conditions *conditions, const IpAddress *ip)
+{
+	for (int i = 0; i < conditions->nips; i++)
+	{
+		const IpRange *range = &conditions->ips[i];
+
+		if (ip->family == range->first.family &&
+			ip->high >= range->first.high && ip->high <= range->last.high &&
+			(ip->high > range->first.high || ip->low >= range->first.low) &&
+			(ip->high < range->last.high || ip->low <= range->last.low))
+			return true;
+	}
+	return !conditions->has_ips;
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * conditions.h
- *	  What a question asks for: a window of minutes, and filters on dimensions.
+ *	  What a question asks for: a window of minutes, and filters.
  *
  * The checks of arguments are here, with the errors users see.
  *
@@ -18,12 +18,35 @@
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
+#include "adclick.h"
 #include "filters.h"
+#include "orders.h"
+#include "store.h"
+
+/* A range of addresses, both ends included: a network, or one address. */
+typedef struct IpRange
+{
+	IpAddress	first;
+	IpAddress	last;
+} IpRange;
+
+/* A sorted list of ids, each once; any of them. */
+typedef struct IdList
+{
+	bool		given;			/* whether there is a condition at all */
+	int			n;
+	int64	   *ids;
+} IdList;
 
 typedef struct Conditions
 {
 	int64		from;			/* first minute */
 	int64		to;				/* the minute after the last */
+	IdList		ads;
+	IdList		users;
+	bool		has_ips;
+	int			nips;
+	IpRange    *ips;			/* any of them; sorted by their first column */
 	bool		filtered;		/* whether there are conditions on dimensions */
 	bool		has_values[DIMENSIONS];
 	List	   *values[DIMENSIONS]; /* of text *: any of them */
@@ -37,10 +60,38 @@ extern void conditions_last_minutes(Conditions *conditions, int32 minutes);
 /* From one time up to, not including, another; both on whole minutes. */
 extern void conditions_window(Conditions *conditions, TimestampTz from, TimestampTz to);
 
+/* What a question's filters say. */
 extern void conditions_filters(Conditions *conditions, Jsonb *filters);
 
-/* Whether a stored fact, or a click with these dimensions, is asked for. */
+/* Only this ad, of those that there are conditions on; or the ads of an advertiser. */
+extern void conditions_ad(Conditions *conditions, int64 ad_id);
+extern void conditions_advertiser(Conditions *conditions, int64 advertiser_id);
+
+/*
+ * A combination of dimensions to be registered, from the argument of add_filter,
+ * and conditions that are met by its clicks.
+ */
+extern void conditions_read_filter(Jsonb *filter, StoreFilter *dimensions);
+extern void conditions_of_filter(Conditions *conditions, const StoreFilter *dimensions);
+
+/*
+ * The combination, if that is all that is asked for: no other conditions, and
+ * no more than one value of a dimension.
+ */
+extern bool conditions_as_filter(const Conditions *conditions, StoreFilter *dimensions);
+
+/* Whether a combination of dimensions is asked for. */
 extern bool conditions_match_dimensions(const Conditions *conditions, const Dimensions *dimensions);
+
+extern bool conditions_match_ip(const Conditions *conditions, const IpAddress *ip);
+
+static inline bool
+conditions_match_id(const IdList *list, int64 id)
+{
+	return !list->given ||
+		(list->n == 1 ? list->ids[0] == id :
+		 bsearch(&id, list->ids, list->n, sizeof(int64), compare_int64) != NULL);
+}
 
 static inline bool
 conditions_match_filter(const Conditions *conditions, uint64 filter_id)

@@ -6,6 +6,8 @@
  * See filters.h.  Combinations are added by ticks only, one tick at a time, and
  * never changed, so a cached entry is never wrong; it can only be missing, or
  * come from a transaction that was rolled back, which empties the cache.
+ * Combinations only the tail has are kept beside them, under provisional ids, to
+ * the end of the transaction.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -14,13 +16,19 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "adclick.h"
 #include "click.h"
@@ -74,6 +82,16 @@ dimensions_equal(const Dimensions *a, const Dimensions *b)
 
 static MemoryContext cache_context = NULL;
 static filter_cache_hash *cache = NULL;
+static Dimensions *by_id = NULL;	/* the same, by filter_id */
+static int	by_id_room = 0;
+
+/* What only the tail has, until the end of the transaction */
+static MemoryContext foreseen_context = NULL;
+static filter_cache_hash *foreseen = NULL;
+static Dimensions *foreseen_by_id = NULL;	/* by filter_id - FIRST_PROVISIONAL_FILTER */
+static int	foreseen_room = 0;
+static int	nforeseen = 0;
+
 static Oid	cache_extension = InvalidOid;	/* whose filters these are */
 static bool fold_reported = false;
 
@@ -122,15 +140,29 @@ static void
 cache_forget(void)
 {
 	cache = NULL;
+	by_id = NULL;
 	if (cache_context)
 		MemoryContextReset(cache_context);
 }
 
+/* Ticks will make ids for what was foreseen. */
 static void
-forget_on_abort(XactEvent event, void *arg)
+forget_foreseen(void)
+{
+	foreseen = NULL;
+	foreseen_by_id = NULL;
+	nforeseen = 0;
+	if (foreseen_context)
+		MemoryContextReset(foreseen_context);
+}
+
+static void
+forget_at_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
 		cache_forget();
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		forget_foreseen();
 }
 
 static void
@@ -140,22 +172,51 @@ forget_on_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId p
 		cache_forget();
 }
 
-static void
-cache_add(const Dimensions *dimensions, int32 filter_id)
+/* Enter a combination into a table of them. */
+static FilterEntry *
+add_entry(filter_cache_hash *table, MemoryContext context, const Dimensions *dimensions,
+		  int32 filter_id)
 {
 	bool		found;
-	FilterEntry *entry = filter_cache_insert(cache, *dimensions, &found);
+	FilterEntry *entry = filter_cache_insert(table, *dimensions, &found);
 
 	entry->filter_id = filter_id;
-	if (found)
-		return;
-	for (int i = 0; i < DIMENSIONS; i++)
+	for (int i = 0; i < DIMENSIONS && !found; i++)
 	{
-		char	   *copy = MemoryContextAlloc(cache_context, dimensions->length[i]);
+		char	   *copy = MemoryContextAlloc(context, dimensions->length[i]);
 
 		memcpy(copy, dimensions->value[i], dimensions->length[i]);
 		entry->dimensions.value[i] = copy;
 	}
+	return entry;
+}
+
+/* Note the combination of an id in an array, doubled when it is too short. */
+static void
+note_id(Dimensions **array, int *room, MemoryContext context, int index, const Dimensions *dimensions)
+{
+	if (*array == NULL)
+	{
+		*room = Max(1024, index + 1);
+		*array = MemoryContextAllocZero(context, sizeof(Dimensions) * *room);
+	}
+	else if (index >= *room)
+	{
+		int			larger = Max(2 * *room, index + 1);
+
+		*array = repalloc(*array, sizeof(Dimensions) * larger);
+		memset(*array + *room, 0, sizeof(Dimensions) * (larger - *room));
+		*room = larger;
+	}
+	(*array)[index] = *dimensions;
+}
+
+static void
+cache_add(const Dimensions *dimensions, int32 filter_id)
+{
+	FilterEntry *entry = add_entry(cache, cache_context, dimensions, filter_id);
+
+	note_id(&by_id, &by_id_room, cache_context, filter_id, &entry->dimensions);
 }
 
 static void
@@ -165,7 +226,9 @@ cache_load(void)
 	{
 		cache_context = AllocSetContextCreate(TopMemoryContext, "adclick filters",
 											  ALLOCSET_DEFAULT_SIZES);
-		RegisterXactCallback(forget_on_abort, NULL);
+		foreseen_context = AllocSetContextCreate(TopMemoryContext, "adclick foreseen filters",
+												 ALLOCSET_DEFAULT_SIZES);
+		RegisterXactCallback(forget_at_end, NULL);
 		RegisterSubXactCallback(forget_on_subabort, NULL);
 	}
 	cache_forget();
@@ -196,18 +259,27 @@ cache_load(void)
 	SPI_finish();
 }
 
+/* How many combinations the active snapshot sees; each question asks, so without SQL. */
 static int64
 count_stored(void)
 {
-	int64		count;
-	bool		isnull;
+	Relation	relation = table_open(get_relname_relid("filters", get_namespace_oid(ADCLICK_SCHEMA, false)),
+									  AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(relation, NULL);
+	TableScanDesc scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
+	int64		count = 0;
 
-	SPI_connect();
-	SPI_execute("SELECT count(*) FROM adclick.filters "
-				"WHERE country IS NOT NULL AND region IS NOT NULL AND device IS NOT NULL",
-				true, 0);
-	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		has_null = false;
+
+		for (int i = 0; i < DIMENSIONS; i++)
+			has_null |= slot_attisnull(slot, 2 + i);
+		count += !has_null;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(relation, AccessShareLock);
 	return count;
 }
 
@@ -283,8 +355,47 @@ int32
 filters_foresee(const Dimensions *dimensions)
 {
 	int32		id = filters_find(dimensions);
+	FilterEntry *entry;
 
-	return id == 0 && dictionary_is_full() ? filters_find(&all_other) : id;
+	if (id != 0)
+		return id;
+	if (cache->members + nforeseen >= adclick_max_filters)
+	{
+		dimensions = &all_other;
+		id = filters_find(dimensions);
+		if (id != 0)
+			return id;
+	}
+	if (foreseen == NULL)
+		foreseen = filter_cache_create(foreseen_context, 16, NULL);
+	entry = filter_cache_lookup(foreseen, *dimensions);
+	if (entry == NULL)
+	{
+		entry = add_entry(foreseen, foreseen_context, dimensions,
+						  FIRST_PROVISIONAL_FILTER + nforeseen);
+		note_id(&foreseen_by_id, &foreseen_room, foreseen_context, nforeseen++, &entry->dimensions);
+	}
+	return entry->filter_id;
+}
+
+const Dimensions *
+filters_dimensions(int32 filter_id)
+{
+	const Dimensions *dimensions = NULL;
+
+	if (!filter_is_provisional(filter_id))
+	{
+		if (by_id && filter_id >= 0 && filter_id < by_id_room)
+			dimensions = &by_id[filter_id];
+	}
+	else if (filter_id - FIRST_PROVISIONAL_FILTER < nforeseen)
+		dimensions = &foreseen_by_id[filter_id - FIRST_PROVISIONAL_FILTER];
+	if (dimensions == NULL || dimensions->value[0] == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("filter %d is missing", filter_id),
+				 errdetail("Stored counts name it, but adclick.filters has no such row.")));
+	return dimensions;
 }
 
 void

@@ -46,8 +46,22 @@ extern int32 filters_find(const Dimensions *dimensions);
  */
 extern int32 filters_make(const Dimensions *dimensions);
 
-/* The same for a click not taken yet: 0 if a tick would make a new one. */
+/*
+ * The same for a click not taken yet.  If a tick would make a new id, it gets a
+ * provisional one, good in this process until the end of the transaction.
+ */
 extern int32 filters_foresee(const Dimensions *dimensions);
+
+#define FIRST_PROVISIONAL_FILTER 0x40000000
+
+static inline bool
+filter_is_provisional(int32 filter_id)
+{
+	return filter_id >= FIRST_PROVISIONAL_FILTER;
+}
+
+/* The combination of an id, provisional or not; an error if there is none. */
+extern const Dimensions *filters_dimensions(int32 filter_id);
 
 /* Call back for each combination cached. */
 typedef void (*filters_callback) (int32 filter_id, const Dimensions *dimensions, void *arg);

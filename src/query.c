@@ -1,9 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * query.c
- *	  The two questions, and every fact.
+ *	  The questions: arguments in, rows out.
  *
  * An answer is segments + deltas + tail, all seen in the caller's snapshot.
+ * Each question comes with a window of the last minutes and with one from/to.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -22,300 +23,490 @@
 #include "adclick.h"
 #include "compat.h"
 #include "conditions.h"
-#include "segment.h"
+#include "gather.h"
+#include "lists.h"
+#include "rank.h"
 #include "slices.h"
 #include "store.h"
-#include "tail.h"
-#include "topn.h"
 
-/* Ads counted together in top-N: a table of this size stays in the cache. */
-#define SLICE_ADS (16 * 1024)
+/* Rows that click_series returns at most. */
+#define MAX_BUCKETS 1000000
 
 PG_FUNCTION_INFO_V1(adclick_ad_click_count_minutes);
 PG_FUNCTION_INFO_V1(adclick_ad_click_count_window);
+PG_FUNCTION_INFO_V1(adclick_advertiser_click_count_minutes);
+PG_FUNCTION_INFO_V1(adclick_advertiser_click_count_window);
+PG_FUNCTION_INFO_V1(adclick_unique_users_minutes);
+PG_FUNCTION_INFO_V1(adclick_unique_users_window);
+PG_FUNCTION_INFO_V1(adclick_breakdown_minutes);
+PG_FUNCTION_INFO_V1(adclick_breakdown_window);
+PG_FUNCTION_INFO_V1(adclick_click_series);
 PG_FUNCTION_INFO_V1(adclick_top_n_ads_minutes);
 PG_FUNCTION_INFO_V1(adclick_top_n_ads_window);
+PG_FUNCTION_INFO_V1(adclick_explain_top_n_minutes);
+PG_FUNCTION_INFO_V1(adclick_explain_top_n_window);
+PG_FUNCTION_INFO_V1(adclick_add_filter);
+PG_FUNCTION_INFO_V1(adclick_drop_filter);
 PG_FUNCTION_INFO_V1(adclick_facts);
 
-/* Whether all facts of a run are in the window. */
-static bool
-is_inside(const StoreRun *run, const Conditions *conditions)
-{
-	return run->first_minute >= conditions->from && run->last_minute < conditions->to;
-}
-
-/* The columns a question needs to look at, as bits. */
-static unsigned
-columns_needed(const Conditions *conditions, bool inside)
-{
-	return 1 << FACT_AD | (inside ? 0 : 1 << FACT_MINUTE) |
-		(conditions->filtered ? 1 << FACT_FILTER : 0);
-}
-
-/* Whether fact i of a run meets the conditions. */
-static inline bool
-is_asked_for(const Facts *facts, size_t i, const Conditions *conditions, bool inside)
-{
-	return (inside ||
-			conditions_match_minute(conditions, facts_to_int64(facts->key[FACT_MINUTE][i]))) &&
-		(!conditions->filtered ||
-		 conditions_match_filter(conditions, facts->key[FACT_FILTER][i]));
-}
-
-/* Clicks of an ad in one run. */
-static int64
-count_in_run(StoreScan *scan, const StoreRun *run, uint64 ad, const Conditions *conditions, Facts *facts)
-{
-	bool		inside = is_inside(run, conditions);
-	const uint8 *data;
-	size_t		length;
-	int64		count = 0;
-
-	store_scan_key(scan, run->run_id, ad);
-	while (store_scan_previous(scan, &data, &length))
-	{
-		SegmentStatus status = segment_decode_columns(data, length,
-													  columns_needed(conditions, inside), facts);
-
-		if (status != SEGMENT_OK)
-			store_scan_corrupt(scan, segment_status_text(status));
-		for (size_t i = facts_find(facts, 0, ad); i < facts->n && facts->key[FACT_AD][i] == ad; i++)
-			if (is_asked_for(facts, i, conditions, inside))
-				count += facts->count[i];
-	}
-	return count;
-}
-
-static int64
-ad_click_count(int64 ad_id, const Conditions *conditions)
-{
-	StoreState	state;
-	StoreScan  *scans[2];		/* minutes, deltas */
-	StoreRun   *runs;
-	int			nruns;
-	Facts		facts;
-	Facts	   *tail;
-	int64		count = 0;
-
-	store_get_state(&state);
-	runs = store_get_runs(conditions->from, conditions->to - 1, &nruns);
-	facts_init(&facts, FACT_COLUMNS, SEGMENT_MAX_FACTS,
-			   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
-	scans[0] = store_scan_begin(false);
-	scans[1] = store_scan_begin(true);
-	for (int i = 0; i < nruns; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		count += count_in_run(scans[runs[i].is_delta], &runs[i], facts_from_int64(ad_id),
-							  conditions, &facts);
-	}
-	store_scan_end(scans[0]);
-	store_scan_end(scans[1]);
-
-	tail = tail_facts(&state, conditions, &ad_id);
-	for (size_t i = 0; i < tail->n; i++)
-		count += tail->count[i];
-	return count;
-}
-
-typedef struct Ranking
-{
-	const Conditions *conditions;
-	SliceCounts counts;
-	size_t		capacity;		/* facts of a slice there is room for */
-	TopN		top;
-	uint64	   *ads;			/* facts of a part that are asked for */
-	uint64	   *clicks;
-} Ranking;
-
+/* The arguments (..., minutes, ..., filters) and (..., "from", "to", ..., filters). */
 static void
-rank_grow(Ranking *ranking, size_t capacity)
+minutes_and_filters(FunctionCallInfo fcinfo, int minutes, int filters, Conditions *conditions)
 {
-	ranking->capacity = capacity;
-	slice_counts_init(&ranking->counts, capacity,
-					  MemoryContextAllocHuge(CurrentMemoryContext, slice_counts_memory(capacity)));
-	ranking->ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * capacity);
-	ranking->clicks = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * capacity);
-}
-
-/* Make sure a slice fits, ranking the ads counted so far if it does not. */
-static void
-rank_make_room(Ranking *ranking, const SlicePart *parts, int nparts)
-{
-	uint64		first = PG_UINT64_MAX;
-	uint64		last = 0;
-	size_t		n = 0;
-
-	for (int i = 0; i < nparts; i++)
-	{
-		const uint64 *ads = parts[i].facts->key[FACT_AD] + parts[i].start;
-
-		first = Min(first, ads[0]);
-		last = Max(last, ads[parts[i].n - 1]);
-		n += parts[i].n;
-	}
-	if (n <= ranking->capacity && slice_counts_fit(&ranking->counts, last, n))
-		return;
-	topn_offer_slice(&ranking->top, &ranking->counts);
-	if (n > ranking->capacity)
-		rank_grow(ranking, n);
-	slice_counts_reset(&ranking->counts, first, last);
+	memset(conditions, 0, sizeof(*conditions));
+	conditions_last_minutes(conditions, PG_GETARG_INT32(minutes));
+	conditions_filters(conditions, PG_GETARG_JSONB_P(filters));
 }
 
 static void
-rank_part(Ranking *ranking, const SlicePart *part)
+window_and_filters(FunctionCallInfo fcinfo, int from, int filters, Conditions *conditions)
 {
-	const Conditions *conditions = ranking->conditions;
-	const Facts *facts = part->facts;
-	bool		inside = part->run == NULL || is_inside(part->run, conditions);
-	size_t		n = 0;
-
-	/* the tail comes without what is not asked for */
-	if (part->run == NULL || (inside && !conditions->filtered))
-	{
-		slice_counts_add(&ranking->counts, facts->key[FACT_AD] + part->start,
-						 facts->count + part->start, part->n);
-		return;
-	}
-	for (size_t i = part->start; i < part->start + part->n; i++)
-	{
-		ranking->ads[n] = facts->key[FACT_AD][i];
-		ranking->clicks[n] = facts->count[i];
-		n += is_asked_for(facts, i, conditions, inside);
-	}
-	slice_counts_add(&ranking->counts, ranking->ads, ranking->clicks, n);
+	memset(conditions, 0, sizeof(*conditions));
+	conditions_window(conditions, PG_GETARG_TIMESTAMPTZ(from), PG_GETARG_TIMESTAMPTZ(from + 1));
+	conditions_filters(conditions, PG_GETARG_JSONB_P(filters));
 }
 
 static void
-top_n_ads(int32 n, const Conditions *conditions, TopN *top)
+put_row(ReturnSetInfo *result, Datum *values)
 {
-	StoreState	state;
-	StoreRun   *runs;
-	int			nruns;
-	Facts	   *tail;
-	Slices	   *slices;
-	const SlicePart *parts;
-	int			nparts;
-	unsigned   *columns;
-	int64		facts = 0;
-	Ranking		ranking = {.conditions = conditions};
+	bool		nulls[16] = {false};
 
-	store_get_state(&state);
-	runs = store_get_runs(conditions->from, conditions->to - 1, &nruns);
-	tail = tail_facts(&state, conditions, NULL);
-	columns = palloc(sizeof(unsigned) * (nruns + 1));
-	for (int i = 0; i < nruns; i++)
-	{
-		columns[i] = columns_needed(conditions, is_inside(&runs[i], conditions));
-		facts += runs[i].facts;
-	}
+	CHECK_FOR_INTERRUPTS();
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
 
-	topn_init(&ranking.top, Min((int64) n, facts + (int64) tail->n + 1),
-			  MemoryContextAllocHuge(CurrentMemoryContext,
-									 sizeof(AdCount) * Min((int64) n, facts + (int64) tail->n + 1)));
-	rank_grow(&ranking, SLICE_ADS);
-	slices = slices_begin(runs, nruns, columns, tail);
-	while ((parts = slices_next(slices, &nparts)) != NULL)
-	{
-		rank_make_room(&ranking, parts, nparts);
-		for (int i = 0; i < nparts; i++)
-			rank_part(&ranking, &parts[i]);
-	}
-	slices_end(slices);
-	topn_offer_slice(&ranking.top, &ranking.counts);
-	topn_finish(&ranking.top);
-	*top = ranking.top;
+static Datum
+count_clicks(const Conditions *conditions)
+{
+	Gathering  *g = gather(conditions, NULL, 0);
+	uint64		clicks = gather_clicks(g);
+
+	gather_end(g);
+	return Int64GetDatum((int64) clicks);
 }
 
 Datum
 adclick_ad_click_count_minutes(PG_FUNCTION_ARGS)
 {
-	Conditions	conditions = {0};
+	Conditions	conditions;
 
-	conditions_last_minutes(&conditions, PG_GETARG_INT32(1));
-	conditions_filters(&conditions, PG_GETARG_JSONB_P(2));
-	PG_RETURN_INT64(ad_click_count(PG_GETARG_INT64(0), &conditions));
+	minutes_and_filters(fcinfo, 1, 2, &conditions);
+	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	return count_clicks(&conditions);
 }
 
 Datum
 adclick_ad_click_count_window(PG_FUNCTION_ARGS)
 {
-	Conditions	conditions = {0};
+	Conditions	conditions;
 
-	conditions_window(&conditions, PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2));
-	conditions_filters(&conditions, PG_GETARG_JSONB_P(3));
-	PG_RETURN_INT64(ad_click_count(PG_GETARG_INT64(0), &conditions));
+	window_and_filters(fcinfo, 1, 3, &conditions);
+	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	return count_clicks(&conditions);
 }
 
-/* The work behind top_n_ads: rows into the result set. */
-static void
-return_top_n(FunctionCallInfo fcinfo, int32 n, const Conditions *conditions)
+Datum
+adclick_advertiser_click_count_minutes(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	TopN		top;
+	Conditions	conditions;
 
+	minutes_and_filters(fcinfo, 1, 2, &conditions);
+	conditions_advertiser(&conditions, PG_GETARG_INT64(0));
+	return count_clicks(&conditions);
+}
+
+Datum
+adclick_advertiser_click_count_window(PG_FUNCTION_ARGS)
+{
+	Conditions	conditions;
+
+	window_and_filters(fcinfo, 1, 3, &conditions);
+	conditions_advertiser(&conditions, PG_GETARG_INT64(0));
+	return count_clicks(&conditions);
+}
+
+static Datum
+count_users(const Conditions *conditions)
+{
+	static const FactRole by_user[] = {ROLE_USER};
+	Gathering  *g = gather(conditions, by_user, lengthof(by_user));
+	size_t		users = gather_facts(g)->n;
+
+	gather_end(g);
+	return Int64GetDatum((int64) users);
+}
+
+Datum
+adclick_unique_users_minutes(PG_FUNCTION_ARGS)
+{
+	Conditions	conditions;
+
+	minutes_and_filters(fcinfo, 1, 2, &conditions);
+	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	return count_users(&conditions);
+}
+
+Datum
+adclick_unique_users_window(PG_FUNCTION_ARGS)
+{
+	Conditions	conditions;
+
+	window_and_filters(fcinfo, 1, 3, &conditions);
+	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	return count_users(&conditions);
+}
+
+/*----------
+ * breakdown
+ *----------
+ */
+
+/* A value of the dimension, and its clicks. */
+typedef struct ValueClicks
+{
+	const char *value;
+	int			length;
+	uint64		clicks;
+} ValueClicks;
+
+static int
+compare_values(const void *a, const void *b)
+{
+	const ValueClicks *x = a;
+	const ValueClicks *y = b;
+	int			order = memcmp(x->value, y->value, Min(x->length, y->length));
+
+	return order != 0 ? order : x->length - y->length;
+}
+
+static int
+compare_clicks(const void *a, const void *b)
+{
+	const ValueClicks *x = a;
+	const ValueClicks *y = b;
+
+	return x->clicks != y->clicks ? (x->clicks < y->clicks) - (x->clicks > y->clicks) :
+		compare_values(a, b);
+}
+
+static int
+dimension_argument(text *name)
+{
+	for (int i = 0; i < DIMENSIONS; i++)
+		if (VARSIZE_ANY_EXHDR(name) == strlen(dimension_names[i]) &&
+			memcmp(VARDATA_ANY(name), dimension_names[i], VARSIZE_ANY_EXHDR(name)) == 0)
+			return i;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown dimension \"%s\"", text_to_cstring(name)),
+			 errhint("Dimensions are country, region and device.")));
+	return -1;
+}
+
+static void
+return_breakdown(FunctionCallInfo fcinfo, const Conditions *conditions, int dimension)
+{
+	static const FactRole by_filter[] = {ROLE_FILTER};
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Gathering  *g = gather(conditions, by_filter, lengthof(by_filter));
+	const Facts *sums = gather_facts(g);
+	ValueClicks *values = palloc(sizeof(ValueClicks) * (sums->n + 1));
+	int			n = 0;
+
+	for (size_t i = 0; i < sums->n; i++)
+	{
+		const Dimensions *dimensions = filters_dimensions((int32) sums->key[0][i]);
+
+		values[i] = (ValueClicks) {
+			dimensions->value[dimension], dimensions->length[dimension], sums->count[i]
+		};
+	}
+	qsort(values, sums->n, sizeof(ValueClicks), compare_values);
+	for (size_t i = 0; i < sums->n; i++)
+	{
+		if (n > 0 && compare_values(&values[n - 1], &values[i]) == 0)
+			values[n - 1].clicks += values[i].clicks;
+		else
+			values[n++] = values[i];
+	}
+	qsort(values, n, sizeof(ValueClicks), compare_clicks);
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < n; i++)
+		put_row(result, (Datum[]) {
+			PointerGetDatum(cstring_to_text_with_len(values[i].value, values[i].length)),
+			Int64GetDatum((int64) values[i].clicks)
+		});
+	gather_end(g);
+}
+
+Datum
+adclick_breakdown_minutes(PG_FUNCTION_ARGS)
+{
+	Conditions	conditions;
+	int			dimension = dimension_argument(PG_GETARG_TEXT_PP(2));
+
+	minutes_and_filters(fcinfo, 1, 3, &conditions);
+	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	return_breakdown(fcinfo, &conditions, dimension);
+	return (Datum) 0;
+}
+
+Datum
+adclick_breakdown_window(PG_FUNCTION_ARGS)
+{
+	Conditions	conditions;
+	int			dimension = dimension_argument(PG_GETARG_TEXT_PP(3));
+
+	window_and_filters(fcinfo, 1, 4, &conditions);
+	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	return_breakdown(fcinfo, &conditions, dimension);
+	return (Datum) 0;
+}
+
+/*----------
+ * click_series
+ *----------
+ */
+
+static void
+refuse_bucket(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("bucket must be a positive number of whole minutes"),
+			 errdetail_internal("%s", detail),
+			 errhint("For example '5 minutes', '1 hour', '1 day' or '1 month'.")));
+}
+
+/*
+ * Where the buckets begin, as minutes, and the end of the last.  A bucket of days
+ * or months follows the calendar of the session's time zone, as timestamptz +
+ * interval does; each is counted from the first, so that the 31st comes back.
+ */
+static int64 *
+bucket_bounds(TimestampTz from, TimestampTz to, const Interval *bucket, int *nbuckets)
+{
+	int			room = 64;
+	int64	   *bounds = palloc(sizeof(int64) * (room + 1));
+	TimestampTz at = from;
+	int			n = 0;
+
+	if (TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(to))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a series needs a finite \"from\" and \"to\""),
+				 errhint("Use top_n_ads or ad_click_count to ask about all time.")));
+	if (bucket->time % USECS_PER_MINUTE != 0)
+		refuse_bucket("Clicks are counted by minute.");
+	if (bucket->time < 0 || bucket->day < 0 || bucket->month < 0 ||
+		(bucket->time == 0 && bucket->day == 0 && bucket->month == 0))
+		refuse_bucket("It does not lead ahead in time.");
+	while (at < to)
+	{
+		Datum		steps;
+
+		CHECK_FOR_INTERRUPTS();
+		if (n == MAX_BUCKETS)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a series has no more than %d buckets", MAX_BUCKETS),
+					 errhint("Use a longer bucket or a shorter window.")));
+		if (n == room)
+		{
+			room *= 2;
+			bounds = repalloc(bounds, sizeof(int64) * (room + 1));
+		}
+		bounds[n++] = minute_of(at);
+		steps = DirectFunctionCall2(interval_mul, IntervalPGetDatum(bucket), Float8GetDatum(n));
+		at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													 TimestampTzGetDatum(from), steps));
+		if (minute_of(at) * USECS_PER_MINUTE != at || minute_of(at) <= bounds[n - 1])
+			refuse_bucket("In this time zone its buckets do not begin at whole minutes.");
+	}
+	bounds[n] = minute_of(to);
+	*nbuckets = n;
+	return bounds;
+}
+
+Datum
+adclick_click_series(PG_FUNCTION_ARGS)
+{
+	static const FactRole by_minute[] = {ROLE_MINUTE};
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Conditions	conditions;
+	int			nbuckets;
+	int64	   *bounds;
+	Gathering  *g;
+	const Facts *sums;
+	size_t		next = 0;
+
+	window_and_filters(fcinfo, 1, 4, &conditions);
+	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	bounds = bucket_bounds(PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2),
+						   PG_GETARG_INTERVAL_P(3), &nbuckets);
+	g = gather(&conditions, by_minute, lengthof(by_minute));
+	sums = gather_facts(g);
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < nbuckets; i++)
+	{
+		int64		clicks = 0;
+
+		for (; next < sums->n && facts_to_int64(sums->key[0][next]) < bounds[i + 1]; next++)
+			clicks += sums->count[next];
+		put_row(result, (Datum[]) {
+			TimestampTzGetDatum(bounds[i] * USECS_PER_MINUTE), Int64GetDatum(clicks)
+		});
+	}
+	gather_end(g);
+	return (Datum) 0;
+}
+
+/*----------
+ * top_n_ads
+ *----------
+ */
+
+static void
+rank(int32 n, const Conditions *conditions, Ranking *ranking)
+{
 	if (n < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("n must be at least 1"),
 				 errdetail("It is %d.", n),
 				 errhint("10 asks for the ten ads with the most clicks.")));
-	InitMaterializedSRF(fcinfo, 0);
-	top_n_ads(n, conditions, &top);
-	for (size_t i = 0; i < top.n; i++)
-	{
-		Datum		values[3] = {
-			Int32GetDatum((int32) i + 1),
-			Int64GetDatum(facts_to_int64(top.heap[i].ad)),
-			Int64GetDatum((int64) top.heap[i].clicks)
-		};
-		bool		nulls[3] = {false, false, false};
+	rank_ads(n, conditions, ranking);
+}
 
-		CHECK_FOR_INTERRUPTS();
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
+static void
+return_top_n(FunctionCallInfo fcinfo, const Conditions *conditions)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	Ranking		ranking;
+
+	rank(PG_GETARG_INT32(0), conditions, &ranking);
+	InitMaterializedSRF(fcinfo, 0);
+	for (size_t i = 0; i < ranking.top.n; i++)
+		put_row(result, (Datum[]) {
+			Int32GetDatum((int32) i + 1),
+			Int64GetDatum(facts_to_int64(ranking.top.heap[i].ad)),
+			Int64GetDatum((int64) ranking.top.heap[i].clicks)
+		});
 }
 
 Datum
 adclick_top_n_ads_minutes(PG_FUNCTION_ARGS)
 {
-	Conditions	conditions = {0};
+	Conditions	conditions;
 
-	conditions_last_minutes(&conditions, PG_GETARG_INT32(1));
-	conditions_filters(&conditions, PG_GETARG_JSONB_P(2));
-	return_top_n(fcinfo, PG_GETARG_INT32(0), &conditions);
+	minutes_and_filters(fcinfo, 1, 2, &conditions);
+	return_top_n(fcinfo, &conditions);
 	return (Datum) 0;
 }
 
 Datum
 adclick_top_n_ads_window(PG_FUNCTION_ARGS)
 {
-	Conditions	conditions = {0};
+	Conditions	conditions;
 
-	conditions_window(&conditions, PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2));
-	conditions_filters(&conditions, PG_GETARG_JSONB_P(3));
-	return_top_n(fcinfo, PG_GETARG_INT32(0), &conditions);
+	window_and_filters(fcinfo, 1, 3, &conditions);
+	return_top_n(fcinfo, &conditions);
 	return (Datum) 0;
 }
 
 static void
+return_explanation(FunctionCallInfo fcinfo, const Conditions *conditions)
+{
+	int32		n = PG_GETARG_INT32(0);
+	Ranking		ranking;
+	uint64		nth;
+
+	rank(n, conditions, &ranking);
+	nth = ranking.top.n >= (size_t) n ? ranking.top.heap[n - 1].clicks : 0;
+	InitMaterializedSRF(fcinfo, 0);
+	put_row((ReturnSetInfo *) fcinfo->resultinfo, (Datum[]) {
+		CStringGetTextDatum(ranking.way),
+		Int32GetDatum(ranking.lists),
+		Int64GetDatum((int64) ranking.cut_off),
+		Int64GetDatum((int64) nth),
+		Int32GetDatum(ranking.candidates),
+		Int32GetDatum(ranking.read.probes),
+		Int32GetDatum(ranking.read.runs),
+		Int64GetDatum(ranking.read.segments),
+		Int64GetDatum(ranking.read.facts),
+		Int64GetDatum(ranking.read.tail)
+	});
+}
+
+Datum
+adclick_explain_top_n_minutes(PG_FUNCTION_ARGS)
+{
+	Conditions	conditions;
+
+	minutes_and_filters(fcinfo, 1, 2, &conditions);
+	return_explanation(fcinfo, &conditions);
+	return (Datum) 0;
+}
+
+Datum
+adclick_explain_top_n_window(PG_FUNCTION_ARGS)
+{
+	Conditions	conditions;
+
+	window_and_filters(fcinfo, 1, 3, &conditions);
+	return_explanation(fcinfo, &conditions);
+	return (Datum) 0;
+}
+
+/*----------
+ * Registered filters
+ *----------
+ */
+
+Datum
+adclick_add_filter(PG_FUNCTION_ARGS)
+{
+	StoreFilter filter;
+	int32		filter_id;
+
+	conditions_read_filter(PG_GETARG_JSONB_P(0), &filter);
+	if (!lists_add_filter(&filter, &filter_id))
+		ereport(NOTICE,
+				(errmsg("this filter is registered already"),
+				 errdetail("It has the filter_id %d.", filter_id)));
+	PG_RETURN_INT32(filter_id);
+}
+
+Datum
+adclick_drop_filter(PG_FUNCTION_ARGS)
+{
+	StoreFilter filter;
+
+	conditions_read_filter(PG_GETARG_JSONB_P(0), &filter);
+	if (!lists_drop_filter(&filter))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("this filter is not registered"),
+				 errhint("Registered ones are the rows of adclick.filters with a NULL.")));
+	PG_RETURN_VOID();
+}
+
+/*----------
+ * Every fact
+ *----------
+ */
+
+static void
 return_facts(const Facts *facts, void *arg)
 {
-	ReturnSetInfo *result = arg;
-
 	for (size_t i = 0; i < facts->n; i++)
-	{
-		Datum		values[4] = {
+		put_row(arg, (Datum[]) {
 			Int64GetDatum(facts_to_int64(facts->key[FACT_AD][i])),
 			TimestampTzGetDatum(facts_to_int64(facts->key[FACT_MINUTE][i]) * USECS_PER_MINUTE),
 			Int32GetDatum((int32) facts->key[FACT_FILTER][i]),
 			Int64GetDatum((int64) facts->count[i])
-		};
-		bool		nulls[4] = {false, false, false, false};
-
-		CHECK_FOR_INTERRUPTS();
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
+		});
 }
 
 Datum
@@ -327,7 +518,7 @@ adclick_facts(PG_FUNCTION_ARGS)
 
 	conditions_window(&conditions, DT_NOBEGIN, DT_NOEND);
 	InitMaterializedSRF(fcinfo, 0);
-	runs = store_get_runs(conditions.from, conditions.to - 1, &nruns);
-	slices_merge(runs, nruns, return_facts, fcinfo->resultinfo);
+	runs = store_get_runs(ORDER_AD, conditions.from, conditions.to - 1, &nruns);
+	slices_merge(ORDER_AD, runs, nruns, return_facts, fcinfo->resultinfo);
 	return (Datum) 0;
 }

@@ -39,6 +39,7 @@ typedef struct Cursor
 struct Slices
 {
 	MemoryContext context;
+	int			ncolumns;		/* of the order's keys */
 	int			ncursors;
 	Cursor	   *cursors;
 	SlicePart  *parts;
@@ -57,9 +58,9 @@ grow(Slices *slices, Facts *facts)
 	size_t		capacity = facts->capacity + SEGMENT_MAX_FACTS;
 	Facts		larger;
 
-	facts_init(&larger, FACT_COLUMNS, capacity,
-			   MemoryContextAlloc(slices->context, facts_memory(FACT_COLUMNS, capacity)));
-	for (int i = 0; i < FACT_COLUMNS && facts->n > 0; i++)
+	facts_init(&larger, slices->ncolumns, capacity,
+			   MemoryContextAlloc(slices->context, facts_memory(slices->ncolumns, capacity)));
+	for (int i = 0; i < slices->ncolumns && facts->n > 0; i++)
 		memcpy(larger.key[i], facts->key[i], sizeof(uint64_t) * facts->n);
 	if (facts->n > 0)
 		memcpy(larger.count, facts->count, sizeof(uint64_t) * facts->n);
@@ -74,7 +75,7 @@ drop_consumed(Cursor *cursor)
 	Facts	   *facts = &cursor->facts;
 	size_t		left = facts->n - cursor->position;
 
-	for (int i = 0; i < FACT_COLUMNS && left > 0; i++)
+	for (int i = 0; i < facts->ncolumns && left > 0; i++)
 		memmove(facts->key[i], facts->key[i] + cursor->position, sizeof(uint64_t) * left);
 	if (left > 0)
 		memmove(facts->count, facts->count + cursor->position, sizeof(uint64_t) * left);
@@ -95,7 +96,7 @@ load_segment(Slices *slices, Cursor *cursor)
 		grow(slices, facts);
 
 	tail = *facts;
-	for (int i = 0; i < FACT_COLUMNS; i++)
+	for (int i = 0; i < slices->ncolumns; i++)
 		tail.key[i] += left;
 	tail.count += left;
 	tail.capacity -= left;
@@ -120,7 +121,8 @@ load_segments(Slices *slices, Cursor *cursor)
 }
 
 Slices *
-slices_begin(const StoreRun *runs, int nruns, const unsigned *columns, const Facts *more)
+slices_begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
+			 const Facts *more)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick slices",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -128,6 +130,7 @@ slices_begin(const StoreRun *runs, int nruns, const unsigned *columns, const Fac
 	Slices	   *slices = palloc0(sizeof(Slices));
 
 	slices->context = context;
+	slices->ncolumns = order_columns[order];
 	slices->cursors = palloc0(sizeof(Cursor) * (nruns + 1));
 	slices->parts = palloc0(sizeof(SlicePart) * (nruns + 1));
 	slices->ncursors = nruns;
@@ -140,8 +143,8 @@ slices_begin(const StoreRun *runs, int nruns, const unsigned *columns, const Fac
 		cursor->columns = columns[i];
 		cursor->scan = store_scan_begin(runs[i].is_delta);
 		store_scan_run(cursor->scan, runs[i].run_id);
-		facts_init(&cursor->facts, FACT_COLUMNS, SEGMENTS_AHEAD * SEGMENT_MAX_FACTS,
-				   palloc(facts_memory(FACT_COLUMNS, SEGMENTS_AHEAD * SEGMENT_MAX_FACTS)));
+		facts_init(&cursor->facts, slices->ncolumns, SEGMENTS_AHEAD * SEGMENT_MAX_FACTS,
+				   palloc(facts_memory(slices->ncolumns, SEGMENTS_AHEAD * SEGMENT_MAX_FACTS)));
 		peek_segment(cursor);
 		load_segments(slices, cursor);
 	}
@@ -209,23 +212,24 @@ slices_end(Slices *slices)
 }
 
 void
-slices_merge(const StoreRun *runs, int nruns, slices_emit emit, void *arg)
+slices_merge(FactOrder order, const StoreRun *runs, int nruns, slices_emit emit, void *arg)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick merge",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
+	int			ncolumns = order_columns[order];
 	unsigned   *columns = palloc(sizeof(unsigned) * (nruns + 1));
 	Slices	   *slices;
 	size_t		capacity = MERGE_FACTS;
 	Facts		batch;
-	void	   *scratch = palloc(facts_scratch(FACT_COLUMNS, capacity));
+	void	   *scratch = palloc(facts_scratch(ncolumns, capacity));
 	const SlicePart *parts;
 	int			nparts;
 
 	for (int i = 0; i < nruns; i++)
-		columns[i] = FACT_ALL_COLUMNS;
-	slices = slices_begin(runs, nruns, columns, NULL);
-	facts_init(&batch, FACT_COLUMNS, capacity, palloc(facts_memory(FACT_COLUMNS, capacity)));
+		columns[i] = (1U << ncolumns) - 1;
+	slices = slices_begin(order, runs, nruns, columns, NULL);
+	facts_init(&batch, ncolumns, capacity, palloc(facts_memory(ncolumns, capacity)));
 	while ((parts = slices_next(slices, &nparts)) != NULL)
 	{
 		size_t		n = 0;
@@ -242,13 +246,13 @@ slices_merge(const StoreRun *runs, int nruns, slices_emit emit, void *arg)
 		{
 			/* one ad's facts, or very many runs: make room for them */
 			capacity = n;
-			facts_init(&batch, FACT_COLUMNS, capacity,
-					   MemoryContextAllocHuge(context, facts_memory(FACT_COLUMNS, capacity)));
-			scratch = MemoryContextAllocHuge(context, facts_scratch(FACT_COLUMNS, capacity));
+			facts_init(&batch, ncolumns, capacity,
+					   MemoryContextAllocHuge(context, facts_memory(ncolumns, capacity)));
+			scratch = MemoryContextAllocHuge(context, facts_scratch(ncolumns, capacity));
 		}
 		for (int i = 0; i < nparts; i++)
 		{
-			for (int c = 0; c < FACT_COLUMNS; c++)
+			for (int c = 0; c < ncolumns; c++)
 				memcpy(batch.key[c] + batch.n, parts[i].facts->key[c] + parts[i].start,
 					   sizeof(uint64_t) * parts[i].n);
 			memcpy(batch.count + batch.n, parts[i].facts->count + parts[i].start,

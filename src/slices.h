@@ -24,7 +24,6 @@
 #define FACT_MINUTE 1
 #define FACT_FILTER 2
 #define FACT_COLUMNS 3
-#define FACT_ALL_COLUMNS ((1 << FACT_COLUMNS) - 1)
 
 /* The part of a slice that comes from one run: n facts from "start" on. */
 typedef struct SlicePart
@@ -41,8 +40,8 @@ typedef struct Slices Slices;
  * "columns": those to decode, as bits, for each run.  "more": sorted facts in
  * memory to go through with them, or NULL.
  */
-extern Slices *slices_begin(const StoreRun *runs, int nruns, const unsigned *columns,
-							const Facts *more);
+extern Slices *slices_begin(FactOrder order, const StoreRun *runs, int nruns,
+							const unsigned *columns, const Facts *more);
 
 /* The parts of the next slice, valid until the next call; NULL at the end. */
 extern const SlicePart *slices_next(Slices *slices, int *nparts);
@@ -53,6 +52,6 @@ extern void slices_end(Slices *slices);
  * all batches.
  */
 typedef void (*slices_emit) (const Facts *facts, void *arg);
-extern void slices_merge(const StoreRun *runs, int nruns, slices_emit emit, void *arg);
+extern void slices_merge(FactOrder order, const StoreRun *runs, int nruns, slices_emit emit, void *arg);
 
 #endif							/* ADCLICK_SLICES_H */

@@ -18,8 +18,10 @@
 #include "executor/tuptable.h"
 
 #include "click.h"
-#include "facts.h"
+#include "filters.h"
 #include "log.h"
+#include "orders.h"
+#include "topn.h"
 
 /*
  * Only one tick, and only one compaction, runs in a database at a time: the
@@ -99,10 +101,14 @@ extern void store_delete_queued(int64 bucket);
 /* The lowest bucket in the queue; false if it is empty. */
 extern bool store_first_queued(int64 *bucket);
 
-/* Runs */
+/*
+ * Runs.  A run of order ad that is no delta has the facts of one closed minute;
+ * those of other orders have any minutes.
+ */
 typedef struct StoreRun
 {
 	int64		run_id;
+	FactOrder	order;
 	bool		is_delta;
 	int64		first_minute;
 	int64		last_minute;
@@ -112,14 +118,14 @@ typedef struct StoreRun
 } StoreRun;
 
 /* The runs with a fact in minutes from .. to (included), deltas first. */
-extern StoreRun *store_get_runs(int64 from, int64 to, int *count);
+extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
 
 /* The oldest deltas, no more than "limit"; and the run of a closed minute: 0 or 1. */
-extern StoreRun *store_get_deltas(int limit, int *count);
+extern StoreRun *store_get_deltas(FactOrder order, int limit, int *count);
 extern int	store_get_minute(int64 minute, StoreRun *run);
 extern void store_delete_runs(const StoreRun *runs, int count);
 
-/* A minute that has facts in deltas. */
+/* A minute that has facts in deltas of order ad. */
 typedef struct StorePending
 {
 	int64		minute;
@@ -130,11 +136,11 @@ typedef struct StorePending
 extern StorePending *store_get_pending(int *count);
 
 /*
- * Write a run: begin, add sorted facts (columns ad, minute, filter) in one or
- * more ascending batches, end.  A run without facts is not written.
+ * Write a run: begin, add sorted facts (columns of the order) in one or more
+ * ascending batches, end.  A run without facts is not written.
  */
 typedef struct StoreWriter StoreWriter;
-extern StoreWriter *store_writer_begin(bool is_delta);
+extern StoreWriter *store_writer_begin(FactOrder order, bool is_delta);
 extern void store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n);
 extern void store_writer_end(StoreWriter *writer);
 
@@ -149,14 +155,60 @@ extern void store_scan_run(StoreScan *scan, int64 run_id);
 extern bool store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length);
 
 /*
- * Those that can hold the key, instead, in descending order: call
- * store_scan_previous until it returns false.
+ * Those that can hold first columns low .. high, instead, in descending order:
+ * call store_scan_previous until it returns false.
  */
-extern void store_scan_key(StoreScan *scan, int64 run_id, uint64 key);
-extern bool store_scan_previous(StoreScan *scan, const uint8 **data, size_t *length);
+extern void store_scan_range(StoreScan *scan, int64 run_id, uint64 low, uint64 high);
+extern bool store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length);
 extern void store_scan_end(StoreScan *scan);
 
 /* Error about a segment that cannot be decoded, the one last returned. */
 extern void store_scan_corrupt(StoreScan *scan, const char *what) pg_attribute_noreturn();
+
+/*
+ * Minutes with clicks that were counted while orders user and ip were off, and
+ * so are not in them.
+ */
+extern void store_add_gaps(const int64 *minutes, int count);
+extern bool store_has_gap(int64 from, int64 to, int64 *minute);
+
+/*
+ * adclick.most_clicked_ads: of each closed minute, the ads with the most clicks
+ * for "no filter" and for each registered filter.
+ */
+typedef struct StoreList
+{
+	int64		minute;
+	uint64		cut_off;		/* the most clicks of an ad that is not in it */
+	size_t		n;
+	AdCount    *ads;			/* best first */
+} StoreList;
+
+/* The lists of a filter for minutes from .. to (included), in their order. */
+extern StoreList *store_get_lists(int32 filter_id, int64 from, int64 to, int *count);
+extern void store_put_list(int32 filter_id, const StoreList *list);
+extern void store_delete_lists(const int64 *minutes, int count);
+
+/* The ids of the filters whose lists are kept: 0 ("no filter") and registered ones. */
+typedef struct StoreFilter
+{
+	int32		filter_id;
+	char	   *values[DIMENSIONS]; /* NULL: any */
+} StoreFilter;
+
+extern StoreFilter *store_get_registered(int *count);
+
+/* The id of a filter with these dimensions, 0 if there is none. */
+extern int32 store_find_filter(const StoreFilter *filter);
+
+/* Register it; 0 if it is there already.  And end it, with its lists. */
+extern int32 store_add_filter(const StoreFilter *filter);
+extern void store_drop_filter(int32 filter_id);
+
+/* The runs of closed minutes after one, in their order. */
+extern StoreRun *store_get_minutes(int64 after, int limit, int *count);
+
+/* Ads of some advertisers, ascending. */
+extern int64 *store_get_ads(const int64 *advertisers, int nadvertisers, int *count);
 
 #endif							/* ADCLICK_STORE_H */

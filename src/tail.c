@@ -30,16 +30,13 @@
 
 typedef struct Candidate
 {
-	int64		ad_id;
-	int64		minute;
-	int32		filter_id;
+	FactClick	click;
 	bool		counts;
 } Candidate;
 
 typedef struct Tail
 {
 	const Conditions *conditions;
-	const int64 *ad_id;
 	size_t		nkeys;			/* keys of all valid clicks, in log order */
 	size_t		keys_room;
 	SeenClick  *keys;
@@ -77,39 +74,43 @@ typedef struct FirstCopy
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
+/* The click as facts are made of it, if it meets the conditions. */
 static bool
-is_asked_for(Tail *tail, TupleTableSlot *slot, const Click *click, int32 *filter_id)
+is_asked_for(const Conditions *conditions, TupleTableSlot *slot, const Click *click, FactClick *fact)
 {
 	Dimensions	dimensions;
 
-	*filter_id = 0;
-	if ((tail->ad_id && *tail->ad_id != click->ad_id) ||
-		!conditions_match_minute(tail->conditions, minute_of(click->at)))
+	if (!conditions_match_id(&conditions->ads, click->ad_id) ||
+		!conditions_match_minute(conditions, minute_of(click->at)))
 		return false;
-	if (!tail->conditions->filtered)
-		return true;
+	fact->ad_id = click->ad_id;
+	fact->minute = minute_of(click->at);
+	click_read_who(slot, fact);
+	if ((conditions->users.given &&
+		 (!fact->has_user || !conditions_match_id(&conditions->users, fact->user_id))) ||
+		!conditions_match_ip(conditions, &fact->ip))
+		return false;
 	dimensions_read(slot, &dimensions);
-	*filter_id = filters_foresee(&dimensions);
-	return *filter_id != 0 ? conditions_match_filter(tail->conditions, *filter_id) :
-		conditions_match_dimensions(tail->conditions, &dimensions);
+	fact->filter_id = filters_foresee(&dimensions);
+	if (filter_is_provisional(fact->filter_id))
+		return conditions_match_dimensions(conditions, filters_dimensions(fact->filter_id));
+	return !conditions->filtered || conditions_match_filter(conditions, fact->filter_id);
 }
 
 static void
 add_click(Tail *tail, TupleTableSlot *slot)
 {
 	Click		click;
+	FactClick	fact;
 	uint32		row = NOT_ASKED_FOR;
-	int32		filter_id;
 
 	if (click_read(slot, &click) != CLICK_VALID)
 		return;
-	if (is_asked_for(tail, slot, &click, &filter_id))
+	if (is_asked_for(tail->conditions, slot, &click, &fact))
 	{
 		MAKE_ROOM(tail->candidates, tail->ncandidates, tail->candidates_room);
 		row = tail->ncandidates++;
-		tail->candidates[row] = (Candidate) {
-			click.ad_id, minute_of(click.at), filter_id, !click.has_key
-		};
+		tail->candidates[row] = (Candidate) {fact, !click.has_key};
 	}
 	if (click.has_key)
 	{
@@ -154,36 +155,33 @@ keep_first_copies(Tail *tail)
 }
 
 static Facts *
-candidates_to_facts(Tail *tail)
+candidates_to_facts(Tail *tail, const FactRole *roles, int nroles)
 {
 	Facts	   *facts = palloc(sizeof(Facts));
 	size_t		capacity = tail->ncandidates + 1;
 
-	facts_init(facts, FACT_COLUMNS, capacity,
-			   MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(FACT_COLUMNS, capacity)));
+	facts_init(facts, nroles, capacity,
+			   MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(nroles, capacity)));
 	for (size_t i = 0; i < tail->ncandidates; i++)
 	{
 		Candidate  *candidate = &tail->candidates[i];
 
 		if (!candidate->counts)
 			continue;
-		facts->key[FACT_AD][facts->n] = facts_from_int64(candidate->ad_id);
-		facts->key[FACT_MINUTE][facts->n] = facts_from_int64(candidate->minute);
-		facts->key[FACT_FILTER][facts->n] = candidate->filter_id;
+		for (int c = 0; c < nroles; c++)
+			facts->key[c][facts->n] = fact_value(&candidate->click, roles[c]);
 		facts->count[facts->n++] = 1;
 	}
 	if (facts->n > 0)
 		facts_combine(facts, MemoryContextAllocHuge(CurrentMemoryContext,
-													facts_scratch(FACT_COLUMNS, facts->n)));
+													facts_scratch(nroles, facts->n)));
 	return facts;
 }
 
 Facts *
-tail_facts(const StoreState *state, const Conditions *conditions, const int64 *ad_id)
+tail_facts(const StoreState *state, const Conditions *conditions, const FactRole *roles, int nroles)
 {
-	Tail		tail = {.conditions = conditions, .ad_id = ad_id,
-		.keys_room = 1024, .candidates_room = 64
-	};
+	Tail		tail = {.conditions = conditions, .keys_room = 1024, .candidates_room = 64};
 	LogReader  *reader;
 	TupleTableSlot *slot;
 	size_t		kept;
@@ -191,8 +189,9 @@ tail_facts(const StoreState *state, const Conditions *conditions, const int64 *a
 	tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
 	tail.candidates = palloc(sizeof(Candidate) * tail.candidates_room);
 	if (RecoveryInProgress())
-		return candidates_to_facts(&tail);
+		return candidates_to_facts(&tail, roles, nroles);
 
+	filters_refresh();
 	reader = log_begin(&state->progress, GetActiveSnapshot(), NULL);
 	while ((slot = log_next(reader)) != NULL)
 		add_click(&tail, slot);
@@ -206,7 +205,7 @@ tail_facts(const StoreState *state, const Conditions *conditions, const int64 *a
 	}
 	for (size_t i = 0; i < kept; i++)
 		tail.candidates[tail.keys[i].row].counts = tail.keys[i].verdict == SEEN_NEW;
-	return candidates_to_facts(&tail);
+	return candidates_to_facts(&tail, roles, nroles);
 }
 
 int64

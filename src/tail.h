@@ -19,11 +19,12 @@
 #include "store.h"
 
 /*
- * The facts of the tail that meet the conditions, sorted: what the next tick
- * would count.  If "ad_id" is given, of that ad only.  None on a standby, which
+ * What the next tick would count of the tail, where it meets the conditions:
+ * facts with a column for each of the roles, sorted.  None on a standby, which
  * has no set of seen keys.
  */
-extern Facts *tail_facts(const StoreState *state, const Conditions *conditions, const int64 *ad_id);
+extern Facts *tail_facts(const StoreState *state, const Conditions *conditions,
+						 const FactRole *roles, int nroles);
 
 /* How many rows the tail has, duplicates and all, and when the oldest arrived. */
 extern int64 tail_rows(const StoreState *state, TimestampTz *oldest);

@@ -25,18 +25,18 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "accumulate.h"
 #include "adclick.h"
 #include "click.h"
 #include "filters.h"
 #include "log.h"
 #include "seen.h"
-#include "slices.h"
 #include "store.h"
 #include "tick.h"
 
 /*
- * Rows a tick takes; it ends with a whole block.  At about 150 bytes a row in
- * all passes, this bounds its memory at some 40 MB.
+ * Rows a tick takes; it ends with a whole block.  At about 300 bytes a row in
+ * all passes, this bounds its memory at some 80 MB.
  */
 #define TICK_ROWS (256 * 1024)
 #define TICK_CAPACITY (TICK_ROWS + MaxHeapTuplesPerPage)
@@ -46,9 +46,6 @@
 
 typedef struct TickRow
 {
-	int64		ad_id;
-	int64		minute;
-	int32		filter_id;
 	int32		extent;			/* the extent it lies in */
 	ItemPointerData tid;
 	ClickVerdict verdict;
@@ -63,6 +60,7 @@ typedef struct Tick
 
 	int			nrows;
 	TickRow    *rows;
+	FactClick  *clicks;			/* one for each row; set for valid ones */
 	size_t		nkeys;
 	SeenClick  *keys;			/* of the valid rows that have one */
 	int			nextents;
@@ -110,6 +108,7 @@ static void
 read_row(Tick *tick, LogReader *reader, TupleTableSlot *slot)
 {
 	TickRow    *row = &tick->rows[tick->nrows];
+	FactClick  *fact = &tick->clicks[tick->nrows];
 	StoreState *state = &tick->state;
 	Click		click;
 	Dimensions	dimensions;
@@ -121,10 +120,11 @@ read_row(Tick *tick, LogReader *reader, TupleTableSlot *slot)
 		state->newest_received = Max(state->newest_received, click.received_at);
 	if (row->verdict == CLICK_VALID)
 	{
-		row->ad_id = click.ad_id;
-		row->minute = minute_of(click.at);
+		fact->ad_id = click.ad_id;
+		fact->minute = minute_of(click.at);
+		click_read_who(slot, fact);
 		dimensions_read(slot, &dimensions);
-		row->filter_id = filters_make(&dimensions);
+		fact->filter_id = filters_make(&dimensions);
 		state->event_time = Max(state->event_time, click.at);
 		if (click.has_key)
 			tick->keys[tick->nkeys++] = (SeenClick) {{click.key, click.bucket}, tick->nrows};
@@ -250,29 +250,16 @@ discard_rows(Tick *tick)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/* Accumulate what counts into sorted facts, and store them as a delta. */
+/* Accumulate what counts into sorted facts, and store them. */
 static void
 store_facts(Tick *tick)
 {
-	Facts		facts;
-	StoreWriter *writer = store_writer_begin(true);
+	size_t		n = 0;
 
-	facts_init(&facts, FACT_COLUMNS, tick->nrows, palloc(facts_memory(FACT_COLUMNS, tick->nrows)));
 	for (int i = 0; i < tick->nrows; i++)
-	{
-		TickRow    *row = &tick->rows[i];
-
-		if (row->verdict != CLICK_VALID)
-			continue;
-		facts.key[FACT_AD][facts.n] = facts_from_int64(row->ad_id);
-		facts.key[FACT_MINUTE][facts.n] = facts_from_int64(row->minute);
-		facts.key[FACT_FILTER][facts.n] = row->filter_id;
-		facts.count[facts.n++] = 1;
-	}
-	if (facts.n > 0)
-		facts_combine(&facts, palloc(facts_scratch(FACT_COLUMNS, facts.n)));
-	store_writer_add(writer, &facts, 0, facts.n);
-	store_writer_end(writer);
+		if (tick->rows[i].verdict == CLICK_VALID)
+			tick->clicks[n++] = tick->clicks[i];
+	accumulate_clicks(tick->clicks, n);
 }
 
 static void
@@ -320,6 +307,7 @@ tick_run(TickResult *result)
 	tick->result = result;
 	tick->snapshot = GetActiveSnapshot();
 	tick->rows = palloc(sizeof(TickRow) * TICK_CAPACITY);
+	tick->clicks = palloc(sizeof(FactClick) * TICK_CAPACITY);
 	tick->keys = palloc(sizeof(SeenClick) * TICK_CAPACITY);
 	tick->extents = palloc(sizeof(StoreExtent));
 	store_get_state(&tick->state);

@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * accumulate.c
+ *	  Clicks that count become sorted facts, a run of each order.
+ *
+ * See accumulate.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lib/qunique.h"
+#include "utils/memutils.h"
+
+#include "accumulate.h"
+#include "adclick.h"
+#include "store.h"
+
+static void
+write_order(FactOrder order, const FactClick *clicks, size_t n)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick accumulate",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	int			ncolumns = order_columns[order];
+	Facts		facts;
+	StoreWriter *writer;
+
+	facts_init(&facts, ncolumns, n,
+			   MemoryContextAllocHuge(context, facts_memory(ncolumns, n)));
+	order_append(order, clicks, n, &facts);
+	if (facts.n > 0)
+	{
+		facts_combine(&facts, MemoryContextAllocHuge(context, facts_scratch(ncolumns, facts.n)));
+		writer = store_writer_begin(order, order == ORDER_AD || facts.n < LARGE_RUN_FACTS);
+		store_writer_add(writer, &facts, 0, facts.n);
+		store_writer_end(writer);
+	}
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
+}
+
+/* These clicks will not be found by user or address: remember their minutes. */
+static void
+note_gaps(const FactClick *clicks, size_t n)
+{
+	int64	   *minutes = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * n);
+	size_t		nminutes = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (nminutes == 0 || minutes[nminutes - 1] != clicks[i].minute)
+			minutes[nminutes++] = clicks[i].minute;
+	qsort(minutes, nminutes, sizeof(int64), compare_int64);
+	store_add_gaps(minutes, (int) qunique(minutes, nminutes, sizeof(int64), compare_int64));
+	pfree(minutes);
+}
+
+void
+accumulate_clicks(const FactClick *clicks, size_t n)
+{
+	if (n == 0)
+		return;
+	write_order(ORDER_AD, clicks, n);
+	if (adclick_user_and_ip_orders)
+	{
+		write_order(ORDER_USER, clicks, n);
+		write_order(ORDER_IP, clicks, n);
+	}
+	else
+		note_gaps(clicks, n);
+}

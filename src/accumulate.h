@@ -1,0 +1,26 @@
+/*-------------------------------------------------------------------------
+ *
+ * accumulate.h
+ *	  Clicks that count become sorted facts, a run of each order.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_ACCUMULATE_H
+#define ADCLICK_ACCUMULATE_H
+
+#include "postgres.h"
+
+#include "orders.h"
+
+/*
+ * A run of order user or ip with so many facts is final: merging it with others
+ * would save few probes and cost as much as writing it once more.
+ */
+#define LARGE_RUN_FACTS (128 * 1024)
+
+/* Write the facts of these clicks, once for each order that is kept. */
+extern void accumulate_clicks(const FactClick *clicks, size_t n);
+
+#endif							/* ADCLICK_ACCUMULATE_H */

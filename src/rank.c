@@ -1,0 +1,458 @@
+/*-------------------------------------------------------------------------
+ *
+ * rank.c
+ *	  Which ads had the most clicks: exact top-N, three ways.
+ *
+ * Of some users, addresses or ads, all facts are gathered.
+ *
+ * Without a filter, or with a registered one, the lists kept of each closed
+ * minute are merged with what is not in a list: deltas and tail.  An ad that is
+ * in no list of a minute can have no more clicks there than were cut off; if no
+ * such ad can reach the Nth, the answer is proved.  That is the threshold
+ * algorithm of Fagin, Lotem and Naor (Optimal aggregation algorithms for
+ * middleware, 2001, doi 10.1145/375551.375567), with lists that are read whole.
+ * Ads that could be among the N, but are not in every list, are counted exactly.
+ *
+ * Otherwise, and if the proof fails, all runs of the window are scanned.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "adclick.h"
+#include "rank.h"
+#include "slices.h"
+#include "tail.h"
+
+/* Ads counted together in a scan: a table of this size stays in the cache. */
+#define SLICE_ADS (16 * 1024)
+
+/* Ads looked at beside the N best when an answer is to be proved. */
+#define MORE_CONTENDERS 1000
+
+/* Facts that are scanned in the time of one probe. */
+#define FACTS_PER_PROBE 1000
+
+static const FactRole by_ad[] = {ROLE_AD};
+
+/*----------
+ * Scanning
+ *----------
+ */
+
+typedef struct Scan
+{
+	const Conditions *conditions;
+	SliceCounts counts;
+	size_t		capacity;		/* facts of a slice there is room for */
+	TopN	   *top;
+	uint64	   *ads;			/* facts of a part that are asked for */
+	uint64	   *clicks;
+} Scan;
+
+static unsigned
+columns_needed(const Conditions *conditions, const StoreRun *run)
+{
+	return 1 << FACT_AD | (run_is_inside(run, conditions) ? 0 : 1 << FACT_MINUTE) |
+		(conditions->filtered ? 1 << FACT_FILTER : 0);
+}
+
+static void
+scan_grow(Scan *scan, size_t capacity)
+{
+	scan->capacity = capacity;
+	slice_counts_init(&scan->counts, capacity,
+					  MemoryContextAllocHuge(CurrentMemoryContext, slice_counts_memory(capacity)));
+	scan->ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * capacity);
+	scan->clicks = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * capacity);
+}
+
+/* Make sure a slice fits, ranking the ads counted so far if it does not. */
+static void
+scan_make_room(Scan *scan, const SlicePart *parts, int nparts)
+{
+	uint64		first = PG_UINT64_MAX;
+	uint64		last = 0;
+	size_t		n = 0;
+
+	for (int i = 0; i < nparts; i++)
+	{
+		const uint64 *ads = parts[i].facts->key[FACT_AD] + parts[i].start;
+
+		first = Min(first, ads[0]);
+		last = Max(last, ads[parts[i].n - 1]);
+		n += parts[i].n;
+	}
+	if (n <= scan->capacity && slice_counts_fit(&scan->counts, last, n))
+		return;
+	topn_offer_slice(scan->top, &scan->counts);
+	if (n > scan->capacity)
+		scan_grow(scan, n);
+	slice_counts_reset(&scan->counts, first, last);
+}
+
+static void
+scan_part(Scan *scan, const SlicePart *part)
+{
+	const Conditions *conditions = scan->conditions;
+	const Facts *facts = part->facts;
+	bool		inside = part->run == NULL || run_is_inside(part->run, conditions);
+	size_t		n = 0;
+
+	/* what is in memory comes without what is not asked for */
+	if (part->run == NULL || (inside && !conditions->filtered))
+	{
+		slice_counts_add(&scan->counts, facts->key[FACT_AD] + part->start,
+						 facts->count + part->start, part->n);
+		return;
+	}
+	for (size_t i = part->start; i < part->start + part->n; i++)
+	{
+		scan->ads[n] = facts->key[FACT_AD][i];
+		scan->clicks[n] = facts->count[i];
+		n += (inside ||
+			  conditions_match_minute(conditions, facts_to_int64(facts->key[FACT_MINUTE][i]))) &&
+			(!conditions->filtered ||
+			 conditions_match_filter(conditions, facts->key[FACT_FILTER][i]));
+	}
+	slice_counts_add(&scan->counts, scan->ads, scan->clicks, n);
+}
+
+/* Go through all facts of some runs, and sums by ad in memory; "limit" ads are kept. */
+static void
+scan_runs(const Conditions *conditions, const StoreRun *runs, int nruns, const Facts *more,
+		  size_t limit, Ranking *ranking)
+{
+	Scan		scan = {.conditions = conditions, .top = &ranking->top};
+	unsigned   *columns = palloc(sizeof(unsigned) * (nruns + 1));
+	Slices	   *slices;
+	const SlicePart *parts;
+	int			nparts;
+	int64		facts = 0;
+
+	for (int i = 0; i < nruns; i++)
+	{
+		columns[i] = columns_needed(conditions, &runs[i]);
+		facts += runs[i].facts;
+		ranking->read.segments += runs[i].segments;
+	}
+	ranking->read.runs += nruns;
+	ranking->read.facts += facts;
+	limit = Min(limit, facts + more->n + 1);
+	topn_init(&ranking->top, limit,
+			  MemoryContextAllocHuge(CurrentMemoryContext, sizeof(AdCount) * limit));
+
+	scan_grow(&scan, SLICE_ADS);
+	slices = slices_begin(ORDER_AD, runs, nruns, columns, more);
+	while ((parts = slices_next(slices, &nparts)) != NULL)
+	{
+		scan_make_room(&scan, parts, nparts);
+		for (int i = 0; i < nparts; i++)
+			scan_part(&scan, &parts[i]);
+	}
+	slices_end(slices);
+	topn_offer_slice(&ranking->top, &scan.counts);
+	topn_finish(&ranking->top);
+}
+
+/*----------
+ * Kept lists
+ *----------
+ */
+
+/* An ad that can be among the N best. */
+typedef struct Candidate
+{
+	uint64		ad;
+	uint64		clicks;			/* as far as they are known */
+	uint64		missing;		/* what it can have besides */
+} Candidate;
+
+typedef struct Lists
+{
+	int			nlists;
+	StoreList  *lists;
+	int			nlisted;		/* runs with a list: the first ones */
+	int			nruns;
+	StoreRun   *runs;
+	int		   *list_of;		/* for each of the listed runs, which list */
+	uint64		cut_off;		/* sum over all lists */
+} Lists;
+
+static StoreList *
+list_of_minute(const Lists *lists, int64 minute)
+{
+	int			low = 0;
+	int			high = lists->nlists;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (lists->lists[middle].minute < minute)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < lists->nlists && lists->lists[low].minute == minute ? &lists->lists[low] : NULL;
+}
+
+/* Put the runs first whose facts are represented by a list. */
+static void
+match_lists(Lists *lists)
+{
+	lists->list_of = palloc(sizeof(int) * (lists->nruns + 1));
+	for (int i = 0; i < lists->nruns; i++)
+	{
+		StoreRun	run = lists->runs[i];
+		StoreList  *list = run.is_delta ? NULL : list_of_minute(lists, run.first_minute);
+
+		if (list == NULL)
+			continue;
+		lists->runs[i] = lists->runs[lists->nlisted];
+		lists->runs[lists->nlisted] = run;
+		lists->list_of[lists->nlisted++] = list - lists->lists;
+		lists->cut_off += list->cut_off;
+	}
+}
+
+/* What lists and tail say together of each ad. */
+static Facts *
+merge_lists(const Lists *lists, const Facts *tail)
+{
+	Facts	   *sums = palloc(sizeof(Facts));
+	size_t		n = tail->n;
+
+	for (int i = 0; i < lists->nlisted; i++)
+		n += lists->lists[lists->list_of[i]].n;
+	facts_init(sums, 1, n + 1, MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(1, n + 1)));
+	memcpy(sums->key[0], tail->key[0], sizeof(uint64) * tail->n);
+	memcpy(sums->count, tail->count, sizeof(uint64) * tail->n);
+	sums->n = tail->n;
+	for (int i = 0; i < lists->nlisted; i++)
+	{
+		const StoreList *list = &lists->lists[lists->list_of[i]];
+
+		for (size_t j = 0; j < list->n; j++)
+		{
+			sums->key[0][sums->n] = list->ads[j].ad;
+			sums->count[sums->n++] = list->ads[j].clicks;
+		}
+	}
+	facts_combine(sums, MemoryContextAllocHuge(CurrentMemoryContext, facts_scratch(1, n + 1)));
+	return sums;
+}
+
+static int
+compare_candidates(const void *a, const void *b)
+{
+	uint64		x = ((const Candidate *) a)->ad;
+	uint64		y = ((const Candidate *) b)->ad;
+
+	return (x > y) - (x < y);
+}
+
+static Candidate *
+find_candidate(Candidate *candidates, int n, uint64 ad)
+{
+	return bsearch(&(Candidate) {.ad = ad}, candidates, n, sizeof(Candidate), compare_candidates);
+}
+
+/*
+ * The ads that can be among the n best: those whose known clicks and all that was
+ * cut off reach the nth.  NULL if others than the contenders kept could, too.
+ */
+static Candidate *
+choose_candidates(const Lists *lists, const TopN *top, size_t n, int *ncandidates)
+{
+	uint64		nth = top->n >= n ? top->heap[n - 1].clicks : 0;
+	uint64		unknown = top->n == top->limit ? top->heap[top->n - 1].clicks : 0;
+	Candidate  *candidates = palloc(sizeof(Candidate) * (top->n + 1));
+
+	*ncandidates = 0;
+	if (lists->cut_off > 0 && unknown + lists->cut_off >= nth)
+		return NULL;
+	for (size_t i = 0; i < top->n; i++)
+		if (top->heap[i].clicks + lists->cut_off >= nth)
+			candidates[(*ncandidates)++] = (Candidate) {
+				top->heap[i].ad, top->heap[i].clicks, lists->cut_off
+			};
+	qsort(candidates, *ncandidates, sizeof(Candidate), compare_candidates);
+	for (int i = 0; i < lists->nlisted; i++)
+	{
+		const StoreList *list = &lists->lists[lists->list_of[i]];
+
+		for (size_t j = 0; j < list->n && list->cut_off > 0; j++)
+		{
+			Candidate  *c = find_candidate(candidates, *ncandidates, list->ads[j].ad);
+
+			if (c)
+				c->missing -= list->cut_off;
+		}
+	}
+	return candidates;
+}
+
+static bool
+is_listed(const StoreList *list, uint64 ad)
+{
+	for (size_t i = 0; i < list->n; i++)
+		if (list->ads[i].ad == ad)
+			return true;
+	return false;
+}
+
+/* Count a candidate in the minutes whose lists do not have it. */
+static void
+probe_candidate(const Lists *lists, const Conditions *conditions, Candidate *c, ReadCounts *read)
+{
+	Conditions	of_ad = *conditions;
+	Gathering  *g;
+	ReadCounts	counts;
+
+	conditions_ad(&of_ad, facts_to_int64(c->ad));
+	g = gather_begin(ORDER_AD, &of_ad, NULL, 0);
+	for (int i = 0; i < lists->nlisted; i++)
+	{
+		const StoreList *list = &lists->lists[lists->list_of[i]];
+
+		if (list->cut_off > 0 && !is_listed(list, c->ad))
+			gather_run(g, &lists->runs[i]);
+	}
+	c->clicks += gather_clicks(g);
+	c->missing = 0;
+	gather_read_counts(g, &counts);
+	read->probes += counts.probes;
+	read->segments += counts.segments;
+	read->facts += counts.facts;
+	gather_end(g);
+}
+
+/* Count all candidates that can still be among the n best; false if it would take too long. */
+static bool
+decide_candidates(const Lists *lists, const Conditions *conditions, Candidate *candidates,
+				  int ncandidates, uint64 nth, ReadCounts *read)
+{
+	int64		facts = 0;
+	int			undecided = 0;
+
+	for (int i = 0; i < lists->nlisted; i++)
+		facts += lists->runs[i].facts;
+	for (int i = 0; i < ncandidates; i++)
+		undecided += candidates[i].missing > 0 && candidates[i].clicks + candidates[i].missing >= nth;
+	if ((int64) undecided * lists->nlisted > facts / FACTS_PER_PROBE + lists->nlisted)
+		return false;
+	for (int i = 0; i < ncandidates; i++)
+		if (candidates[i].missing > 0 && candidates[i].clicks + candidates[i].missing >= nth)
+			probe_candidate(lists, conditions, &candidates[i], read);
+	return true;
+}
+
+/* Rank by the lists of a filter; false if that does not prove the answer. */
+static bool
+rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, StoreRun *runs, int nruns,
+			  const Facts *tail, Ranking *ranking)
+{
+	Lists		lists = {.nruns = nruns, .runs = runs};
+	Candidate  *candidates;
+	int			ncandidates;
+	uint64		nth;
+	TopN		best;
+
+	lists.lists = store_get_lists(filter_id, conditions->from, conditions->to - 1, &lists.nlists);
+	match_lists(&lists);
+	ranking->lists = lists.nlisted;
+	ranking->cut_off = lists.cut_off;
+	if (lists.nlisted == 0)
+		return false;
+	scan_runs(conditions, runs + lists.nlisted, nruns - lists.nlisted, merge_lists(&lists, tail),
+			  (size_t) n + MORE_CONTENDERS, ranking);
+	nth = ranking->top.n >= (size_t) n ? ranking->top.heap[n - 1].clicks : 0;
+	candidates = choose_candidates(&lists, &ranking->top, n, &ncandidates);
+	ranking->candidates = ncandidates;
+	if (candidates == NULL ||
+		!decide_candidates(&lists, conditions, candidates, ncandidates, nth, &ranking->read))
+		return false;
+
+	topn_init(&best, n, palloc(sizeof(AdCount) * Min((size_t) n, (size_t) ncandidates + 1)));
+	for (int i = 0; i < ncandidates; i++)
+		if (candidates[i].missing == 0)
+			topn_offer(&best, candidates[i].ad, candidates[i].clicks);
+	topn_finish(&best);
+	ranking->top = best;
+	ranking->way = ranking->read.probes > 0 ? "lists and probes" : "lists";
+	return true;
+}
+
+/*
+ * The filter whose lists tell the answer, or -1.  (One that names all dimensions
+ * is no registered one.)
+ */
+static int32
+kept_filter(const Conditions *conditions)
+{
+	StoreFilter filter;
+	int			named = 0;
+	int32		filter_id;
+
+	if (!conditions_as_filter(conditions, &filter))
+		return -1;
+	for (int i = 0; i < DIMENSIONS; i++)
+		named += filter.values[i] != NULL;
+	if (named == 0)
+		return 0;
+	filter_id = named < DIMENSIONS ? store_find_filter(&filter) : 0;
+	return filter_id > 0 ? filter_id : -1;
+}
+
+/* Rank the ads of which all facts can be gathered. */
+static void
+rank_by_gathering(int32 n, const Conditions *conditions, Ranking *ranking)
+{
+	static const char *const ways[ORDERS] = {
+		[ORDER_AD] = "ads", [ORDER_USER] = "user order", [ORDER_IP] = "ip order"
+	};
+	Gathering  *g = gather(conditions, by_ad, lengthof(by_ad));
+	const Facts *sums = gather_facts(g);
+
+	topn_init(&ranking->top, n,
+			  MemoryContextAllocHuge(CurrentMemoryContext, sizeof(AdCount) * Min((size_t) n, sums->n + 1)));
+	for (size_t i = 0; i < sums->n; i++)
+		topn_offer(&ranking->top, sums->key[0][i], sums->count[i]);
+	topn_finish(&ranking->top);
+	gather_read_counts(g, &ranking->read);
+	gather_end(g);
+	ranking->way = ways[gather_order(conditions, by_ad, lengthof(by_ad))];
+}
+
+void
+rank_ads(int32 n, const Conditions *conditions, Ranking *ranking)
+{
+	StoreState	state;
+	StoreRun   *runs;
+	int			nruns;
+	Facts	   *tail;
+	int32		filter_id;
+
+	memset(ranking, 0, sizeof(*ranking));
+	if (conditions->ads.given || conditions->users.given || conditions->has_ips)
+	{
+		rank_by_gathering(n, conditions, ranking);
+		return;
+	}
+	store_get_state(&state);
+	runs = store_get_runs(ORDER_AD, conditions->from, conditions->to - 1, &nruns);
+	tail = tail_facts(&state, conditions, by_ad, lengthof(by_ad));
+	filter_id = kept_filter(conditions);
+	if (filter_id < 0 || !rank_by_lists(n, conditions, filter_id, runs, nruns, tail, ranking))
+	{
+		scan_runs(conditions, runs, nruns, tail, n, ranking);
+		ranking->way = "scan";
+	}
+	ranking->read.tail = tail->n;
+}

@@ -1,0 +1,237 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_lists.c
+ *	  The tables around top-N: most clicked ads, registered filters, ads; and
+ *	  the minutes that are not in every order.
+ *
+ * See store.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "adclick.h"
+#include "store.h"
+#include "store_sql.h"
+
+void
+store_add_gaps(const int64 *minutes, int count)
+{
+	int64	   *times = palloc(sizeof(int64) * (count + 1));
+	Datum		values[1];
+
+	for (int i = 0; i < count; i++)
+		times[i] = minutes[i] * USECS_PER_MINUTE;
+	values[0] = sql_array(TIMESTAMPTZOID, times, count);
+	sql_write(ADD_GAPS, values, NULL);
+	pfree(times);
+}
+
+bool
+store_has_gap(int64 from, int64 to, int64 *minute)
+{
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+	TimestampTz found;
+
+	SPI_connect();
+	sql_run(GET_GAP, values, NULL, true);
+	found = DatumGetTimestampTz(sql_result(0, 1, TimestampTzGetDatum(DT_NOBEGIN)));
+	SPI_finish();
+	*minute = minute_of(found);
+	return found != DT_NOBEGIN;
+}
+
+/*
+ * The two bigints of an ad_click: they lie side by side behind the header, if
+ * neither is NULL.
+ */
+static bool
+read_ad_click(Datum datum, AdCount *ad)
+{
+	HeapTupleHeader row = (HeapTupleHeader) DatumGetPointer(datum);
+	int64		values[2];
+
+	if (VARATT_IS_EXTENDED(row) || HeapTupleHeaderGetNatts(row) != 2 ||
+		(row->t_infomask & HEAP_HASNULL) != 0 ||
+		HeapTupleHeaderGetDatumLength(row) < row->t_hoff + sizeof(values))
+		return false;
+	memcpy(values, (char *) row + row->t_hoff, sizeof(values));
+	ad->ad = facts_from_int64(values[0]);
+	ad->clicks = (uint64) values[1];
+	return values[1] > 0;
+}
+
+static void
+read_list(uint64 row, StoreList *list, MemoryContext context)
+{
+	ArrayType  *array = DatumGetArrayTypeP(sql_result(row, 3, 0));
+	int16		length;
+	bool		by_value;
+	char		align;
+	Datum	   *ads;
+	bool	   *nulls;
+	int			n;
+
+	list->minute = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+	list->cut_off = (uint64) DatumGetInt64(sql_result(row, 2, 0));
+	get_typlenbyvalalign(ARR_ELEMTYPE(array), &length, &by_value, &align);
+	deconstruct_array(array, ARR_ELEMTYPE(array), length, by_value, align, &ads, &nulls, &n);
+	list->n = n;
+	list->ads = MemoryContextAlloc(context, sizeof(AdCount) * (n + 1));
+	for (int i = 0; i < n; i++)
+		if (nulls[i] || !read_ad_click(ads[i], &list->ads[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("a list in adclick.most_clicked_ads is damaged"),
+					 errdetail("Element %d of the one of minute %s is not an ad with its clicks.",
+							   i + 1, timestamptz_to_str(list->minute * USECS_PER_MINUTE))));
+}
+
+StoreList *
+store_get_lists(int32 filter_id, int64 from, int64 to, int *count)
+{
+	Datum		values[3] = {Int32GetDatum(filter_id), sql_minute(from), sql_minute(to)};
+	MemoryContext context = CurrentMemoryContext;
+	StoreList  *lists;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_LISTS, values, NULL, true);
+	lists = MemoryContextAlloc(context, sizeof(StoreList) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+		read_list(row, &lists[row], context);
+	SPI_finish();
+	*count = (int) rows;
+	return lists;
+}
+
+void
+store_put_list(int32 filter_id, const StoreList *list)
+{
+	int64	   *ads = palloc(sizeof(int64) * (list->n + 1));
+	int64	   *clicks = palloc(sizeof(int64) * (list->n + 1));
+	Datum		values[5] = {
+		Int32GetDatum(filter_id), sql_minute(list->minute), Int64GetDatum((int64) list->cut_off)
+	};
+
+	for (size_t i = 0; i < list->n; i++)
+	{
+		ads[i] = facts_to_int64(list->ads[i].ad);
+		clicks[i] = (int64) list->ads[i].clicks;
+	}
+	values[3] = sql_array(INT8OID, ads, (int) list->n);
+	values[4] = sql_array(INT8OID, clicks, (int) list->n);
+	sql_write(PUT_LIST, values, NULL);
+	pfree(ads);
+	pfree(clicks);
+}
+
+void
+store_delete_lists(const int64 *minutes, int count)
+{
+	int64	   *times = palloc(sizeof(int64) * (count + 1));
+	Datum		values[1];
+
+	for (int i = 0; i < count; i++)
+		times[i] = minutes[i] * USECS_PER_MINUTE;
+	values[0] = sql_array(TIMESTAMPTZOID, times, count);
+	sql_write(DELETE_LISTS, values, NULL);
+	pfree(times);
+}
+
+StoreFilter *
+store_get_registered(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext spi_context;
+	StoreFilter *filters;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_REGISTERED, NULL, NULL, true);
+	spi_context = MemoryContextSwitchTo(context);
+	filters = palloc(sizeof(StoreFilter) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+	{
+		filters[row].filter_id = DatumGetInt32(sql_result(row, 1, 0));
+		for (int i = 0; i < DIMENSIONS; i++)
+		{
+			Datum		value = sql_result(row, 2 + i, 0);
+
+			filters[row].values[i] = value ? TextDatumGetCString(value) : NULL;
+		}
+	}
+	MemoryContextSwitchTo(spi_context);
+	SPI_finish();
+	*count = (int) rows;
+	return filters;
+}
+
+/* Run a statement on the dimensions of a filter; the id it returns, or 0. */
+static int32
+filter_statement(Statement statement, const StoreFilter *filter, bool read_only)
+{
+	Datum		values[DIMENSIONS];
+	char		nulls[DIMENSIONS + 1] = "   ";
+	int32		id = 0;
+
+	for (int i = 0; i < DIMENSIONS; i++)
+	{
+		values[i] = filter->values[i] ? CStringGetTextDatum(filter->values[i]) : (Datum) 0;
+		nulls[i] = filter->values[i] ? ' ' : 'n';
+	}
+	SPI_connect();
+	if (sql_run(statement, values, nulls, read_only) > 0)
+		id = DatumGetInt32(sql_result(0, 1, 0));
+	SPI_finish();
+	return id;
+}
+
+int32
+store_find_filter(const StoreFilter *filter)
+{
+	return filter_statement(FIND_FILTER, filter, true);
+}
+
+int32
+store_add_filter(const StoreFilter *filter)
+{
+	return filter_statement(ADD_FILTER, filter, false);
+}
+
+void
+store_drop_filter(int32 filter_id)
+{
+	Datum		values[1] = {Int32GetDatum(filter_id)};
+
+	sql_write(DROP_LISTS, values, NULL);
+	sql_write(DROP_FILTER, values, NULL);
+}
+
+int64 *
+store_get_ads(const int64 *advertisers, int nadvertisers, int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[1] = {sql_array(INT8OID, advertisers, nadvertisers)};
+	int64	   *ads;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_ADS, values, NULL, true);
+	ads = MemoryContextAllocHuge(context, sizeof(int64) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+		ads[row] = DatumGetInt64(sql_result(row, 1, 0));
+	SPI_finish();
+	*count = (int) rows;
+	return ads;
+}

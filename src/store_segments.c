@@ -1,0 +1,454 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_segments.c
+ *	  Runs of segments: finding, writing and reading them.
+ *
+ * See store.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "adclick.h"
+#include "compat.h"
+#include "segment.h"
+#include "store.h"
+#include "store_sql.h"
+
+/* Run a statement that selects RUN_COLUMNS. */
+static StoreRun *
+get_runs(Statement statement, Datum *values, int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	StoreRun   *runs;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(statement, values, NULL, true);
+	runs = MemoryContextAlloc(context, sizeof(StoreRun) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+	{
+		runs[row].run_id = DatumGetInt64(sql_result(row, 1, 0));
+		runs[row].order = (FactOrder) DatumGetInt16(sql_result(row, 2, 0));
+		runs[row].is_delta = DatumGetBool(sql_result(row, 3, 0));
+		runs[row].first_minute = minute_of(DatumGetTimestampTz(sql_result(row, 4, 0)));
+		runs[row].last_minute = minute_of(DatumGetTimestampTz(sql_result(row, 5, 0)));
+		runs[row].segments = DatumGetInt32(sql_result(row, 6, 0));
+		runs[row].facts = DatumGetInt64(sql_result(row, 7, 0));
+		runs[row].clicks = DatumGetInt64(sql_result(row, 8, 0));
+	}
+	SPI_finish();
+	*count = (int) rows;
+	return runs;
+}
+
+StoreRun *
+store_get_runs(FactOrder order, int64 from, int64 to, int *count)
+{
+	Datum		values[3] = {sql_minute(from), sql_minute(to), Int32GetDatum(order)};
+
+	return get_runs(order == ORDER_AD ? GET_MINUTE_RUNS : GET_RUNS, values, count);
+}
+
+StoreRun *
+store_get_deltas(FactOrder order, int limit, int *count)
+{
+	Datum		values[2] = {Int32GetDatum(order), Int64GetDatum(limit)};
+
+	return get_runs(GET_DELTAS, values, count);
+}
+
+StoreRun *
+store_get_minutes(int64 after, int limit, int *count)
+{
+	Datum		values[2] = {sql_minute(after), Int64GetDatum(limit)};
+
+	return get_runs(GET_MINUTES, values, count);
+}
+
+int
+store_get_minute(int64 minute, StoreRun *run)
+{
+	Datum		values[1] = {sql_minute(minute)};
+	int			count;
+	StoreRun   *runs = get_runs(GET_MINUTE, values, &count);
+
+	if (count > 0)
+		*run = runs[0];
+	return count > 0;
+}
+
+StorePending *
+store_get_pending(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	StorePending *pending;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_PENDING, NULL, NULL, true);
+	pending = MemoryContextAlloc(context, sizeof(StorePending) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+	{
+		pending[row].minute = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+		pending[row].pending = DatumGetInt64(sql_result(row, 2, 0));
+		pending[row].compacted = DatumGetInt64(sql_result(row, 3, 0));
+	}
+	SPI_finish();
+	*count = (int) rows;
+	return pending;
+}
+
+void
+store_delete_runs(const StoreRun *runs, int count)
+{
+	int64	   *ids = palloc(sizeof(int64) * (count + 1));
+	Datum		values[1];
+
+	for (int i = 0; i < count; i++)
+		ids[i] = runs[i].run_id;
+	values[0] = sql_array(INT8OID, ids, count);
+	sql_write(DELETE_DELTAS, values, NULL);
+	sql_write(DELETE_SEGMENTS, values, NULL);
+	if (sql_write(DELETE_RUNS, values, NULL) != (uint64) count)
+		elog(ERROR, "a run to be replaced is gone");
+}
+
+#define WRITER_CAPACITY (2 * SEGMENT_MAX_FACTS)
+
+/* Attribute numbers of the segments' tables and of their index. */
+#define SEGMENT_RUN_ID 1
+#define SEGMENT_FIRST_KEY 2
+#define SEGMENT_NUMBER 3
+#define SEGMENT_DATA 4
+
+struct StoreWriter
+{
+	StoreRun	run;
+	int			minute_column;
+	struct minute_facts_hash *minutes;	/* of a run of order ad */
+	Facts		pending;		/* not yet in a segment */
+	SqlInserter inserter;		/* open from the first segment on */
+	struct varlena *data;
+};
+
+/* How many facts a run has of each minute. */
+typedef struct MinuteFacts
+{
+	int64		minute;
+	int64		facts;
+	char		status;
+} MinuteFacts;
+
+#define SH_PREFIX minute_facts
+#define SH_ELEMENT_TYPE MinuteFacts
+#define SH_KEY_TYPE int64
+#define SH_KEY minute
+#define SH_HASH_KEY(tb, key) murmurhash32((uint32) (key))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+StoreWriter *
+store_writer_begin(FactOrder order, bool is_delta)
+{
+	StoreWriter *writer = palloc0(sizeof(StoreWriter));
+	int			ncolumns = order_columns[order];
+
+	writer->run.order = order;
+	writer->run.is_delta = is_delta;
+	writer->run.first_minute = PG_INT64_MAX;
+	writer->run.last_minute = PG_INT64_MIN;
+	writer->minute_column = order_column[order][ROLE_MINUTE];
+	facts_init(&writer->pending, ncolumns, WRITER_CAPACITY,
+			   palloc(facts_memory(ncolumns, WRITER_CAPACITY)));
+	writer->data = palloc(VARHDRSZ + SEGMENT_MAX_BYTES);
+	if (order == ORDER_AD)
+		writer->minutes = minute_facts_create(CurrentMemoryContext, 16, NULL);
+	return writer;
+}
+
+/* The run has a fact: it gets an id, and its table is opened. */
+static void
+writer_open(StoreWriter *writer)
+{
+	SPI_connect();
+	sql_run(NEXT_RUN, NULL, NULL, false);
+	writer->run.run_id = DatumGetInt64(sql_result(0, 1, 0));
+	SPI_finish();
+	sql_insert_begin(&writer->inserter, ADCLICK_INTERNAL_SCHEMA,
+					 writer->run.is_delta ? "deltas" : "segments");
+}
+
+static void
+write_segment(StoreWriter *writer, uint64 first_key, size_t size)
+{
+	TupleTableSlot *slot = writer->inserter.slot;
+
+	SET_VARSIZE(writer->data, VARHDRSZ + size);
+	memset(slot->tts_isnull, false, sizeof(bool) * SEGMENT_DATA);
+	slot->tts_values[SEGMENT_RUN_ID - 1] = Int64GetDatum(writer->run.run_id);
+	slot->tts_values[SEGMENT_FIRST_KEY - 1] = Int64GetDatum(facts_to_int64(first_key));
+	slot->tts_values[SEGMENT_NUMBER - 1] = Int32GetDatum((int32) writer->run.segments++);
+	slot->tts_values[SEGMENT_DATA - 1] = PointerGetDatum(writer->data);
+	sql_insert_put(&writer->inserter);
+}
+
+/* Write segments until no more than "keep" facts are pending. */
+static void
+writer_flush(StoreWriter *writer, size_t keep)
+{
+	Facts	   *pending = &writer->pending;
+	size_t		start = 0;
+
+	if (writer->run.run_id == 0 && pending->n > 0)
+		writer_open(writer);
+	while (pending->n - start > keep)
+	{
+		size_t		taken;
+		size_t		size = segment_encode(pending, start, (uint8_t *) VARDATA(writer->data), &taken);
+
+		CHECK_FOR_INTERRUPTS();
+		write_segment(writer, pending->key[0][start], size);
+		start += taken;
+	}
+	for (int i = 0; i < pending->ncolumns; i++)
+		memmove(pending->key[i], pending->key[i] + start, sizeof(uint64_t) * (pending->n - start));
+	memmove(pending->count, pending->count + start, sizeof(uint64_t) * (pending->n - start));
+	pending->n -= start;
+}
+
+static MinuteFacts *
+count_minute(StoreWriter *writer, int64 minute)
+{
+	bool		found;
+	MinuteFacts *entry = minute_facts_insert(writer->minutes, minute, &found);
+
+	if (!found)
+		entry->facts = 0;
+	return entry;
+}
+
+/* Note which minutes the facts are of: for order ad, how many of each. */
+static void
+note_minutes(StoreWriter *writer, const uint64 *minutes, size_t n)
+{
+	StoreRun   *run = &writer->run;
+	uint64		first = PG_UINT64_MAX;
+	uint64		last = 0;
+	MinuteFacts *entry = NULL;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		first = Min(first, minutes[i]);
+		last = Max(last, minutes[i]);
+	}
+	run->first_minute = Min(run->first_minute, facts_to_int64(first));
+	run->last_minute = Max(run->last_minute, facts_to_int64(last));
+	for (size_t i = 0; writer->minutes && i < n; i++)
+	{
+		int64		minute = facts_to_int64(minutes[i]);
+
+		if (entry == NULL || entry->minute != minute)
+			entry = count_minute(writer, minute);
+		entry->facts++;
+	}
+}
+
+void
+store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n)
+{
+	Facts	   *pending = &writer->pending;
+
+	while (n > 0)
+	{
+		size_t		part;
+
+		if (pending->n == pending->capacity)
+			writer_flush(writer, SEGMENT_MAX_FACTS);
+		part = Min(n, pending->capacity - pending->n);
+		for (int c = 0; c < pending->ncolumns; c++)
+			memcpy(pending->key[c] + pending->n, facts->key[c] + start, sizeof(uint64) * part);
+		memcpy(pending->count + pending->n, facts->count + start, sizeof(uint64) * part);
+		note_minutes(writer, facts->key[writer->minute_column] + start, part);
+		for (size_t i = start; i < start + part; i++)
+			writer->run.clicks += facts->count[i];
+		writer->run.facts += part;
+		pending->n += part;
+		start += part;
+		n -= part;
+	}
+}
+
+/* The arrays "minutes" and "minute_facts" of a run. */
+static void
+minute_arrays(StoreWriter *writer, Datum *minutes, Datum *minute_facts)
+{
+	int			n = writer->minutes->members;
+	int64	   *times = palloc(sizeof(int64) * n);
+	int64	   *facts = palloc(sizeof(int64) * n);
+	minute_facts_iterator iterator;
+	MinuteFacts *entry;
+
+	minute_facts_start_iterate(writer->minutes, &iterator);
+	for (int i = 0; (entry = minute_facts_iterate(writer->minutes, &iterator)) != NULL; i++)
+	{
+		times[i] = entry->minute * USECS_PER_MINUTE;
+		facts[i] = entry->facts;
+	}
+	*minutes = sql_array(TIMESTAMPTZOID, times, n);
+	*minute_facts = sql_array(INT8OID, facts, n);
+}
+
+void
+store_writer_end(StoreWriter *writer)
+{
+	StoreRun   *run = &writer->run;
+
+	writer_flush(writer, 0);
+	if (run->facts > 0)
+	{
+		Datum		values[10] = {
+			Int64GetDatum(run->run_id), Int32GetDatum(run->order), BoolGetDatum(run->is_delta),
+			sql_minute(run->first_minute), sql_minute(run->last_minute),
+			Int32GetDatum(run->segments), Int64GetDatum(run->facts), Int64GetDatum(run->clicks)
+		};
+
+		sql_insert_end(&writer->inserter);
+		if (writer->minutes)
+			minute_arrays(writer, &values[8], &values[9]);
+		sql_write(ADD_RUN, values, writer->minutes ? NULL : "        nn");
+	}
+	if (writer->minutes)
+		minute_facts_destroy(writer->minutes);
+	pfree(writer->pending.key[0]);
+	pfree(writer->data);
+	pfree(writer);
+}
+
+struct StoreScan
+{
+	Relation	heap;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	int64		run_id;
+	uint64		low;			/* of the range looked for by store_scan_range */
+	bool		done;
+};
+
+StoreScan *
+store_scan_begin(bool is_delta)
+{
+	StoreScan  *scan = palloc0(sizeof(StoreScan));
+	Oid			schema = get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false);
+
+	scan->heap = table_open(get_relname_relid(is_delta ? "deltas" : "segments", schema),
+							AccessShareLock);
+	scan->index = index_open(get_relname_relid(is_delta ? "deltas_key_idx" : "segments_key_idx", schema),
+							 AccessShareLock);
+	scan->slot = table_slot_create(scan->heap, NULL);
+	scan->scan = compat_index_beginscan(scan->heap, scan->index, GetActiveSnapshot(), 2);
+	return scan;
+}
+
+static void
+rescan(StoreScan *scan, int64 run_id, StrategyNumber strategy, RegProcedure procedure, int64 key)
+{
+	ScanKeyData keys[2];
+
+	scan->run_id = run_id;
+	scan->done = false;
+	ScanKeyInit(&keys[0], SEGMENT_RUN_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(run_id));
+	ScanKeyInit(&keys[1], SEGMENT_FIRST_KEY, strategy, procedure, Int64GetDatum(key));
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+}
+
+void
+store_scan_run(StoreScan *scan, int64 run_id)
+{
+	rescan(scan, run_id, BTGreaterEqualStrategyNumber, F_INT8GE, PG_INT64_MIN);
+}
+
+void
+store_scan_range(StoreScan *scan, int64 run_id, uint64 low, uint64 high)
+{
+	scan->low = low;
+	rescan(scan, run_id, BTLessEqualStrategyNumber, F_INT8LE, facts_to_int64(high));
+}
+
+/* Get a segment in either direction. */
+static bool
+next_segment(StoreScan *scan, ScanDirection direction,
+			 uint64 *first_key, const uint8 **data, size_t *length)
+{
+	struct varlena *value;
+
+	if (!index_getnext_slot(scan->scan, direction, scan->slot))
+		return false;
+	slot_getsomeattrs(scan->slot, SEGMENT_DATA);
+	*first_key = facts_from_int64(DatumGetInt64(scan->slot->tts_values[SEGMENT_FIRST_KEY - 1]));
+	value = (struct varlena *) DatumGetPointer(scan->slot->tts_values[SEGMENT_DATA - 1]);
+	if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
+		store_scan_corrupt(scan, "it is not stored in line");
+	*data = (const uint8 *) VARDATA_ANY(value);
+	*length = VARSIZE_ANY_EXHDR(value);
+	return true;
+}
+
+bool
+store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length)
+{
+	return next_segment(scan, ForwardScanDirection, first_key, data, length);
+}
+
+bool
+store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length)
+{
+	if (scan->done || !next_segment(scan, BackwardScanDirection, first_key, data, length))
+		return false;
+	/* Of the segments that begin before the range only the last can reach it. */
+	scan->done = *first_key < scan->low;
+	return true;
+}
+
+void
+store_scan_corrupt(StoreScan *scan, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("segment (%u,%u) of \"%s\" is damaged",
+					ItemPointerGetBlockNumber(&scan->slot->tts_tid),
+					ItemPointerGetOffsetNumber(&scan->slot->tts_tid),
+					RelationGetRelationName(scan->heap)),
+			 errdetail("Run " INT64_FORMAT ": %s.", scan->run_id, what)));
+}
+
+void
+store_scan_end(StoreScan *scan)
+{
+	index_endscan(scan->scan);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, AccessShareLock);
+	table_close(scan->heap, AccessShareLock);
+	pfree(scan);
+}
