@@ -141,6 +141,7 @@ store_delete_runs(const StoreRun *runs, int count)
 
 struct StoreWriter
 {
+	MemoryContext context;		/* in which it was begun: batches may come in shorter-lived ones */
 	StoreRun	run;
 	int			minute_column;
 	struct minute_facts_hash *minutes;	/* of a run of order ad */
@@ -174,6 +175,7 @@ store_writer_begin(FactOrder order, bool is_delta)
 	StoreWriter *writer = palloc0(sizeof(StoreWriter));
 	int			ncolumns = order_columns[order];
 
+	writer->context = CurrentMemoryContext;
 	writer->run.order = order;
 	writer->run.is_delta = is_delta;
 	writer->run.first_minute = PG_INT64_MAX;
@@ -191,12 +193,15 @@ store_writer_begin(FactOrder order, bool is_delta)
 static void
 writer_open(StoreWriter *writer)
 {
+	MemoryContext outer = MemoryContextSwitchTo(writer->context);
+
 	SPI_connect();
 	sql_run(NEXT_RUN, NULL, NULL, false);
 	writer->run.run_id = DatumGetInt64(sql_result(0, 1, 0));
 	SPI_finish();
 	sql_insert_begin(&writer->inserter, ADCLICK_INTERNAL_SCHEMA,
 					 writer->run.is_delta ? "deltas" : "segments");
+	MemoryContextSwitchTo(outer);
 }
 
 static void
