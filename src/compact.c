@@ -138,13 +138,16 @@ event_time(const StoreState *state)
 	return state->event_time;
 }
 
+/* Most facts first; of equals the newest, as questions are about the last minutes. */
 static int
 by_pending(const void *a, const void *b)
 {
-	int64		x = ((const StorePending *) a)->pending;
-	int64		y = ((const StorePending *) b)->pending;
+	const StorePending *x = a;
+	const StorePending *y = b;
 
-	return (x < y) - (x > y);
+	if (x->pending != y->pending)
+		return (x->pending < y->pending) - (x->pending > y->pending);
+	return (x->minute < y->minute) - (x->minute > y->minute);
 }
 
 /* Choose the minutes to write. */
