@@ -203,6 +203,12 @@ ad_of_rank(uint64_t rank)
 	return permute(&ad_ids, rank - 1) + 1;
 }
 
+static inline uint64_t
+user_of_rank(uint64_t rank)
+{
+	return permute(&user_ids, rank - 1) + 1;
+}
+
 
 /*-------------------------------------------------------------------------
  * Skewed choices among a few: a table that random bits index.
@@ -240,12 +246,26 @@ pick_init(uint8_t *pick, int n, const double *weight)
  *-------------------------------------------------------------------------
  */
 
+/*
+ * Where the click comes from, given user and device: about three users share
+ * a home; on the move everyone is alone.
+ */
+static void
+locate(Click *click)
+{
+	uint64_t	home = mix64(click->user / 3 + UINT64_C(0x632be59bd9b4e019));
+
+	click->country = PICK(country_pick, home);
+	click->region = PICK(region_pick, home >> PICK_BITS);
+	click->ipv6 = (home >> 24) % 10 == 0;
+	click->address = click->device == 0 ? mix64(click->user) : mix64(home);
+}
+
 /* The click that arrives at "time". */
 static void
 make_click(Click *click, int64_t time)
 {
 	uint64_t	bits = random64();
-	uint64_t	home;
 	double		u;
 
 	if (random_double() < late)
@@ -259,14 +279,8 @@ make_click(Click *click, int64_t time)
 
 	/* density falls with the square root: the first 1 % make 10 % */
 	u = random_double();
-	click->user = permute(&user_ids, (uint64_t) (u * u * nusers)) + 1;
-
-	/* about three users share a home; on the move everyone is alone */
-	home = mix64(click->user / 3 + UINT64_C(0x632be59bd9b4e019));
-	click->country = PICK(country_pick, home);
-	click->region = PICK(region_pick, home >> PICK_BITS);
-	click->ipv6 = (home >> 24) % 10 == 0;
-	click->address = click->device == 0 ? mix64(click->user) : mix64(home);
+	click->user = user_of_rank((uint64_t) (u * u * nusers) + 1);
+	locate(click);
 }
 
 
@@ -435,6 +449,22 @@ print_click(const Click *click)
 	outlen = p - outbuf;
 }
 
+/* A user's id, and the address of his clicks on the move. */
+static void
+print_user(uint64_t user)
+{
+	Click		click = {.user = user, .device = 0};
+	char	   *p;
+
+	locate(&click);
+	p = put_number(outbuf, user);
+	*p++ = ' ';
+	p = put_address(p, click.address, click.ipv6);
+	*p++ = '\n';
+	outlen = p - outbuf;
+	flush();
+}
+
 static void
 print_line(const char *format, const char *argument)
 {
@@ -536,6 +566,8 @@ usage(void)
 		 "  --pace           print each batch when the clock reaches its time;\n"
 		 "                   what lies in the past comes at once\n"
 		 "  --ad-of-rank=N   print only the id of the ad of that rank, and exit\n"
+		 "  --user-of-rank=N print only the id of the user of that rank, and the\n"
+		 "                   address of his clicks with device \"mobile\"\n"
 		 "\n"
 		 "SIGTERM and SIGINT end the output at the end of a batch.");
 }
@@ -572,11 +604,13 @@ main(int argc, char **argv)
 		{"batch", required_argument, NULL, 'b'},
 		{"pace", no_argument, NULL, 'p'},
 		{"ad-of-rank", required_argument, NULL, 'R'},
+		{"user-of-rank", required_argument, NULL, 'U'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0}
 	};
 	struct sigaction action = {.sa_handler = handle_stop};
-	uint64_t	rank = 0;
+	uint64_t	ad_rank = 0;
+	uint64_t	user_rank = 0;
 	int			index;
 	int			c;
 
@@ -620,7 +654,10 @@ main(int argc, char **argv)
 				pace = true;
 				break;
 			case 'R':
-				rank = number(name, optarg, 1);
+				ad_rank = number(name, optarg, 1);
+				break;
+			case 'U':
+				user_rank = number(name, optarg, 1);
 				break;
 			case 'h':
 				usage();
@@ -646,14 +683,19 @@ main(int argc, char **argv)
 	pick_init(region_pick, NREGIONS, NULL);
 	pick_init(device_pick, NDEVICES, device_weight);
 
-	if (rank > 0)
+	if (ad_rank > nads || user_rank > nusers)
 	{
-		if (rank > nads)
-		{
-			fputs("clickgen: there are not so many ads\n", stderr);
-			return 1;
-		}
-		printf("%llu\n", (unsigned long long) ad_of_rank(rank));
+		fputs("clickgen: there are not so many ads or users\n", stderr);
+		return 1;
+	}
+	if (ad_rank > 0)
+	{
+		printf("%llu\n", (unsigned long long) ad_of_rank(ad_rank));
+		return 0;
+	}
+	if (user_rank > 0)
+	{
+		print_user(user_of_rank(user_rank));
 		return 0;
 	}
 
