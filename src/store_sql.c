@@ -143,7 +143,8 @@ static const struct
 	},
 	[PUT_LIST] = {
 		"INSERT INTO adclick.most_clicked_ads (filter_id, click_minute, cut_off, most_clicked_ads)"
-		" SELECT $1, $2, $3, array_agg(ROW(u.ad_id, u.click_count)::adclick.ad_click ORDER BY u.place)"
+		" SELECT $1, $2, $3, coalesce("
+		"array_agg(ROW(u.ad_id, u.click_count)::adclick.ad_click ORDER BY u.place), '{}')"
 		" FROM unnest($4, $5) WITH ORDINALITY u (ad_id, click_count, place)",
 		5, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID}
 	},
