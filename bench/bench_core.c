@@ -175,7 +175,7 @@ bench_topn(const Facts *facts)
 	for (size_t i = 0; i < facts->n; i = end)
 	{
 		end = i + 16384 < facts->n ? i + 16384 : facts->n;
-		slice_counts_reset(&counts, facts->key[0][i], facts->key[0][end - 1]);
+		slice_counts_reset(&counts, facts->key[0][i], facts->key[0][end - 1], end - i);
 		for (int round = 0; round < ROUNDS; round++)
 			slice_counts_add(&counts, facts->key[0] + i, facts->count + i, end - i);
 		topn_offer_slice(&top, &counts);

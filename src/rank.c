@@ -35,6 +35,13 @@
 /* Ads looked at beside the N best when an answer is to be proved. */
 #define MORE_CONTENDERS 1000
 
+/*
+ * How much of each list is read at first, in ads for each of the N, and at least:
+ * mostly that proves the answer; if not, the lists are read whole.
+ */
+#define FIRST_DEPTH 8
+#define FIRST_DEPTH_LEAST 128
+
 /* Facts that are scanned in the time of one probe. */
 #define FACTS_PER_PROBE 1000
 
@@ -45,13 +52,22 @@ static const FactRole by_ad[] = {ROLE_AD};
  *----------
  */
 
+/* Sorted ads and their clicks, of one part of a slice. */
+typedef struct Batch
+{
+	const uint64 *ads;
+	const uint64 *clicks;
+	size_t		n;
+} Batch;
+
 typedef struct Scan
 {
 	const Conditions *conditions;
 	SliceCounts counts;
-	size_t		capacity;		/* facts of a slice there is room for */
 	TopN	   *top;
-	uint64	   *ads;			/* facts of a part that are asked for */
+	Batch	   *batches;		/* what is asked for of the parts of a slice */
+	size_t		matches_room;
+	uint64	   *ads;			/* of the parts that had to be picked from */
 	uint64	   *clicks;
 } Scan;
 
@@ -62,65 +78,91 @@ columns_needed(const Conditions *conditions, const StoreRun *run)
 		(conditions->filtered ? 1 << FACT_FILTER : 0);
 }
 
-static void
-scan_grow(Scan *scan, size_t capacity)
+/* Pick the facts of a part that are asked for; without branches. */
+static size_t
+pick_facts(const Conditions *conditions, const SlicePart *part, uint64 *ads, uint64 *clicks)
 {
-	scan->capacity = capacity;
-	slice_counts_init(&scan->counts, capacity,
-					  MemoryContextAllocHuge(CurrentMemoryContext, slice_counts_memory(capacity)));
-	scan->ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * capacity);
-	scan->clicks = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * capacity);
-}
-
-/* Make sure a slice fits, ranking the ads counted so far if it does not. */
-static void
-scan_make_room(Scan *scan, const SlicePart *parts, int nparts)
-{
-	uint64		first = PG_UINT64_MAX;
-	uint64		last = 0;
-	size_t		n = 0;
-
-	for (int i = 0; i < nparts; i++)
-	{
-		const uint64 *ads = parts[i].facts->key[FACT_AD] + parts[i].start;
-
-		first = Min(first, ads[0]);
-		last = Max(last, ads[parts[i].n - 1]);
-		n += parts[i].n;
-	}
-	if (n <= scan->capacity && slice_counts_fit(&scan->counts, last, n))
-		return;
-	topn_offer_slice(scan->top, &scan->counts);
-	if (n > scan->capacity)
-		scan_grow(scan, n);
-	slice_counts_reset(&scan->counts, first, last);
-}
-
-static void
-scan_part(Scan *scan, const SlicePart *part)
-{
-	const Conditions *conditions = scan->conditions;
 	const Facts *facts = part->facts;
-	bool		inside = part->run == NULL || run_is_inside(part->run, conditions);
+	bool		inside = run_is_inside(part->run, conditions);
 	size_t		n = 0;
 
-	/* what is in memory comes without what is not asked for */
-	if (part->run == NULL || (inside && !conditions->filtered))
-	{
-		slice_counts_add(&scan->counts, facts->key[FACT_AD] + part->start,
-						 facts->count + part->start, part->n);
-		return;
-	}
 	for (size_t i = part->start; i < part->start + part->n; i++)
 	{
-		scan->ads[n] = facts->key[FACT_AD][i];
-		scan->clicks[n] = facts->count[i];
+		ads[n] = facts->key[FACT_AD][i];
+		clicks[n] = facts->count[i];
 		n += (inside ||
 			  conditions_match_minute(conditions, facts_to_int64(facts->key[FACT_MINUTE][i]))) &&
 			(!conditions->filtered ||
 			 conditions_match_filter(conditions, facts->key[FACT_FILTER][i]));
 	}
-	slice_counts_add(&scan->counts, scan->ads, scan->clicks, n);
+	return n;
+}
+
+/* What is asked for of each part of a slice; returns how many facts it is. */
+static size_t
+pick_batches(Scan *scan, const SlicePart *parts, int nparts)
+{
+	size_t		total = 0;
+	size_t		picked = 0;
+
+	for (int i = 0; i < nparts; i++)
+		total += parts[i].n;
+	if (total > scan->matches_room)
+	{
+		scan->matches_room = 2 * total;
+		scan->ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * scan->matches_room);
+		scan->clicks = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * scan->matches_room);
+	}
+	total = 0;
+	for (int i = 0; i < nparts; i++)
+	{
+		const SlicePart *part = &parts[i];
+		Batch	   *batch = &scan->batches[i];
+
+		/* what is in memory comes without what is not asked for */
+		if (part->run == NULL ||
+			(!scan->conditions->filtered && run_is_inside(part->run, scan->conditions)))
+			*batch = (Batch) {
+				part->facts->key[FACT_AD] + part->start, part->facts->count + part->start, part->n
+			};
+		else
+		{
+			*batch = (Batch) {scan->ads + picked, scan->clicks + picked};
+			batch->n = pick_facts(scan->conditions, part, scan->ads + picked, scan->clicks + picked);
+			picked += batch->n;
+		}
+		total += batch->n;
+	}
+	return total;
+}
+
+/* Count a slice, ranking the ads counted so far if it does not fit with them. */
+static void
+scan_slice(Scan *scan, const SlicePart *parts, int nparts)
+{
+	size_t		n = pick_batches(scan, parts, nparts);
+	uint64		first = PG_UINT64_MAX;
+	uint64		last = 0;
+
+	for (int i = 0; i < nparts; i++)
+		if (scan->batches[i].n > 0)
+		{
+			first = Min(first, scan->batches[i].ads[0]);
+			last = Max(last, scan->batches[i].ads[scan->batches[i].n - 1]);
+		}
+	if (n == 0)
+		return;
+	if (!slice_counts_fit(&scan->counts, last, n))
+	{
+		topn_offer_slice(scan->top, &scan->counts);
+		if (n > SLICE_ADS)
+			slice_counts_init(&scan->counts, n,
+							  MemoryContextAllocHuge(CurrentMemoryContext, slice_counts_memory(n)));
+		slice_counts_reset(&scan->counts, first, last, n);
+	}
+	for (int i = 0; i < nparts; i++)
+		slice_counts_add(&scan->counts, scan->batches[i].ads, scan->batches[i].clicks,
+						 scan->batches[i].n);
 }
 
 /* Go through all facts of some runs, and sums by ad in memory; "limit" ads are kept. */
@@ -143,18 +185,17 @@ scan_runs(const Conditions *conditions, const StoreRun *runs, int nruns, const F
 	}
 	ranking->read.runs += nruns;
 	ranking->read.facts += facts;
-	limit = Min(limit, facts + more->n + 1);
+	facts += more->n + 1;
+	limit = Min(limit, facts);
 	topn_init(&ranking->top, limit,
 			  MemoryContextAllocHuge(CurrentMemoryContext, sizeof(AdCount) * limit));
+	slice_counts_init(&scan.counts, Min(SLICE_ADS, facts),
+					  palloc(slice_counts_memory(Min(SLICE_ADS, facts))));
+	scan.batches = palloc(sizeof(Batch) * (nruns + 1));
 
-	scan_grow(&scan, SLICE_ADS);
 	slices = slices_begin(ORDER_AD, runs, nruns, columns, more);
 	while ((parts = slices_next(slices, &nparts)) != NULL)
-	{
-		scan_make_room(&scan, parts, nparts);
-		for (int i = 0; i < nparts; i++)
-			scan_part(&scan, &parts[i]);
-	}
+		scan_slice(&scan, parts, nparts);
 	slices_end(slices);
 	topn_offer_slice(&ranking->top, &scan.counts);
 	topn_finish(&ranking->top);
@@ -353,10 +394,13 @@ decide_candidates(const Lists *lists, const Conditions *conditions, Candidate *c
 	return true;
 }
 
-/* Rank by the lists of a filter; false if that does not prove the answer. */
+/*
+ * Rank by the lists of a filter, their best ads down to "depth"; false if that does
+ * not prove the answer.
+ */
 static bool
-rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, StoreRun *runs, int nruns,
-			  const Facts *tail, Ranking *ranking)
+rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 depth,
+			  StoreRun *runs, int nruns, const Facts *tail, Ranking *ranking)
 {
 	Lists		lists = {.nruns = nruns, .runs = runs};
 	Candidate  *candidates;
@@ -364,7 +408,8 @@ rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, StoreRun *
 	uint64		nth;
 	TopN		best;
 
-	lists.lists = store_get_lists(filter_id, conditions->from, conditions->to - 1, &lists.nlists);
+	lists.lists = store_get_lists(filter_id, conditions->from, conditions->to - 1, depth,
+								  &lists.nlists);
 	match_lists(&lists);
 	ranking->lists = lists.nlisted;
 	ranking->cut_off = lists.cut_off;
@@ -449,7 +494,10 @@ rank_ads(int32 n, const Conditions *conditions, Ranking *ranking)
 	runs = store_get_runs(ORDER_AD, conditions->from, conditions->to - 1, &nruns);
 	tail = tail_facts(&state, conditions, by_ad, lengthof(by_ad));
 	filter_id = kept_filter(conditions);
-	if (filter_id < 0 || !rank_by_lists(n, conditions, filter_id, runs, nruns, tail, ranking))
+	if (filter_id < 0 ||
+		(!rank_by_lists(n, conditions, filter_id, Max((int64) n * FIRST_DEPTH, FIRST_DEPTH_LEAST),
+						runs, nruns, tail, ranking) &&
+		 !rank_by_lists(n, conditions, filter_id, PG_INT32_MAX, runs, nruns, tail, ranking)))
 	{
 		scan_runs(conditions, runs, nruns, tail, n, ranking);
 		ranking->way = "scan";

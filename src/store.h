@@ -184,8 +184,11 @@ typedef struct StoreList
 	AdCount    *ads;			/* best first */
 } StoreList;
 
-/* The lists of a filter for minutes from .. to (included), in their order. */
-extern StoreList *store_get_lists(int32 filter_id, int64 from, int64 to, int *count);
+/*
+ * The lists of a filter for minutes from .. to (included), in their order, their
+ * best ads down to "depth": the rest is cut off.
+ */
+extern StoreList *store_get_lists(int32 filter_id, int64 from, int64 to, int64 depth, int *count);
 extern void store_put_list(int32 filter_id, const StoreList *list);
 extern void store_delete_lists(const int64 *minutes, int count);
 

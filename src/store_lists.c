@@ -51,54 +51,72 @@ store_has_gap(int64 from, int64 to, int64 *minute)
 	return found != DT_NOBEGIN;
 }
 
-/*
- * The two bigints of an ad_click: they lie side by side behind the header, if
- * neither is NULL.
- */
-static bool
-read_ad_click(Datum datum, AdCount *ad)
+/* How an ad_click lies in an array: as a row without NULLs. */
+#define AD_CLICK_HEADER MAXALIGN(SizeofHeapTupleHeader)
+#define AD_CLICK_BYTES (AD_CLICK_HEADER + 2 * sizeof(int64))
+
+static void
+damaged_list(int64 minute)
 {
-	HeapTupleHeader row = (HeapTupleHeader) DatumGetPointer(datum);
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("a list in adclick.most_clicked_ads is damaged"),
+			 errdetail("The one of %s is not an array of ads with their clicks.",
+					   timestamptz_to_str(minute * USECS_PER_MINUTE))));
+}
+
+static bool
+read_ad_click(const char *element, AdCount *ad)
+{
+	HeapTupleHeader row = (HeapTupleHeader) element;
 	int64		values[2];
 
-	if (VARATT_IS_EXTENDED(row) || HeapTupleHeaderGetNatts(row) != 2 ||
-		(row->t_infomask & HEAP_HASNULL) != 0 ||
-		HeapTupleHeaderGetDatumLength(row) < row->t_hoff + sizeof(values))
+	if (VARATT_IS_EXTENDED(row) || HeapTupleHeaderGetDatumLength(row) != AD_CLICK_BYTES ||
+		HeapTupleHeaderGetNatts(row) != lengthof(values) || row->t_hoff != AD_CLICK_HEADER ||
+		(row->t_infomask & HEAP_HASNULL) != 0)
 		return false;
-	memcpy(values, (char *) row + row->t_hoff, sizeof(values));
+	memcpy(values, element + AD_CLICK_HEADER, sizeof(values));
 	ad->ad = facts_from_int64(values[0]);
 	ad->clicks = (uint64) values[1];
 	return values[1] > 0;
 }
 
+/*
+ * Read the first ads of a list, and so no more of its bytes than need be: the
+ * array is stored as it is, and its elements are all of the same length.
+ */
 static void
-read_list(uint64 row, StoreList *list, MemoryContext context)
+read_list(uint64 row, int64 depth, StoreList *list, MemoryContext context)
 {
-	ArrayType  *array = DatumGetArrayTypeP(sql_result(row, 3, 0));
-	int16		length;
-	bool		by_value;
-	char		align;
-	Datum	   *ads;
-	bool	   *nulls;
-	int			n;
+	int64		most = Min(depth, MaxArraySize) + 1;	/* one more tells what is cut off */
+	ArrayType  *array = (ArrayType *) PG_DETOAST_DATUM_SLICE(sql_result(row, 3, 0), 0,
+															 ARR_OVERHEAD_NONULLS(1) - VARHDRSZ +
+															 most * AD_CLICK_BYTES);
+	size_t		size = VARSIZE(array);
+	size_t		n;
 
 	list->minute = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
 	list->cut_off = (uint64) DatumGetInt64(sql_result(row, 2, 0));
-	get_typlenbyvalalign(ARR_ELEMTYPE(array), &length, &by_value, &align);
-	deconstruct_array(array, ARR_ELEMTYPE(array), length, by_value, align, &ads, &nulls, &n);
-	list->n = n;
-	list->ads = MemoryContextAlloc(context, sizeof(AdCount) * (n + 1));
-	for (int i = 0; i < n; i++)
-		if (nulls[i] || !read_ad_click(ads[i], &list->ads[i]))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("a list in adclick.most_clicked_ads is damaged"),
-					 errdetail("Element %d of the one of minute %s is not an ad with its clicks.",
-							   i + 1, timestamptz_to_str(list->minute * USECS_PER_MINUTE))));
+	list->n = 0;
+	if (size < sizeof(ArrayType) || ARR_HASNULL(array))
+		damaged_list(list->minute);
+	if (ARR_NDIM(array) == 0)
+		return;
+	n = size < ARR_OVERHEAD_NONULLS(1) ? 0 : (size - ARR_OVERHEAD_NONULLS(1)) / AD_CLICK_BYTES;
+	if (ARR_NDIM(array) != 1 || n != Min(most, ARR_DIMS(array)[0]))
+		damaged_list(list->minute);
+	list->ads = MemoryContextAlloc(context, sizeof(AdCount) * n);
+	for (size_t i = 0; i < n; i++)
+		if (!read_ad_click(ARR_DATA_PTR(array) + i * AD_CLICK_BYTES, &list->ads[i]))
+			damaged_list(list->minute);
+	list->n = Min(depth, n);
+	if (list->n < n)
+		list->cut_off = list->ads[list->n].clicks;
+	pfree(array);
 }
 
 StoreList *
-store_get_lists(int32 filter_id, int64 from, int64 to, int *count)
+store_get_lists(int32 filter_id, int64 from, int64 to, int64 depth, int *count)
 {
 	Datum		values[3] = {Int32GetDatum(filter_id), sql_minute(from), sql_minute(to)};
 	MemoryContext context = CurrentMemoryContext;
@@ -109,7 +127,7 @@ store_get_lists(int32 filter_id, int64 from, int64 to, int *count)
 	rows = sql_run(GET_LISTS, values, NULL, true);
 	lists = MemoryContextAlloc(context, sizeof(StoreList) * (rows + 1));
 	for (uint64 row = 0; row < rows; row++)
-		read_list(row, &lists[row], context);
+		read_list(row, depth, &lists[row], context);
 	SPI_finish();
 	*count = (int) rows;
 	return lists;

@@ -11,6 +11,9 @@
 
 #include <string.h>
 
+/* A range is dense if it has no more ads than this for each fact. */
+#define DENSE_RANGE 2
+
 static size_t
 slots_for(size_t max_ads)
 {
@@ -33,14 +36,14 @@ slice_counts_init(SliceCounts *counts, size_t max_ads, void *memory)
 	counts->nslots = slots_for(max_ads);
 	counts->shift = 64 - __builtin_ctzll(counts->nslots);
 	counts->slots = memory;
-	slice_counts_reset(counts, 0, UINT64_MAX);
+	slice_counts_reset(counts, 0, UINT64_MAX, 0);
 }
 
 void
-slice_counts_reset(SliceCounts *counts, uint64_t first, uint64_t last)
+slice_counts_reset(SliceCounts *counts, uint64_t first, uint64_t last, size_t n)
 {
 	counts->n = 0;
-	counts->dense = last - first < counts->nslots;
+	counts->dense = last - first < counts->nslots && (last - first) / DENSE_RANGE <= n;
 	counts->base = first;
 	memset(counts->slots, 0, counts->nslots * sizeof(AdCount));
 }

@@ -38,11 +38,12 @@ extern size_t slice_counts_memory(size_t max_ads);
 extern void slice_counts_init(SliceCounts *counts, size_t max_ads, void *memory);
 
 /*
- * Empty it, for ads of which the first batch lies between "first" and "last".
- * If they are no further apart than there are slots, each has its own: that is
- * the case where ids are given out one by one, and needs no hashing.
+ * Empty it, for ads of which the first batch of n facts lies between "first" and
+ * "last".  If the batch fills a good part of that range, and the range is no longer
+ * than the table, each ad has its own slot: that is the case where ids are given
+ * out one by one, and needs no hashing.
  */
-extern void slice_counts_reset(SliceCounts *counts, uint64_t first, uint64_t last);
+extern void slice_counts_reset(SliceCounts *counts, uint64_t first, uint64_t last, size_t n);
 
 /*
  * Whether n more facts, of ads up to "last", fit: in a dense table the range

@@ -87,7 +87,7 @@ test_topn(void)
 
 /* Some sorted batches with at most max_ads ads between them. */
 static bool
-counts_slice(size_t max_ads, size_t batch, uint64_t spread)
+counts_slice(size_t max_ads, size_t batch, uint64_t spread, bool dense)
 {
 	void	   *memory = malloc(slice_counts_memory(max_ads));
 	AdCount    *best = malloc(max_ads * sizeof(AdCount));
@@ -106,7 +106,7 @@ counts_slice(size_t max_ads, size_t batch, uint64_t spread)
 	memset(ads, 1, batch * sizeof(uint64_t));
 	memset(clicks, 1, batch * sizeof(uint64_t));
 	slice_counts_add(&counts, ads, clicks, batch);
-	slice_counts_reset(&counts, first_ad, last_ad);
+	slice_counts_reset(&counts, first_ad, last_ad, dense ? max_ads : 0);
 	for (int round = 0; round < 5; round++)
 	{
 		for (size_t i = 0; i < batch; i++)
@@ -126,7 +126,7 @@ counts_slice(size_t max_ads, size_t batch, uint64_t spread)
 	qsort(expected, max_ads, sizeof(AdCount), compare_best_first);
 	while (n < max_ads && expected[n].clicks > 0)
 		n++;
-	right = counts.dense == (spread == 1 || max_ads == 1) && slice_counts_fit(&counts, last_ad, 0) &&
+	right = counts.dense == (last_ad - first_ad < 2 || (dense && spread == 1)) && slice_counts_fit(&counts, last_ad, 0) &&
 		same(&top, expected, n);
 	free(clicks);
 	free(ads);
@@ -144,7 +144,8 @@ main(void)
 	test_topn();
 	for (size_t max_ads = 1; max_ads <= 5000; max_ads = max_ads * 3 + 1)
 		for (size_t batch = 1; batch <= 10000; batch *= 10)
-			right &= counts_slice(max_ads, batch, 1) && counts_slice(max_ads, batch, UINT64_C(1) << 40);
+			right &= counts_slice(max_ads, batch, 1, true) && counts_slice(max_ads, batch, 1, false) &&
+				counts_slice(max_ads, batch, UINT64_C(1) << 40, true);
 	ok(right, "clicks counted by ad");
 	return done_testing();
 }
