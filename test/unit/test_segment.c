@@ -219,7 +219,7 @@ test_shapes(void)
 			right &= round_trip(&facts);
 			free_facts(&facts);
 		}
-	ok(right, "1 to 7 columns");
+	ok(right, "1 to 8 columns");
 
 	facts = new_facts(2, 4);
 	facts.key[0][0] = 0;
