@@ -725,14 +725,15 @@ writer_flush(StoreWriter *writer, size_t keep)
 {
 	Facts	   *pending = &writer->pending;
 	size_t		start = 0;
+	size_t		taken = 0;
 
 	if (writer->run.run_id == 0 && pending->n > 0)
 		writer_take_id(writer);
 	while (pending->n - start > keep)
 	{
 		Datum		values[4];
-		size_t		taken;
-		size_t		size = segment_encode(pending, start, (uint8_t *) VARDATA(writer->data), &taken);
+		size_t		size = segment_encode(pending, start, taken, (uint8_t *) VARDATA(writer->data),
+										  &taken);
 
 		SET_VARSIZE(writer->data, VARHDRSZ + size);
 		values[0] = Int64GetDatum(writer->run.run_id);

@@ -109,12 +109,12 @@ round_trip(const Facts *facts)
 {
 	Facts		decoded = new_facts(facts->ncolumns, facts->n + SEGMENT_MAX_FACTS);
 	bool		right = true;
-	size_t		taken;
+	size_t		taken = 0;
 
 	for (size_t i = 0; right && i < facts->n; i += taken)
 	{
 		uint8_t    *data = malloc(SEGMENT_MAX_BYTES);
-		size_t		length = segment_encode(facts, i, data, &taken);
+		size_t		length = segment_encode(facts, i, taken, data, &taken);
 
 		right = length <= SEGMENT_MAX_BYTES && taken >= 1 && i + taken <= facts->n &&
 			decode_copy(data, length, &decoded) == SEGMENT_OK &&
@@ -269,12 +269,12 @@ test_density(void)
 {
 	Facts		facts = usual_facts(100000);
 	size_t		total = 0;
-	size_t		taken;
+	size_t		taken = 0;
 
 	for (size_t i = 0; i < facts.n; i += taken)
 	{
 		uint8_t		data[SEGMENT_MAX_BYTES];
-		size_t		length = segment_encode(&facts, i, data, &taken);
+		size_t		length = segment_encode(&facts, i, taken, data, &taken);
 
 		total += length;
 		if (i + taken < facts.n && length < SEGMENT_MAX_BYTES - 64)
@@ -305,12 +305,12 @@ test_damage(void)
 	uint8_t		data[SEGMENT_MAX_BYTES + 1];
 	bool		right = true;
 	bool		found = true;
-	size_t		taken;
+	size_t		taken = 0;
 	size_t		length;
 
 	for (size_t i = 0; i < facts.n; i += taken)
 	{
-		length = segment_encode(&facts, i, data, &taken);
+		length = segment_encode(&facts, i, taken, data, &taken);
 		for (size_t shorter = 0; shorter < length; shorter++)
 			right &= decode_copy(data, shorter, &decoded) != SEGMENT_OK;
 		data[length] = 0;
@@ -360,14 +360,14 @@ test_format(void)
 	Facts		facts = new_facts(2, SEGMENT_MAX_FACTS);
 	uint8_t		data[SEGMENT_MAX_BYTES];
 	uint8_t		damaged[sizeof(stored)];
-	size_t		taken;
+	size_t		taken = 0;
 
 	ok(segment_decode(stored, sizeof(stored), &facts) == SEGMENT_OK && facts.n == 3 &&
 	   facts.key[0][0] == 10 && facts.key[0][1] == 13 && facts.key[0][2] == 13 &&
 	   facts.key[1][0] == 6 && facts.key[1][1] == 5 && facts.key[1][2] == 6 &&
 	   facts.count[0] == 1 && facts.count[1] == 301 && facts.count[2] == 1,
 	   "version 1 is read");
-	ok(segment_encode(&facts, 0, data, &taken) == sizeof(stored) && taken == 3 &&
+	ok(segment_encode(&facts, 0, 0, data, &taken) == sizeof(stored) && taken == 3 &&
 	   memcmp(data, stored, sizeof(stored)) == 0, "version 1 is written");
 	memcpy(damaged, stored, sizeof(stored));
 	damaged[0] = 2;
