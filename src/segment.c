@@ -199,10 +199,11 @@ typedef struct Plan
 	ColumnPlan	column[MAX_STREAM_COLUMNS];
 } Plan;
 
+/* Without a branch: whether a step is 0 cannot be predicted. */
 static inline int
 bit_length(uint64_t value)
 {
-	return value == 0 ? 0 : 64 - __builtin_clzll(value);
+	return 64 - __builtin_clzll(value | 1) - (value == 0);
 }
 
 /* What is stored for the values from "start" up to "end". */
