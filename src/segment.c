@@ -51,6 +51,9 @@
 /* Bits of a patch's position: it must hold SEGMENT_MAX_FACTS - 1. */
 #define POSITION_BITS 11
 
+/* SEGMENT_MAX_FACTS itself has one more. */
+#define BITS_OF_MAX_FACTS (POSITION_BITS + 1)
+
 /* Values are unpacked by this many: they fill "width" whole bytes. */
 #define GROUP 8
 
@@ -650,6 +653,22 @@ unpack(const uint8_t *in, size_t n, int width, uint64_t base, uint64_t *out)
 			WIDTH(14);
 			WIDTH(15);
 			WIDTH(16);
+			WIDTH(17);
+			WIDTH(18);
+			WIDTH(19);
+			WIDTH(20);
+			WIDTH(21);
+			WIDTH(22);
+			WIDTH(23);
+			WIDTH(24);
+			WIDTH(25);
+			WIDTH(26);
+			WIDTH(27);
+			WIDTH(28);
+			WIDTH(29);
+			WIDTH(30);
+			WIDTH(31);
+			WIDTH(32);
 		default:
 			if (width <= MAX_LOAD_WIDTH)
 				unpack_loads(in, n, width, base, out);
@@ -664,45 +683,59 @@ unpack(const uint8_t *in, size_t n, int width, uint64_t base, uint64_t *out)
 static bool
 apply_patches(const uint8_t *in, const Packing *packing, size_t n, uint64_t *values)
 {
-	const uint8_t *highs = in + stream_bytes(packing->npatches, POSITION_BITS);
-	size_t		next = 0;		/* the least position allowed */
+	uint64_t	position[SEGMENT_MAX_FACTS];
+	uint64_t	high[SEGMENT_MAX_FACTS];
+	uint64_t	next = 0;		/* the least position allowed */
 
+	unpack(in, packing->npatches, POSITION_BITS, 0, position);
+	in += stream_bytes(packing->npatches, POSITION_BITS);
+	unpack(in, packing->npatches, packing->patch_width, 0, high);
 	for (size_t i = 0; i < packing->npatches; i++)
 	{
-		size_t		position = read_value(in, i, POSITION_BITS);
-
-		if (position < next || position >= n)
+		if (position[i] < next || position[i] >= n)
 			return false;
-		values[position] += read_value(highs, i, packing->patch_width) << packing->width;
-		next = position + 1;
+		values[position[i]] += high[i] << packing->width;
+		next = position[i] + 1;
 	}
 	return true;
 }
 
+/* Whether the base and so many of the widest values have a sum below 2^64. */
+static bool
+cannot_wrap(const Packing *packing, size_t nvalues)
+{
+	int			bits = packing->width + packing->patch_width;
+
+	return bits <= 64 - BITS_OF_MAX_FACTS &&
+		packing->base <= UINT64_MAX - low_bits(bits) * nvalues;
+}
+
 /* Turn deltas into values; false if they overflow. */
 static bool
-sum_deltas(uint64_t *values, size_t n, uint64_t base)
+sum_deltas(const Packing *packing, size_t n, uint64_t *values)
 {
-	uint64_t	sum = base;
+	uint64_t	sum = packing->base;
 	bool		overflow = false;
 
+	if (cannot_wrap(packing, n))
+	{
+		for (size_t i = 0; i < n; i++)
+			values[i] = sum += values[i];
+		return true;
+	}
 	for (size_t i = 0; i < n; i++)
 	{
-		uint64_t	next = sum + values[i];
-
-		overflow |= next < sum;
-		sum = next;
-		values[i] = sum;
+		overflow |= values[i] > UINT64_MAX - sum;
+		values[i] = sum += values[i];
 	}
 	return !overflow;
 }
 
 /* Whether no value wrapped when the base was added. */
 static bool
-none_wrapped(const Packing *packing, const uint64_t *values, size_t n)
+none_wrapped(const Packing *packing, size_t n, const uint64_t *values)
 {
-	/* mostly the widths alone say so */
-	if (packing->base <= ~low_bits(packing->width + packing->patch_width))
+	if (cannot_wrap(packing, 1))
 		return true;
 	for (size_t i = 0; i < n; i++)
 		if (values[i] < packing->base)
@@ -714,11 +747,10 @@ static bool
 decode_column(const uint8_t *in, const Packing *packing, size_t n, uint64_t *values)
 {
 	unpack(in, n, packing->width, packing->delta ? 0 : packing->base, values);
-	if (!apply_patches(in + stream_bytes(n, packing->width), packing, n, values))
+	if (packing->npatches > 0 &&
+		!apply_patches(in + stream_bytes(n, packing->width), packing, n, values))
 		return false;
-	if (packing->delta)
-		return sum_deltas(values, n, packing->base);
-	return none_wrapped(packing, values, n);
+	return packing->delta ? sum_deltas(packing, n, values) : none_wrapped(packing, n, values);
 }
 
 /*
