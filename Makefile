@@ -21,6 +21,10 @@ endif
 
 $(OBJS): $(wildcard src/*.h)
 
+# Their loops go through columns of facts.
+src/facts.o src/segment.o: CFLAGS += $(CFLAGS_VECTORIZE)
+src/segment.o: CFLAGS += $(CFLAGS_UNROLL_LOOPS)
+
 # The figures of docs/performance.md; make bench PARTS="copy hour" for some.
 bench: install
 	@bench/run $(PARTS)

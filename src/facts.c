@@ -5,10 +5,16 @@
  *
  * Real batches use far fewer bits than their columns have: ads of one range,
  * minutes of one hour, some thousand filters, small counts.  So each fact is
- * first packed into a record of as few 64-bit words as its bits need (mostly
- * one), the count in the lowest bits and the first key column in the highest.
- * A radix sort, least significant digit first, then moves those records only,
- * and merging compares words instead of columns.
+ * first packed into a record of as few 64-bit words as its bits need, the count
+ * in the lowest bits and the first key column in the highest.  Merging then
+ * compares words instead of columns.
+ *
+ * What is sorted are single words.  Where records are one word, these are the
+ * records; otherwise each has leading bits of a record's key and, below them,
+ * the record's number.  A radix sort puts them in order of so many leading bits
+ * that few are equal in them.  The groups that are get sorted by themselves,
+ * small ones by insertion, others by the same procedure from the first bit on
+ * in which they differ.
  *
  * Words of a record go from the least to the most significant one.
  *
@@ -20,15 +26,20 @@
 
 #include <string.h>
 
-/* The widest digit; its histogram stays in the first-level cache. */
+/* The widest digit; the histogram of one stays in the first-level cache. */
 #define DIGIT_BITS_MAX 11
 
-/* Below this many facts, clearing wide histograms costs more than it saves. */
-#define DIGIT_BITS_SMALL 8
-#define SMALL_BATCH 8192
+/* So many bits more than number a group's records are sorted at a time. */
+#define SPARE_BITS 3
+
+/* Groups of no more than this are sorted by insertion. */
+#define SMALL_GROUP 24
 
 /* Facts packed or unpacked column by column while they stay in the cache. */
 #define BLOCK_FACTS 512
+
+/* Records fetched into the cache before merging needs them. */
+#define RECORDS_AHEAD 24
 
 #define WORD_BITS 64
 
@@ -71,31 +82,23 @@ facts_init(Facts *facts, int ncolumns, size_t capacity, void *memory)
 	facts->count = next;
 }
 
-/* The widest digits a key of so many bits is sorted by. */
-static int
-digit_width(int key_bits, size_t n)
-{
-	int			widest = n < SMALL_BATCH ? DIGIT_BITS_SMALL : DIGIT_BITS_MAX;
-	int			ndigits = (key_bits + widest - 1) / widest;
-
-	return ndigits == 0 ? 1 : (key_bits + ndigits - 1) / ndigits;
-}
-
 size_t
 facts_scratch(int ncolumns, size_t n)
 {
-	size_t		records = ((size_t) ncolumns + 1) * n * sizeof(uint64_t);
-	int			widest = n < SMALL_BATCH ? DIGIT_BITS_SMALL : DIGIT_BITS_MAX;
-	size_t		ndigits = ((size_t) ncolumns * WORD_BITS + widest - 1) / widest;
-
-	/* the records before and after a pass, and a histogram for each digit */
-	return 2 * records + (ndigits << widest) * sizeof(uint32_t);
+	/* the records, and a word for each before and after a pass */
+	return ((size_t) ncolumns + 1 + 2) * n * sizeof(uint64_t);
 }
 
 static int
 bit_length(uint64_t value)
 {
 	return value == 0 ? 0 : WORD_BITS - __builtin_clzll(value);
+}
+
+static uint64_t
+low_bits(int nbits)
+{
+	return nbits == 0 ? 0 : ~UINT64_C(0) >> (WORD_BITS - nbits);
 }
 
 /* Values of a field: a key column or, after the last of them, the counts. */
@@ -138,7 +141,7 @@ plan_layout(Layout *layout, const Facts *facts)
 	layout->total_bits = shift;
 	layout->nwords = shift == 0 ? 1 : (shift + WORD_BITS - 1) / WORD_BITS;
 	count_bits = layout->field[layout->nfields - 1].bits;
-	layout->key_mask = count_bits == WORD_BITS ? 0 : ~UINT64_C(0) << count_bits;
+	layout->key_mask = ~low_bits(count_bits);
 }
 
 /* Put the values of one field into records that have zeros there. */
@@ -190,23 +193,6 @@ pack_records(const Layout *layout, const Facts *facts, uint64_t *records, int nw
 	}
 }
 
-/* Read the key columns back; the counts were read by merge_records. */
-static inline void
-unpack_keys(const Layout *layout, Facts *facts, const uint64_t *records, int nwords)
-{
-	for (size_t start = 0; start < facts->n; start += BLOCK_FACTS)
-	{
-		size_t		left = facts->n - start;
-		size_t		n = left < BLOCK_FACTS ? left : BLOCK_FACTS;
-		const uint64_t *block = records + start * nwords;
-
-		/* where all values are equal they are in place already */
-		for (int f = 0; f < facts->ncolumns; f++)
-			if (layout->field[f].bits > 0)
-				unpack_field(&layout->field[f], facts->key[f] + start, n, block, nwords);
-	}
-}
-
 static inline bool
 key_less(const uint64_t *a, const uint64_t *b, uint64_t key_mask, int nwords)
 {
@@ -235,121 +221,264 @@ records_sorted(const uint64_t *records, size_t n, uint64_t key_mask, int nwords)
 	return true;
 }
 
-static inline size_t
-digit_at(const uint64_t *record, int shift, uint64_t mask, int nwords)
-{
-	int			word = shift / WORD_BITS;
-	int			bit = shift % WORD_BITS;
-	uint64_t	value = record[word] >> bit;
+/*----------
+ * Sorting
+ *----------
+ */
 
-	/* shifted in two steps, because a shift by all 64 bits is undefined */
-	if (word + 1 < nwords)
-		value |= (record[word + 1] << 1) << (WORD_BITS - 1 - bit);
-	return (size_t) (value & mask);
+/* What the words that are sorted stand for. */
+typedef struct Sorter
+{
+	const uint64_t *records;
+	int			nwords;			/* of a record */
+	uint64_t	key_mask;		/* as in the layout */
+	int			lowest_bit;		/* of the words: below are counts or numbers */
+	uint64_t	number_mask;	/* the bits below */
+} Sorter;
+
+static inline const uint64_t *
+record_of(const Sorter *sorter, uint64_t word)
+{
+	return sorter->records + (size_t) (word & sorter->number_mask) * sorter->nwords;
 }
 
-/* One stable pass; the histogram becomes the place of each digit's records. */
-static inline void
+static inline bool
+word_less(const Sorter *sorter, uint64_t a, uint64_t b)
+{
+	if (sorter->nwords == 1 || (a ^ b) >> sorter->lowest_bit != 0)
+		return a < b;
+	return key_less(record_of(sorter, a), record_of(sorter, b), sorter->key_mask,
+					sorter->nwords);
+}
+
+static void
+insertion_sort(const Sorter *sorter, uint64_t *words, size_t n)
+{
+	for (size_t i = 1; i < n; i++)
+	{
+		uint64_t	word = words[i];
+		size_t		j = i;
+
+		for (; j > 0 && word_less(sorter, word, words[j - 1]); j--)
+			words[j] = words[j - 1];
+		words[j] = word;
+	}
+}
+
+/* How many bits of the key are up to the first that is not the same in all. */
+static int
+differing_bits(const Sorter *sorter, const uint64_t *words, size_t n)
+{
+	uint64_t	difference = 0;
+
+	if (sorter->nwords == 1)
+	{
+		for (size_t i = 1; i < n; i++)
+			difference |= words[i] ^ words[0];
+		return bit_length(difference & sorter->key_mask);
+	}
+	for (int w = sorter->nwords - 1; w >= 0; w--)
+	{
+		uint64_t	first = record_of(sorter, words[0])[w];
+
+		for (size_t i = 1; i < n; i++)
+			difference |= record_of(sorter, words[i])[w] ^ first;
+		if (w == 0)
+			difference &= sorter->key_mask;
+		if (difference != 0)
+			return w * WORD_BITS + bit_length(difference);
+	}
+	return 0;
+}
+
+/* Fill the words above the numbers with the highest of the records' lowest "nbits" bits. */
+static void
+take_leading_bits(const Sorter *sorter, uint64_t *words, size_t n, int nbits)
+{
+	int			w = (nbits - 1) / WORD_BITS;
+	int			used = nbits - w * WORD_BITS;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		const uint64_t *record = record_of(sorter, words[i]);
+		uint64_t	leading = record[w] << (WORD_BITS - used);
+
+		if (used < WORD_BITS && w > 0)
+			leading |= record[w - 1] >> used;
+		words[i] = (leading & ~sorter->number_mask) | (words[i] & sorter->number_mask);
+	}
+}
+
+/* One stable pass; the histogram becomes the place of each digit's words. */
+static void
 sort_pass(const uint64_t *from, uint64_t *to, size_t n, int shift, uint64_t mask,
-		  uint32_t *histogram, int nwords)
+		  uint32_t *histogram)
 {
 	uint32_t	place = 0;
 
 	for (uint64_t d = 0; d <= mask; d++)
 	{
-		uint32_t	records = histogram[d];
+		uint32_t	words = histogram[d];
 
 		histogram[d] = place;
-		place += records;
+		place += words;
 	}
 	for (size_t i = 0; i < n; i++)
-	{
-		const uint64_t *record = from + i * nwords;
-		size_t		slot = histogram[digit_at(record, shift, mask, nwords)]++;
+		to[histogram[(from[i] >> shift) & mask]++] = from[i];
+}
 
-		for (int w = 0; w < nwords; w++)
-			to[slot * nwords + w] = record[w];
+/* Sort by two digits of so many bits, the lower one from bit "low" on. */
+static void
+sort_two_digits(uint64_t *words, uint64_t *other, size_t n, int low, int width)
+{
+	uint32_t	lower[1 << DIGIT_BITS_MAX];
+	uint32_t	upper[1 << DIGIT_BITS_MAX];
+	uint64_t	mask = low_bits(width);
+
+	memset(lower, 0, sizeof(uint32_t) << width);
+	memset(upper, 0, sizeof(uint32_t) << width);
+	for (size_t i = 0; i < n; i++)
+	{
+		lower[(words[i] >> low) & mask]++;
+		upper[(words[i] >> low >> width) & mask]++;
 	}
+	sort_pass(words, other, n, low, mask, lower);
+	sort_pass(other, words, n, low + width, mask, upper);
 }
 
 /*
- * Sort the records by their key bits.  Returns where they ended up, in records
- * or in other.
+ * Sort the words, equal from bit "end" on, by so many of the bits below it that
+ * few are equal in all of them, or by all if these are not many more.  Returns
+ * the lowest bit sorted by.
  */
-static inline uint64_t *
-sort_records(const Layout *layout, uint64_t *records, uint64_t *other,
-			 uint32_t *histograms, size_t n, int nwords)
+static int
+sort_leading_bits(const Sorter *sorter, uint64_t *words, uint64_t *other, size_t n, int end)
 {
-	int			count_bits = layout->field[layout->nfields - 1].bits;
-	int			key_bits = layout->total_bits - count_bits;
-	int			width = digit_width(key_bits, n);
-	int			ndigits = (key_bits + width - 1) / width;
-	uint64_t	mask = (UINT64_C(1) << width) - 1;
+	int			nbits = end - sorter->lowest_bit;
+	int			width = (bit_length(n) + SPARE_BITS + 1) / 2;
+	int			ndigits;
+	int			lowest;
 
-	memset(histograms, 0, ((size_t) ndigits << width) * sizeof(uint32_t));
-	for (size_t i = 0; i < n; i++)
-		for (int d = 0; d < ndigits; d++)
-			histograms[((size_t) d << width) +
-					   digit_at(records + i * nwords, count_bits + d * width, mask, nwords)]++;
-
-	for (int d = 0; d < ndigits; d++)
-	{
-		uint32_t   *histogram = histograms + ((size_t) d << width);
-		int			shift = count_bits + d * width;
-		uint64_t   *sorted = other;
-
-		/* nothing to do where all records have the same digit */
-		if (histogram[digit_at(records, shift, mask, nwords)] == n)
-			continue;
-		sort_pass(records, other, n, shift, mask, histogram, nwords);
-		other = records;
-		records = sorted;
-	}
-	return records;
+	width = width < DIGIT_BITS_MAX ? width : DIGIT_BITS_MAX;
+	ndigits = nbits > 2 * width && nbits <= 4 * width ? 4 : 2;
+	if (nbits < ndigits * width)
+		width = (nbits + ndigits - 1) / ndigits;
+	lowest = end > ndigits * width ? end - ndigits * width : 0;
+	for (int d = 0; d < ndigits; d += 2)
+		sort_two_digits(words, other, n, lowest + d * width, width);
+	return lowest;
 }
 
-/*
- * Keep one record of each run of equal keys, and store the sums of the counts.
- * Returns how many are left.
- */
-static inline size_t
-merge_records(const Layout *layout, uint64_t *records, size_t n, uint64_t *counts, int nwords)
+/* Sort the words by the keys of their records. */
+static void
+sort_words(const Sorter *sorter, uint64_t *words, uint64_t *other, size_t n)
 {
+	int			nbits;
+	int			lowest;
+	size_t		end;
+
+	if (n <= SMALL_GROUP)
+	{
+		insertion_sort(sorter, words, n);
+		return;
+	}
+	nbits = differing_bits(sorter, words, n);
+	if (nbits == 0)
+		return;
+	if (sorter->nwords > 1)
+	{
+		take_leading_bits(sorter, words, n, nbits);
+		nbits = WORD_BITS;
+	}
+	lowest = sort_leading_bits(sorter, words, other, n, nbits);
+	if (sorter->nwords == 1 && lowest <= sorter->lowest_bit)
+		return;
+
+	for (size_t start = 0; start < n; start = end)
+	{
+		end = start + 1;
+		while (end < n && words[end] >> lowest == words[start] >> lowest)
+			end++;
+		sort_words(sorter, words + start, other + start, end - start);
+	}
+}
+
+/*----------
+ * Merging
+ *----------
+ */
+
+static inline void
+unpack_block(const Layout *layout, Facts *facts, size_t start, size_t n,
+			 const uint64_t *block, int nwords)
+{
+	/* where all values are equal they are in place already */
+	for (int f = 0; f < facts->ncolumns; f++)
+		if (layout->field[f].bits > 0)
+			unpack_field(&layout->field[f], facts->key[f] + start, n, block, nwords);
+}
+
+static inline const uint64_t *
+record_at(const Sorter *sorter, const uint64_t *words, size_t i, int nwords)
+{
+	return nwords == 1 ? &words[i] :
+		sorter->records + (size_t) (words[i] & sorter->number_mask) * nwords;
+}
+
+/* Write one fact for each run of equal keys among the records in order. */
+static inline void
+merge_records(const Layout *layout, const Sorter *sorter, const uint64_t *words,
+			  Facts *facts, int nwords)
+{
+	uint64_t	block[BLOCK_FACTS * (FACTS_MAX_COLUMNS + 1)];
 	uint64_t	count_min = layout->field[layout->nfields - 1].min;
-	uint64_t	count_mask = ~layout->key_mask;
-	size_t		last = 0;
+	const uint64_t *previous = NULL;
+	uint64_t	sum = 0;
+	size_t		written = 0;	/* facts before those in the block */
+	size_t		n = 0;			/* facts in the block */
 
-	counts[0] = count_min + (records[0] & count_mask);
-	for (size_t i = 1; i < n; i++)
+	for (size_t i = 0; i < facts->n; i++)
 	{
-		const uint64_t *record = records + i * nwords;
-		uint64_t	count = count_min + (record[0] & count_mask);
+		const uint64_t *record = record_at(sorter, words, i, nwords);
+		uint64_t	count = count_min + (record[0] & ~layout->key_mask);
+		bool		is_new = i == 0 || !key_equal(record, previous, layout->key_mask, nwords);
 
-		if (key_equal(record, records + last * nwords, layout->key_mask, nwords))
-			counts[last] += count;
-		else
+		if (nwords > 1 && i + RECORDS_AHEAD < facts->n)
+			__builtin_prefetch(record_at(sorter, words, i + RECORDS_AHEAD, nwords));
+		if (is_new && n == BLOCK_FACTS)
 		{
-			last++;
-			counts[last] = count;
-			for (int w = 0; w < nwords; w++)
-				records[last * nwords + w] = record[w];
+			unpack_block(layout, facts, written, n, block, nwords);
+			written += n;
+			n = 0;
 		}
+		/* no branches here: whether a key is new is as good as random */
+		n += is_new;
+		sum = is_new ? count : sum + count;
+		facts->count[written + n - 1] = sum;
+		for (int w = 0; w < nwords; w++)
+			block[(n - 1) * nwords + w] = record[w];
+		previous = record;
 	}
-	return last + 1;
+	unpack_block(layout, facts, written, n, block, nwords);
+	facts->n = written + n;
 }
 
 static inline void
-combine_records(const Layout *layout, Facts *facts, void *scratch, int nwords)
+combine_records(const Layout *layout, Facts *facts, uint64_t *scratch, int nwords)
 {
 	uint64_t   *records = scratch;
-	uint64_t   *other = records + facts->n * nwords;
-	uint32_t   *histograms = (uint32_t *) (other + facts->n * nwords);
+	uint64_t   *words = nwords == 1 ? records : records + facts->n * nwords;
+	int			lowest_bit = nwords == 1 ? layout->field[layout->nfields - 1].bits :
+		bit_length(facts->n - 1);
+	Sorter		sorter = {records, nwords, layout->key_mask, lowest_bit, low_bits(lowest_bit)};
 
 	pack_records(layout, facts, records, nwords);
+	if (nwords > 1)
+		for (size_t i = 0; i < facts->n; i++)
+			words[i] = i;
 	if (!records_sorted(records, facts->n, layout->key_mask, nwords))
-		records = sort_records(layout, records, other, histograms, facts->n, nwords);
-	facts->n = merge_records(layout, records, facts->n, facts->count, nwords);
-	unpack_keys(layout, facts, records, nwords);
+		sort_words(&sorter, words, words + facts->n, facts->n);
+	merge_records(layout, &sorter, words, facts, nwords);
 }
 
 void

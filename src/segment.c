@@ -51,6 +51,9 @@
 /* Bits of a patch's position: it must hold SEGMENT_MAX_FACTS - 1. */
 #define POSITION_BITS 11
 
+/* SEGMENT_MAX_FACTS itself has one more. */
+#define BITS_OF_MAX_FACTS (POSITION_BITS + 1)
+
 /* Values are unpacked by this many: they fill "width" whole bytes. */
 #define GROUP 8
 
@@ -63,11 +66,14 @@
  */
 #define READ_PADDING 80
 
+/* Writing a group may touch what follows the stream: a group, and a store. */
+#define WRITE_PADDING 72
+
 /* The encoder is content when it wastes fewer bytes than this. */
 #define GOOD_ENOUGH_BYTES 64
 
-/* Where the search for the number of facts begins: at 2.4 bytes a fact. */
-#define FIRST_GUESS (SEGMENT_MAX_BYTES * 5 / 12)
+/* Where the search for the number of facts begins without a guess. */
+#define FIRST_GUESS 256
 
 /* One column of a segment: how its values are packed. */
 typedef struct Packing
@@ -101,6 +107,17 @@ load64(const uint8_t *in)
 	for (int i = 7; i >= 0; i--)
 		value = (value << 8) | in[i];
 	return value;
+#endif
+}
+
+static inline void
+store64(uint8_t *out, uint64_t value)
+{
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	memcpy(out, &value, sizeof(value));
+#else
+	for (int i = 0; i < 8; i++)
+		out[i] = (uint8_t) (value >> (8 * i));
 #endif
 }
 
@@ -153,82 +170,142 @@ read_value(const uint8_t *in, size_t i, int width)
 }
 
 /*----------
- * Encoding
+ * Planning a segment
  *----------
  */
 
-/* Appends values of any width to a stream. */
-typedef struct BitWriter
+/* Counters of the same bit length, so that not each waits for the one before. */
+#define LANES 4
+
+/* Where no value is less than the one before it. */
+#define NO_DESCENT SIZE_MAX
+
+/*
+ * What is known of a column's first n values.  It depends on these alone, but
+ * moving to a nearby n costs no more than the values in between, mostly.
+ */
+typedef struct ColumnPlan
 {
-	uint8_t    *out;
-	uint64_t	pending;		/* bits not yet stored */
-	int			npending;		/* 0 .. 63 */
-} BitWriter;
+	const uint64_t *values;
+	size_t		n;
+	size_t		least_at;		/* the first of the least values */
+	size_t		descent;		/* the first value less than the one before it */
+	bool		ascending;
+	uint16_t	lengths[65][LANES]; /* how many values have each bit length */
+	Packing		packing;
+} ColumnPlan;
 
-static inline void
-write_value(BitWriter *writer, uint64_t value, int width)
+typedef struct Plan
 {
-	int			free_bits = 64 - writer->npending;
+	int			ncolumns;		/* keys and count */
+	size_t		n;
+	ColumnPlan	column[MAX_STREAM_COLUMNS];
+} Plan;
 
-	writer->pending |= value << writer->npending;
-	if (width < free_bits)
-		writer->npending += width;
-	else
-	{
-		store_bytes(writer->out, writer->pending, 8);
-		writer->out += 8;
-		writer->pending = free_bits == 64 ? 0 : value >> free_bits;
-		writer->npending = width - free_bits;
-	}
-}
-
-/* Store what is pending; the next stream begins at a whole byte. */
-static void
-end_stream(BitWriter *writer)
-{
-	int			nbytes = (writer->npending + 7) / 8;
-
-	store_bytes(writer->out, writer->pending, nbytes);
-	writer->out += nbytes;
-	writer->pending = 0;
-	writer->npending = 0;
-}
-
+/* Without a branch: whether a step is 0 cannot be predicted. */
 static inline int
 bit_length(uint64_t value)
 {
-	return value == 0 ? 0 : 64 - __builtin_clzll(value);
+	return 64 - __builtin_clzll(value | 1) - (value == 0);
 }
 
-/* What is stored for fact i. */
-static inline uint64_t
-residual(const Packing *packing, const uint64_t *values, size_t i)
+/* What is stored for the values from "start" up to "end". */
+static inline void
+residuals(const uint64_t *values, bool deltas, uint64_t base, size_t start, size_t end,
+		  uint64_t *out)
 {
-	return values[i] - (packing->delta && i > 0 ? values[i - 1] : packing->base);
+	if (!deltas)
+	{
+		for (size_t i = start; i < end; i++)
+			out[i - start] = values[i] - base;
+		return;
+	}
+	if (start == 0 && start < end)
+	{
+		*out++ = values[0] - base;
+		start = 1;
+	}
+	for (size_t i = start; i < end; i++)
+		out[i - start] = values[i] - values[i - 1];
 }
 
-/*
- * Choose the width, given how many values have each bit length: every wider
- * value costs a patch.
- */
+/* Know the first value only. */
 static void
-choose_width(Packing *packing, const uint32_t *lengths, size_t n)
+restart_plan(ColumnPlan *plan)
 {
+	plan->n = 1;
+	plan->least_at = 0;
+	plan->descent = NO_DESCENT;
+	plan->ascending = true;
+	plan->packing.base = plan->values[0];
+	memset(plan->lengths, 0, sizeof(plan->lengths));
+	plan->lengths[0][0] = 1;
+}
+
+/* Find the least value and the first descent among the first n values. */
+static void
+survey_values(ColumnPlan *plan, size_t n)
+{
+	const uint64_t *values = plan->values;
+	size_t		i = plan->n;
+	uint64_t	least = values[plan->least_at];
+
+	if (plan->descent == NO_DESCENT)
+	{
+		while (i < n && values[i] >= values[i - 1])
+			i++;
+		if (i < n)
+			plan->descent = i;
+	}
+	for (; i < n; i++)
+		if (values[i] < least)
+		{
+			least = values[i];
+			plan->least_at = i;
+		}
+}
+
+/* Count the bit lengths of values from "start" up to "end", or take them back. */
+static void
+count_lengths(ColumnPlan *plan, size_t start, size_t end, int change)
+{
+	uint64_t	residual[SEGMENT_MAX_FACTS];
+
+	if (plan->ascending && plan->values[end - 1] == plan->values[start > 0 ? start - 1 : 0])
+	{
+		/* all equal */
+		plan->lengths[0][0] += (uint16_t) (change * (int) (end - start));
+		return;
+	}
+	residuals(plan->values, plan->ascending, plan->packing.base, start, end, residual);
+	for (size_t i = 0; i < end - start; i++)
+		plan->lengths[bit_length(residual[i])][i % LANES] += (uint16_t) change;
+}
+
+/* Choose the width: every wider value costs a patch. */
+static void
+choose_width(ColumnPlan *plan)
+{
+	Packing    *packing = &plan->packing;
 	int			longest = 64;
 	size_t		longer = 0;
 	size_t		best;
+	uint16_t	lengths[65];
 
+	for (int length = 0; length <= 64; length++)
+		lengths[length] = (uint16_t) (plan->lengths[length][0] + plan->lengths[length][1] +
+									  plan->lengths[length][2] + plan->lengths[length][3]);
 	while (longest > 0 && lengths[longest] == 0)
 		longest--;
 	packing->width = longest;
 	packing->npatches = 0;
-	best = n * longest;
+	best = plan->n * longest;
 	for (int width = longest - 1; width >= 0; width--)
 	{
 		size_t		bits;
 
 		longer += lengths[width + 1];
-		bits = n * width + longer * (POSITION_BITS + longest - width);
+		bits = plan->n * width + longer * (POSITION_BITS + longest - width);
 		if (bits < best)
 		{
 			best = bits;
@@ -240,72 +317,74 @@ choose_width(Packing *packing, const uint32_t *lengths, size_t n)
 }
 
 static void
-plan_column(Packing *packing, const uint64_t *values, size_t n)
+plan_column(ColumnPlan *plan, size_t n)
 {
-	uint32_t	lengths[65] = {0};
-	uint64_t	min = values[0];
-	bool		ascending = true;
+	uint64_t	base;
+	bool		ascending;
 
-	for (size_t i = 1; i < n; i++)
+	if (plan->least_at >= n || (plan->descent != NO_DESCENT && plan->descent >= n))
+		restart_plan(plan);
+	base = plan->packing.base;
+	ascending = plan->ascending;
+	survey_values(plan, n);
+	plan->packing.base = plan->values[plan->least_at];
+	plan->ascending = plan->descent == NO_DESCENT;
+	if (plan->packing.base != base || plan->ascending != ascending)
 	{
-		min = values[i] < min ? values[i] : min;
-		ascending &= values[i] >= values[i - 1];
+		memset(plan->lengths, 0, sizeof(plan->lengths));
+		plan->n = 0;
 	}
-	packing->base = min;
-	packing->delta = ascending && values[n - 1] > min;
-	if (ascending && !packing->delta)
-	{
-		/* all equal: the base says it all */
-		packing->width = packing->patch_width = 0;
-		packing->npatches = 0;
-		return;
-	}
-	for (size_t i = 0; i < n; i++)
-		lengths[bit_length(residual(packing, values, i))]++;
-	choose_width(packing, lengths, n);
-}
-
-static const uint64_t *
-column_values(const Facts *facts, int column)
-{
-	return column < facts->ncolumns ? facts->key[column] : facts->count;
+	if (n > plan->n)
+		count_lengths(plan, plan->n, n, 1);
+	else if (n < plan->n)
+		count_lengths(plan, n, plan->n, -1);
+	plan->n = n;
+	plan->packing.delta = plan->ascending && plan->values[n - 1] > plan->packing.base;
+	choose_width(plan);
 }
 
 /* Plan a segment of n facts; returns its size in bytes. */
 static size_t
-plan_segment(Header *header, const Facts *facts, size_t start, size_t n)
+plan_segment(Plan *plan, size_t n)
 {
 	size_t		bytes = HEADER_BYTES;
 
-	header->ncolumns = facts->ncolumns;
-	header->n = n;
-	for (int c = 0; c <= facts->ncolumns; c++)
+	plan->n = n;
+	for (int c = 0; c < plan->ncolumns; c++)
 	{
-		Packing    *packing = &header->packing[c];
-
-		plan_column(packing, column_values(facts, c) + start, n);
-		bytes += DESCRIPTOR_BYTES + packing_bytes(packing, n);
+		plan_column(&plan->column[c], n);
+		bytes += DESCRIPTOR_BYTES + packing_bytes(&plan->column[c].packing, n);
 	}
 	return bytes;
 }
 
+static void
+begin_plan(Plan *plan, const Facts *facts, size_t start)
+{
+	plan->ncolumns = facts->ncolumns + 1;
+	for (int c = 0; c < plan->ncolumns; c++)
+	{
+		plan->column[c].values = (c < facts->ncolumns ? facts->key[c] : facts->count) + start;
+		restart_plan(&plan->column[c]);
+	}
+}
+
 /*
- * Plan a segment of about as many facts as fit: look for the number by its
- * average size, and every other time by halving, which bounds the search.
+ * Plan a segment of about as many facts as fit, of "most" at most: look for the
+ * number by its average size, and every other time by halving, which bounds the
+ * search.
  */
 static size_t
-plan_fitting_segment(Header *header, const Facts *facts, size_t start)
+plan_fitting_segment(Plan *plan, size_t most, size_t guess)
 {
-	size_t		left = facts->n - start;
-	size_t		most = left < SEGMENT_MAX_FACTS ? left : SEGMENT_MAX_FACTS;
 	size_t		fits = 0;
 	size_t		too_many = most + 1;
-	size_t		n = most < FIRST_GUESS ? most : FIRST_GUESS;
+	size_t		n = most < guess ? most : guess;
 	bool		halve = false;
 
 	for (;;)
 	{
-		size_t		bytes = plan_segment(header, facts, start, n);
+		size_t		bytes = plan_segment(plan, n);
 
 		if (bytes > SEGMENT_MAX_BYTES)
 			too_many = n;
@@ -322,53 +401,141 @@ plan_fitting_segment(Header *header, const Facts *facts, size_t start)
 	}
 }
 
+/*----------
+ * Encoding
+ *----------
+ */
+
+/* Appends values of any width to a stream. */
+typedef struct BitWriter
+{
+	uint8_t    *out;
+	uint64_t	pending;		/* bits not yet a whole byte */
+	int			npending;		/* 0 .. 7 */
+} BitWriter;
+
+/* Append up to 56 bits; touches the 7 bytes after them. */
+static inline void
+write_bits(BitWriter *writer, uint64_t bits, int nbits)
+{
+	writer->pending |= bits << writer->npending;
+	writer->npending += nbits;
+	store64(writer->out, writer->pending);
+	writer->out += writer->npending / 8;
+	writer->pending >>= writer->npending / 8 * 8;
+	writer->npending %= 8;
+}
+
+/* Pack n values in whole groups, so many at a time as have 56 bits at most. */
+static inline void
+pack_together(BitWriter *writer, const uint64_t *values, size_t n, int width, int together)
+{
+	for (size_t i = 0; i < n; i += GROUP)
+		for (int j = 0; j < GROUP; j += together)
+		{
+			uint64_t	bits = values[i + j];
+
+			for (int k = 1; k < together; k++)
+				bits |= values[i + j + k] << k * width;
+			write_bits(writer, bits, together * width);
+		}
+}
+
+/*
+ * Pack a stream of n values, with zeros after them up to a whole group.
+ * Returns its end.
+ */
+static uint8_t *
+pack(uint8_t *out, const uint64_t *values, size_t n, int width)
+{
+	BitWriter	writer = {out, 0, 0};
+
+	if (width <= 7)
+		pack_together(&writer, values, n, width, 8);
+	else if (width <= 14)
+		pack_together(&writer, values, n, width, 4);
+	else if (width <= 28)
+		pack_together(&writer, values, n, width, 2);
+	else if (width <= 56)
+		pack_together(&writer, values, n, width, 1);
+	else
+		for (size_t i = 0; i < n; i++)
+		{
+			write_bits(&writer, values[i] & low_bits(32), 32);
+			write_bits(&writer, values[i] >> 32, width - 32);
+		}
+	return out + stream_bytes(n, width);
+}
+
+static inline void
+end_with_zeros(uint64_t *values, size_t n)
+{
+	memset(values + n, 0, (GROUP - 1) * sizeof(uint64_t));
+}
+
 static void
 write_descriptor(uint8_t *out, const Packing *packing)
 {
-	store_bytes(out, packing->base, 8);
+	store64(out, packing->base);
 	out[8] = (uint8_t) (packing->width | (packing->delta ? DELTA_FLAG : 0));
 	out[9] = (uint8_t) packing->patch_width;
 	store_bytes(out + 10, packing->npatches, 2);
 }
 
-static void
-write_streams(BitWriter *writer, const Packing *packing, const uint64_t *values, size_t n)
+/* Write a column's streams; returns their end. */
+static uint8_t *
+write_streams(uint8_t *out, const ColumnPlan *plan)
 {
+	const Packing *packing = &plan->packing;
 	uint64_t	mask = low_bits(packing->width);
+	uint64_t	low[SEGMENT_MAX_FACTS + GROUP];
+	uint64_t	position[SEGMENT_MAX_FACTS + GROUP];
+	uint64_t	high[SEGMENT_MAX_FACTS + GROUP];
+	size_t		npatches = 0;
 
-	for (size_t i = 0; i < n; i++)
-		write_value(writer, residual(packing, values, i) & mask, packing->width);
-	end_stream(writer);
-	if (packing->npatches == 0)
-		return;
-	for (size_t i = 0; i < n; i++)
-		if (residual(packing, values, i) > mask)
-			write_value(writer, i, POSITION_BITS);
-	end_stream(writer);
-	for (size_t i = 0; i < n; i++)
-		if (residual(packing, values, i) > mask)
-			write_value(writer, residual(packing, values, i) >> packing->width,
-						packing->patch_width);
-	end_stream(writer);
+	if (packing_bytes(packing, plan->n) == 0)
+		return out;
+	residuals(plan->values, packing->delta, packing->base, 0, plan->n, low);
+	for (size_t i = 0; packing->npatches > 0 && i < plan->n; i++)
+	{
+		position[npatches] = i;
+		high[npatches] = low[i] >> packing->width;
+		npatches += low[i] > mask;
+		low[i] &= mask;
+	}
+	end_with_zeros(low, plan->n);
+	end_with_zeros(position, npatches);
+	end_with_zeros(high, npatches);
+	out = pack(out, low, plan->n, packing->width);
+	out = pack(out, position, npatches, POSITION_BITS);
+	return pack(out, high, npatches, packing->patch_width);
 }
 
 size_t
-segment_encode(const Facts *facts, size_t start, uint8_t *out, size_t *taken)
+segment_encode(const Facts *facts, size_t start, size_t guess, uint8_t *out, size_t *taken)
 {
-	Header		header;
-	size_t		bytes = plan_fitting_segment(&header, facts, start);
-	uint8_t    *descriptor = out + HEADER_BYTES;
-	BitWriter	writer = {descriptor + DESCRIPTOR_BYTES * (header.ncolumns + 1), 0, 0};
+	size_t		left = facts->n - start;
+	size_t		most = left < SEGMENT_MAX_FACTS ? left : SEGMENT_MAX_FACTS;
+	uint8_t		data[SEGMENT_MAX_BYTES + WRITE_PADDING];
+	uint8_t    *descriptor = data + HEADER_BYTES;
+	uint8_t    *end;
+	Plan		plan;
+	size_t		bytes;
 
-	out[0] = SEGMENT_VERSION;
-	out[1] = (uint8_t) header.ncolumns;
-	store_bytes(out + 2, header.n, 2);
-	for (int c = 0; c <= header.ncolumns; c++)
+	begin_plan(&plan, facts, start);
+	bytes = plan_fitting_segment(&plan, most, guess > 0 ? guess : FIRST_GUESS);
+	data[0] = SEGMENT_VERSION;
+	data[1] = (uint8_t) facts->ncolumns;
+	store_bytes(data + 2, plan.n, 2);
+	end = descriptor + DESCRIPTOR_BYTES * plan.ncolumns;
+	for (int c = 0; c < plan.ncolumns; c++)
 	{
-		write_descriptor(descriptor + DESCRIPTOR_BYTES * c, &header.packing[c]);
-		write_streams(&writer, &header.packing[c], column_values(facts, c) + start, header.n);
+		write_descriptor(descriptor, &plan.column[c].packing);
+		descriptor += DESCRIPTOR_BYTES;
+		end = write_streams(end, &plan.column[c]);
 	}
-	*taken = header.n;
+	memcpy(out, data, bytes);
+	*taken = plan.n;
 	return bytes;
 }
 
@@ -486,6 +653,22 @@ unpack(const uint8_t *in, size_t n, int width, uint64_t base, uint64_t *out)
 			WIDTH(14);
 			WIDTH(15);
 			WIDTH(16);
+			WIDTH(17);
+			WIDTH(18);
+			WIDTH(19);
+			WIDTH(20);
+			WIDTH(21);
+			WIDTH(22);
+			WIDTH(23);
+			WIDTH(24);
+			WIDTH(25);
+			WIDTH(26);
+			WIDTH(27);
+			WIDTH(28);
+			WIDTH(29);
+			WIDTH(30);
+			WIDTH(31);
+			WIDTH(32);
 		default:
 			if (width <= MAX_LOAD_WIDTH)
 				unpack_loads(in, n, width, base, out);
@@ -500,45 +683,59 @@ unpack(const uint8_t *in, size_t n, int width, uint64_t base, uint64_t *out)
 static bool
 apply_patches(const uint8_t *in, const Packing *packing, size_t n, uint64_t *values)
 {
-	const uint8_t *highs = in + stream_bytes(packing->npatches, POSITION_BITS);
-	size_t		next = 0;		/* the least position allowed */
+	uint64_t	position[SEGMENT_MAX_FACTS];
+	uint64_t	high[SEGMENT_MAX_FACTS];
+	uint64_t	next = 0;		/* the least position allowed */
 
+	unpack(in, packing->npatches, POSITION_BITS, 0, position);
+	in += stream_bytes(packing->npatches, POSITION_BITS);
+	unpack(in, packing->npatches, packing->patch_width, 0, high);
 	for (size_t i = 0; i < packing->npatches; i++)
 	{
-		size_t		position = read_value(in, i, POSITION_BITS);
-
-		if (position < next || position >= n)
+		if (position[i] < next || position[i] >= n)
 			return false;
-		values[position] += read_value(highs, i, packing->patch_width) << packing->width;
-		next = position + 1;
+		values[position[i]] += high[i] << packing->width;
+		next = position[i] + 1;
 	}
 	return true;
 }
 
+/* Whether the base and so many of the widest values have a sum below 2^64. */
+static bool
+cannot_wrap(const Packing *packing, size_t nvalues)
+{
+	int			bits = packing->width + packing->patch_width;
+
+	return bits <= 64 - BITS_OF_MAX_FACTS &&
+		packing->base <= UINT64_MAX - low_bits(bits) * nvalues;
+}
+
 /* Turn deltas into values; false if they overflow. */
 static bool
-sum_deltas(uint64_t *values, size_t n, uint64_t base)
+sum_deltas(const Packing *packing, size_t n, uint64_t *values)
 {
-	uint64_t	sum = base;
+	uint64_t	sum = packing->base;
 	bool		overflow = false;
 
+	if (cannot_wrap(packing, n))
+	{
+		for (size_t i = 0; i < n; i++)
+			values[i] = sum += values[i];
+		return true;
+	}
 	for (size_t i = 0; i < n; i++)
 	{
-		uint64_t	next = sum + values[i];
-
-		overflow |= next < sum;
-		sum = next;
-		values[i] = sum;
+		overflow |= values[i] > UINT64_MAX - sum;
+		values[i] = sum += values[i];
 	}
 	return !overflow;
 }
 
 /* Whether no value wrapped when the base was added. */
 static bool
-none_wrapped(const Packing *packing, const uint64_t *values, size_t n)
+none_wrapped(const Packing *packing, size_t n, const uint64_t *values)
 {
-	/* mostly the widths alone say so */
-	if (packing->base <= ~low_bits(packing->width + packing->patch_width))
+	if (cannot_wrap(packing, 1))
 		return true;
 	for (size_t i = 0; i < n; i++)
 		if (values[i] < packing->base)
@@ -550,11 +747,10 @@ static bool
 decode_column(const uint8_t *in, const Packing *packing, size_t n, uint64_t *values)
 {
 	unpack(in, n, packing->width, packing->delta ? 0 : packing->base, values);
-	if (!apply_patches(in + stream_bytes(n, packing->width), packing, n, values))
+	if (packing->npatches > 0 &&
+		!apply_patches(in + stream_bytes(n, packing->width), packing, n, values))
 		return false;
-	if (packing->delta)
-		return sum_deltas(values, n, packing->base);
-	return none_wrapped(packing, values, n);
+	return packing->delta ? sum_deltas(packing, n, values) : none_wrapped(packing, n, values);
 }
 
 /*

@@ -37,12 +37,13 @@ typedef enum SegmentStatus
 
 /*
  * Encode as many facts as fit (give or take a few) from facts[start ..) into
- * out, which has room for SEGMENT_MAX_BYTES.  The facts must be strictly ascending and every count
- * at least 1.  Returns the bytes written and sets *taken to the number of
- * facts encoded, at least 1.
+ * out, which has room for SEGMENT_MAX_BYTES.  The facts must be strictly
+ * ascending and every count at least 1.  Returns the bytes written and sets
+ * *taken to the number of facts encoded, at least 1.  The search for it begins
+ * at "guess": best what the segment before took, 0 for none.
  */
-extern size_t segment_encode(const Facts *facts, size_t start, uint8_t *out,
-							 size_t *taken);
+extern size_t segment_encode(const Facts *facts, size_t start, size_t guess,
+							 uint8_t *out, size_t *taken);
 
 /*
  * Decode a whole segment, appending its facts to *facts, which must have the

@@ -146,6 +146,7 @@ struct StoreWriter
 	int			minute_column;
 	struct minute_facts_hash *minutes;	/* of a run of order ad */
 	Facts		pending;		/* not yet in a segment */
+	size_t		taken;			/* facts of the last segment */
 	SqlInserter inserter;		/* open from the first segment on */
 	struct varlena *data;
 };
@@ -229,12 +230,12 @@ writer_flush(StoreWriter *writer, size_t keep)
 		writer_open(writer);
 	while (pending->n - start > keep)
 	{
-		size_t		taken;
-		size_t		size = segment_encode(pending, start, (uint8_t *) VARDATA(writer->data), &taken);
+		size_t		size = segment_encode(pending, start, writer->taken,
+										  (uint8_t *) VARDATA(writer->data), &writer->taken);
 
 		CHECK_FOR_INTERRUPTS();
 		write_segment(writer, pending->key[0][start], size);
-		start += taken;
+		start += writer->taken;
 	}
 	for (int i = 0; i < pending->ncolumns; i++)
 		memmove(pending->key[i], pending->key[i] + start, sizeof(uint64_t) * (pending->n - start));

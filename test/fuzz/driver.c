@@ -39,7 +39,7 @@ make_segment(Input *input)
 	Facts		facts;
 	void	   *memory = malloc(facts_memory(ncolumns, n));
 	void	   *scratch = malloc(facts_scratch(ncolumns, n));
-	size_t		taken;
+	size_t		taken = 0;
 
 	facts_init(&facts, ncolumns, n, memory);
 	for (int c = 0; c < ncolumns; c++)
@@ -53,7 +53,7 @@ make_segment(Input *input)
 		facts.count[i] = 1 + random_bits((int) (next_random() % 20));
 	facts.n = n;
 	facts_combine(&facts, scratch);
-	input->size = segment_encode(&facts, 0, input->data, &taken);
+	input->size = segment_encode(&facts, 0, 0, input->data, &taken);
 	free(scratch);
 	free(memory);
 }

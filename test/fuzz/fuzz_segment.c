@@ -63,12 +63,12 @@ static void
 require_round_trip(const Facts *facts)
 {
 	Facts		decoded = new_facts(facts->ncolumns, facts->n + SEGMENT_MAX_FACTS);
-	size_t		taken;
+	size_t		taken = 0;
 
 	for (size_t i = 0; i < facts->n; i += taken)
 	{
 		uint8_t		bytes[SEGMENT_MAX_BYTES];
-		size_t		length = segment_encode(facts, i, bytes, &taken);
+		size_t		length = segment_encode(facts, i, taken, bytes, &taken);
 
 		require(length <= SEGMENT_MAX_BYTES && taken > 0);
 		require(segment_decode(bytes, length, &decoded) == SEGMENT_OK);

@@ -204,6 +204,111 @@ test_order_of_input(void)
 	free(rows);
 }
 
+/* What makes a row of an input, given how many rows there are. */
+typedef void (*make_row) (Row *row, int ncolumns, size_t i, size_t n);
+
+static void
+make_ascending(Row *row, int ncolumns, size_t i, size_t n)
+{
+	(void) n;
+	for (int c = 0; c < ncolumns; c++)
+		row->key[c] = i >> 2 * (ncolumns - 1 - c);
+}
+
+static void
+make_descending(Row *row, int ncolumns, size_t i, size_t n)
+{
+	make_ascending(row, ncolumns, n - 1 - i, n);
+}
+
+/* Some ascending runs, one after the other. */
+static void
+make_runs(Row *row, int ncolumns, size_t i, size_t n)
+{
+	size_t		length = n / 7 + 1;
+
+	make_ascending(row, ncolumns, i % length * 7 + i / length % 3, n);
+}
+
+/* All keys made of two values: huge groups of equal ones. */
+static void
+make_two_values(Row *row, int ncolumns, size_t i, size_t n)
+{
+	(void) i;
+	(void) n;
+	for (int c = 0; c < ncolumns; c++)
+		row->key[c] = next_random() % 2 == 0 ? 0 : UINT64_MAX;
+}
+
+/* Only the last column differs, after all the bits of the others. */
+static void
+make_late_difference(Row *row, int ncolumns, size_t i, size_t n)
+{
+	(void) n;
+	for (int c = 0; c < ncolumns; c++)
+		row->key[c] = i == 0 ? 0 : UINT64_MAX / 2;
+	row->key[ncolumns - 1] = random_bits(30);
+}
+
+/* Groups of about the size where the way of sorting changes. */
+static void
+make_small_groups(Row *row, int ncolumns, size_t i, size_t n)
+{
+	(void) i;
+	for (int c = 0; c < ncolumns; c++)
+		row->key[c] = next_random();
+	row->key[0] = (next_random() % (n / 24 + 1)) << 44 | random_bits(44);
+	if (ncolumns > 1)
+		row->key[0] &= ~UINT64_C(0) << 44;
+}
+
+/* Each level of groups has one that is nearly all of it. */
+static void
+make_nested(Row *row, int ncolumns, size_t i, size_t n)
+{
+	(void) i;
+	(void) n;
+	for (int c = 0; c < ncolumns; c++)
+		row->key[c] = random_bits(next_random() % 16 == 0 ? 64 : 3);
+}
+
+/* Addresses: of version 4 with 32 bits, of version 6 with all bits. */
+static void
+make_addresses(Row *row, int ncolumns, size_t i, size_t n)
+{
+	bool		is_v6 = i % 10 == 0;
+
+	(void) n;
+	for (int c = 0; c < ncolumns; c++)
+		row->key[c] = random_bits(5 + 5 * c);
+	row->key[0] = is_v6 ? UINT64_C(0x20010db800000000) + random_bits(20) : random_bits(32);
+	if (ncolumns > 1)
+		row->key[1] = is_v6 ? next_random() : 0;
+}
+
+static void
+test_input(const char *name, make_row make)
+{
+	static const size_t sizes[] = {24, 25, 26, 100, 5000, 40000};
+	bool		right = true;
+
+	for (int ncolumns = 1; ncolumns <= FACTS_MAX_COLUMNS; ncolumns++)
+		for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++)
+		{
+			size_t		n = sizes[s];
+			Row		   *rows = calloc(n, sizeof(Row));
+
+			for (size_t i = 0; i < n; i++)
+			{
+				make(&rows[i], ncolumns, i, n);
+				rows[i].count = 1 + random_bits((int) (s % 3) * 10);
+			}
+			right &= combines_rightly(ncolumns, rows, n);
+			free(rows);
+		}
+	ok(right, name);
+}
+
 static void
 test_signed(void)
 {
@@ -219,6 +324,14 @@ main(void)
 		test_widths(ncolumns);
 	test_words();
 	test_order_of_input();
+	test_input("ascending keys", make_ascending);
+	test_input("descending keys", make_descending);
+	test_input("sorted runs", make_runs);
+	test_input("huge groups of equal keys", make_two_values);
+	test_input("keys that differ in their last bits only", make_late_difference);
+	test_input("groups of some dozens", make_small_groups);
+	test_input("groups within groups", make_nested);
+	test_input("addresses of both versions", make_addresses);
 	test_signed();
 	return done_testing();
 }

@@ -109,12 +109,12 @@ round_trip(const Facts *facts)
 {
 	Facts		decoded = new_facts(facts->ncolumns, facts->n + SEGMENT_MAX_FACTS);
 	bool		right = true;
-	size_t		taken;
+	size_t		taken = 0;
 
 	for (size_t i = 0; right && i < facts->n; i += taken)
 	{
 		uint8_t    *data = malloc(SEGMENT_MAX_BYTES);
-		size_t		length = segment_encode(facts, i, data, &taken);
+		size_t		length = segment_encode(facts, i, taken, data, &taken);
 
 		right = length <= SEGMENT_MAX_BYTES && taken >= 1 && i + taken <= facts->n &&
 			decode_copy(data, length, &decoded) == SEGMENT_OK &&
@@ -219,7 +219,7 @@ test_shapes(void)
 			right &= round_trip(&facts);
 			free_facts(&facts);
 		}
-	ok(right, "1 to 7 columns");
+	ok(right, "1 to 8 columns");
 
 	facts = new_facts(2, 4);
 	facts.key[0][0] = 0;
@@ -269,12 +269,12 @@ test_density(void)
 {
 	Facts		facts = usual_facts(100000);
 	size_t		total = 0;
-	size_t		taken;
+	size_t		taken = 0;
 
 	for (size_t i = 0; i < facts.n; i += taken)
 	{
 		uint8_t		data[SEGMENT_MAX_BYTES];
-		size_t		length = segment_encode(&facts, i, data, &taken);
+		size_t		length = segment_encode(&facts, i, taken, data, &taken);
 
 		total += length;
 		if (i + taken < facts.n && length < SEGMENT_MAX_BYTES - 64)
@@ -282,6 +282,65 @@ test_density(void)
 	}
 	ok(total < facts.n * 26 / 10, "usual facts take no more than 2.6 bytes each");
 	free_facts(&facts);
+}
+
+/*
+ * Facts whose columns start to descend, or reach a new least value, somewhere
+ * about where a segment ends.
+ */
+static Facts
+changing_facts(size_t n)
+{
+	Facts		facts = new_facts(3, n);
+	size_t		change = 1 + next_random() % n;
+	int			bits = (int) (next_random() % 30);
+
+	for (size_t i = 0; i < n; i++)
+	{
+		facts.key[0][i] = 1000 + i / 3;
+		facts.key[1][i] = i < change ? 500 + i : 500 + i % 3 + random_bits(bits) * 3;
+		facts.key[2][i] = i == change ? 3 : 1000 + random_bits(bits / 3);
+		facts.count[i] = i < change ? 7 : 5 + random_bits(2);
+	}
+	facts.n = n;
+	combine(&facts);
+	return facts;
+}
+
+/* Where the search begins decides the facts of a segment, never how they are packed. */
+static void
+test_guess(void)
+{
+	static const size_t guesses[] = {1, 2, 100, 700, 1500, SEGMENT_MAX_FACTS, SIZE_MAX};
+	bool		right = true;
+	size_t		compared = 0;
+
+	for (int round = 0; round < 100; round++)
+	{
+		Facts		facts = changing_facts(1 + next_random() % 2500);
+		Facts		decoded = new_facts(3, SEGMENT_MAX_FACTS);
+
+		for (size_t g = 0; g < sizeof(guesses) / sizeof(guesses[0]); g++)
+		{
+			uint8_t		data[SEGMENT_MAX_BYTES];
+			uint8_t		again[SEGMENT_MAX_BYTES];
+			size_t		taken;
+			size_t		taken_again;
+			size_t		length = segment_encode(&facts, 0, guesses[g], data, &taken);
+
+			decoded.n = 0;
+			right &= decode_copy(data, length, &decoded) == SEGMENT_OK && decoded.n == taken;
+			segment_encode(&facts, 0, taken, again, &taken_again);
+			if (taken_again == taken)
+			{
+				right &= memcmp(data, again, length) == 0;
+				compared++;
+			}
+		}
+		free_facts(&decoded);
+		free_facts(&facts);
+	}
+	ok(right && compared > 600, "a segment depends on its facts alone");
 }
 
 /* A decoded segment is well-formed, or facts->n is as it was. */
@@ -305,12 +364,12 @@ test_damage(void)
 	uint8_t		data[SEGMENT_MAX_BYTES + 1];
 	bool		right = true;
 	bool		found = true;
-	size_t		taken;
+	size_t		taken = 0;
 	size_t		length;
 
 	for (size_t i = 0; i < facts.n; i += taken)
 	{
-		length = segment_encode(&facts, i, data, &taken);
+		length = segment_encode(&facts, i, taken, data, &taken);
 		for (size_t shorter = 0; shorter < length; shorter++)
 			right &= decode_copy(data, shorter, &decoded) != SEGMENT_OK;
 		data[length] = 0;
@@ -360,14 +419,14 @@ test_format(void)
 	Facts		facts = new_facts(2, SEGMENT_MAX_FACTS);
 	uint8_t		data[SEGMENT_MAX_BYTES];
 	uint8_t		damaged[sizeof(stored)];
-	size_t		taken;
+	size_t		taken = 0;
 
 	ok(segment_decode(stored, sizeof(stored), &facts) == SEGMENT_OK && facts.n == 3 &&
 	   facts.key[0][0] == 10 && facts.key[0][1] == 13 && facts.key[0][2] == 13 &&
 	   facts.key[1][0] == 6 && facts.key[1][1] == 5 && facts.key[1][2] == 6 &&
 	   facts.count[0] == 1 && facts.count[1] == 301 && facts.count[2] == 1,
 	   "version 1 is read");
-	ok(segment_encode(&facts, 0, data, &taken) == sizeof(stored) && taken == 3 &&
+	ok(segment_encode(&facts, 0, 0, data, &taken) == sizeof(stored) && taken == 3 &&
 	   memcmp(data, stored, sizeof(stored)) == 0, "version 1 is written");
 	memcpy(damaged, stored, sizeof(stored));
 	damaged[0] = 2;
@@ -395,7 +454,14 @@ test_overflow(void)
 		0x02,					/* 9, 10 */
 		0x02					/* 1, 2 */
 	};
+	uint8_t		wide[52] = {
+		1, 1, 3, 0,
+		9, 0, 0, 0, 0, 0, 0, 0, 0xbf, 0, 0, 0,	/* from 9, 63-bit deltas */
+		1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+	};
 	Facts		facts = new_facts(1, SEGMENT_MAX_FACTS);
+
+	memset(wide + 28, 0xff, sizeof(wide) - 28);
 
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_OK &&
 	   facts.n == 2 && facts.key[0][1] == 10 && facts.count[1] == 2, "two facts");
@@ -416,6 +482,8 @@ test_overflow(void)
 	stored[12] = 1;
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_ORDER,
 	   "a first column that is not of deltas is refused");
+	ok(segment_decode_columns(wide, sizeof(wide), 1, &facts) == SEGMENT_BAD_ORDER,
+	   "overflowing deltas of many bits are refused");
 	free_facts(&facts);
 }
 
@@ -428,6 +496,7 @@ main(void)
 	test_outliers();
 	test_shapes();
 	test_density();
+	test_guess();
 	test_damage();
 	return done_testing();
 }
