@@ -17,6 +17,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
@@ -88,6 +89,7 @@ adclick_xid8_add_value(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(widen((BrinValues *) PG_GETARG_POINTER(1), PG_GETARG_DATUM(2)));
 }
 
+/* The index must be one of all rows: a partial one says nothing about the others. */
 static Oid
 find_xact_index(Relation relation)
 {
@@ -101,7 +103,8 @@ find_xact_index(Relation relation)
 
 		if (index->rd_rel->relam == BRIN_AM_OID && index->rd_index->indisvalid &&
 			index->rd_index->indnatts == 1 &&
-			index->rd_index->indkey.values[0] == CLICK_XACT)
+			index->rd_index->indkey.values[0] == CLICK_XACT &&
+			index->rd_opcintype[0] == XID8OID && RelationGetIndexPredicate(index) == NIL)
 			found = RelationGetRelid(index);
 		index_close(index, AccessShareLock);
 		if (OidIsValid(found))
