@@ -16,18 +16,14 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
-#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "adclick.h"
@@ -69,37 +65,6 @@ partitions_after(TimestampTz open_from, int *count)
 	return partitions;
 }
 
-static void
-summarize_partition(Relation relation)
-{
-	BlockNumber nblocks = RelationGetNumberOfBlocks(relation);
-	XactIndex  *xi = xact_index_open(relation);
-	BlockNumber pages;
-	Oid			index;
-	uint64		low,
-				high;
-	int			nranges = 0;
-	BlockNumber *ranges;
-
-	if (xi == NULL)
-		return;
-	pages = xact_index_pages_per_range(xi);
-	index = xact_index_relid(xi);
-	ranges = palloc(sizeof(BlockNumber) * (nblocks / pages + 1));
-	for (BlockNumber block = 0; block + pages <= nblocks; block += pages)
-		if (!xact_index_range(xi, GetActiveSnapshot(), block, &low, &high))
-			ranges[nranges++] = block;
-	xact_index_close(xi);
-
-	for (int i = 0; i < nranges; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		DirectFunctionCall2(brin_summarize_range, ObjectIdGetDatum(index),
-							Int64GetDatum(ranges[i]));
-	}
-	pfree(ranges);
-}
-
 void
 partitions_summarize(TimestampTz open_from)
 {
@@ -110,13 +75,13 @@ partitions_summarize(TimestampTz open_from)
 	{
 		Relation	relation;
 
-		/* The lock brin_summarize_range takes; whoever has it comes first. */
+		/* Whoever has the lock comes first: VACUUM summarizes, too. */
 		if (!ConditionalLockRelationOid(partitions[i].relid, ShareUpdateExclusiveLock))
 			continue;
 		relation = try_relation_open(partitions[i].relid, NoLock);
 		if (relation != NULL)
 		{
-			summarize_partition(relation);
+			xact_index_summarize(relation);
 			relation_close(relation, NoLock);
 		}
 		UnlockRelationOid(partitions[i].relid, ShareUpdateExclusiveLock);

@@ -24,7 +24,6 @@ typedef struct XactIndex XactIndex;
 /* NULL if the partition has no such index. */
 extern XactIndex *xact_index_open(Relation relation);
 extern void xact_index_close(XactIndex *xi);
-extern Oid	xact_index_relid(const XactIndex *xi);
 extern BlockNumber xact_index_pages_per_range(const XactIndex *xi);
 
 /*
@@ -33,5 +32,14 @@ extern BlockNumber xact_index_pages_per_range(const XactIndex *xi);
  */
 extern bool xact_index_range(XactIndex *xi, Snapshot snapshot, BlockNumber block,
 							 uint64 *low, uint64 *high);
+
+/*
+ * Summarize the full ranges of a partition that have no summary.  The caller
+ * holds ShareUpdateExclusiveLock on it, as all do who summarize: no two at once.
+ *
+ * This is brin_summarize_new_values, but reads the pages itself: the general way
+ * of building an index takes several times as long.
+ */
+extern void xact_index_summarize(Relation relation);
 
 #endif							/* ADCLICK_XACT_INDEX_H */
