@@ -78,23 +78,46 @@ columns_needed(const Conditions *conditions, const StoreRun *run)
 		(conditions->filtered ? 1 << FACT_FILTER : 0);
 }
 
-/* Pick the facts of a part that are asked for; without branches. */
+/*
+ * Pick the facts of a part that are asked for.  Without branches, as they could
+ * not be predicted, and with all that is looked at in local variables: this is the
+ * innermost loop of a scan.
+ */
 static size_t
-pick_facts(const Conditions *conditions, const SlicePart *part, uint64 *ads, uint64 *clicks)
+pick_facts(const Conditions *conditions, const SlicePart *part,
+		   uint64 *restrict ads, uint64 *restrict clicks)
 {
-	const Facts *facts = part->facts;
+	const uint64 *ad = part->facts->key[FACT_AD] + part->start;
+	const uint64 *minute = part->facts->key[FACT_MINUTE] + part->start;
+	const uint64 *filter = part->facts->key[FACT_FILTER] + part->start;
+	const uint64 *count = part->facts->count + part->start;
+	const bool *matches = conditions->matches;
+	uint64		max_filter = conditions->max_filter_id;
+	uint64		from = facts_from_int64(conditions->from);
+	uint64		to = facts_from_int64(conditions->to);
 	bool		inside = run_is_inside(part->run, conditions);
 	size_t		n = 0;
 
-	for (size_t i = part->start; i < part->start + part->n; i++)
-	{
-		ads[n] = facts->key[FACT_AD][i];
-		clicks[n] = facts->count[i];
-		n += (inside ||
-			  conditions_match_minute(conditions, facts_to_int64(facts->key[FACT_MINUTE][i]))) &&
-			(!conditions->filtered ||
-			 conditions_match_filter(conditions, facts->key[FACT_FILTER][i]));
+#define PICK(asked_for) \
+	for (size_t i = 0; i < part->n; i++) \
+	{ \
+		ads[n] = ad[i]; \
+		clicks[n] = count[i]; \
+		n += (asked_for); \
 	}
+#define IN_WINDOW ((minute[i] >= from) & (minute[i] < to))
+#define MATCHES (matches[Min(filter[i], max_filter)] & (filter[i] <= max_filter))
+
+	if (inside)
+		PICK(MATCHES)
+	else if (!conditions->filtered)
+		PICK(IN_WINDOW)
+	else
+		PICK(IN_WINDOW & MATCHES)
+
+#undef PICK
+#undef IN_WINDOW
+#undef MATCHES
 	return n;
 }
 
