@@ -44,12 +44,13 @@
 #include "store.h"
 
 /* Costs: of beginning, of a fact read, and of looking for an ad in a run. */
-#define STARTUP_COST 25.0
+#define STARTUP_COST 10.0
 #define FACT_COST 0.0025
-#define PROBE_COST 1.0
+#define PROBE_COST 0.5
 
-/* Facts an ad is expected to have in a run. */
+/* Facts an ad is expected to have: in each run, and as a part of all. */
 #define FACTS_OF_AD_IN_RUN 4.0
+#define PART_OF_AD 0.005
 
 /* Part of a window that is expected if its bounds are known only at execution. */
 #define UNKNOWN_WINDOW 0.1
@@ -227,7 +228,7 @@ estimate_scan(PlannerInfo *root, RelOptInfo *rel, List *infos, Cost *cost)
 	double		probes = ads * fact_rel->runs * part;
 
 	if (ads > 0)
-		facts = Min(facts, probes * FACTS_OF_AD_IN_RUN);
+		facts = Min(facts * Min(ads * PART_OF_AD, 1), probes * FACTS_OF_AD_IN_RUN);
 	else
 		facts *= clauselist_selectivity(root, pushed[PUSHED_ADS], rel->relid, JOIN_INNER, NULL);
 	*cost = STARTUP_COST + probes * PROBE_COST + facts * FACT_COST;
@@ -509,6 +510,27 @@ fact_get_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *inp
  * The plan
  */
 
+/*
+ * The planner puts references to columns of fdw_scan_tlist wherever a part of a
+ * clause is equal to one of them.  Clauses are evaluated on columns of the table
+ * alone: a relabelling that does nothing keeps what is around them different
+ * from what is grouped by.
+ */
+static Node *
+relabel_columns(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		Var		   *var = copyObject((Var *) node);
+
+		return (Node *) makeRelabelType((Expr *) var, var->vartype, var->vartypmod, var->varcollid,
+										COERCE_IMPLICIT_CAST);
+	}
+	return expression_tree_mutator(node, relabel_columns, context);
+}
+
 static ForeignScan *
 fact_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path, List *target,
 			  List *infos, Plan *outer)
@@ -533,9 +555,11 @@ fact_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path, 
 	{
 		List	   *clauses = extract_actual_clauses(pushed[i], false);
 
-		exprs = lappend(exprs, clauses);
 		if (!is_sum)
 			recheck = list_concat(recheck, clauses);
+		else if (i == PUSHED_MINUTE || i == PUSHED_FILTER)
+			clauses = (List *) relabel_columns((Node *) clauses, NULL);
+		exprs = lappend(exprs, clauses);
 	}
 	return make_foreignscan(target, others, is_sum ? 0 : rel->relid, exprs,
 							list_make1_oid(fact_rel->table), tlist, recheck, outer);
@@ -546,18 +570,29 @@ fact_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path, 
  * EXPLAIN
  */
 
+/* Undo relabel_columns. */
+static Node *
+unlabel_columns(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, RelabelType) && IsA(((RelabelType *) node)->arg, Var) &&
+		((RelabelType *) node)->resulttype == exprType((Node *) ((RelabelType *) node)->arg))
+		return (Node *) ((RelabelType *) node)->arg;
+	return expression_tree_mutator(node, unlabel_columns, context);
+}
+
 static void
 explain_list(ForeignScanState *node, ExplainState *es, const char *label, List *exprs, const char *joint)
 {
 	List	   *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, NIL);
-	bool		prefix = es->verbose || list_length(es->rtable) > 1;
 	StringInfoData text;
 	ListCell   *cell;
 
 	initStringInfo(&text);
 	foreach(cell, exprs)
 		appendStringInfo(&text, "%s%s", text.len > 0 ? joint : "",
-						 deparse_expression(lfirst(cell), context, prefix, false));
+						 deparse_expression(unlabel_columns(lfirst(cell), NULL), context, es->verbose, false));
 	ExplainPropertyText(label, text.data, es);
 }
 

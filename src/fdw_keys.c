@@ -247,7 +247,19 @@ narrow_window(RowRange *range, StrategyNumber strategy, TimestampTz at)
 	}
 }
 
-/* Keep those ads of the range that the list has, too. */
+/* Leave out of the list what lies outside of the range. */
+static void
+trim_list(RowRange *range)
+{
+	int			nkept = 0;
+
+	for (int i = 0; i < range->nads; i++)
+		if (range->ads[i] >= range->low && range->ads[i] <= range->high)
+			range->ads[nkept++] = range->ads[i];
+	range->nads = nkept;
+}
+
+/* Keep those ads that the list has, too. */
 static void
 narrow_to_list(RowRange *range, ArrayType *array, Oid type)
 {
@@ -287,4 +299,5 @@ row_range_narrow(RowRange *range, const RowKey *key, Datum value, bool isnull)
 		narrow_ads(range, key->strategy, ad_of(value, key->type));
 	else
 		narrow_window(range, key->strategy, time_of(value, key->type));
+	trim_list(range);
 }

@@ -40,12 +40,17 @@
 #include "store.h"
 #include "tail.h"
 
-/* Minute runs read side by side, if the window can be cut. */
-#define CHUNK_RUNS 64
+/* Minute runs read side by side, if the window can be cut: at first, and at most. */
+#define FIRST_CHUNK 4
+#define LARGEST_CHUNK 64
 
-/* Facts of a batch: at first, and at most. */
+/* Facts a batch should have, if it can be handed out before the end: likewise. */
 #define FIRST_BATCH 1024
 #define LARGEST_BATCH (256 * 1024)
+
+/* Facts there is room for in the first batch, if ads are looked for, and if not. */
+#define SMALL_ROOM 1024
+#define LARGE_ROOM (64 * 1024)
 
 #define NOT_JUDGED (-2)
 
@@ -127,6 +132,7 @@ typedef struct FactScan
 	/* a chunk of the window */
 	int64		from;
 	int64		to;
+	int			minutes_ahead;	/* minute runs to take next time */
 	int			nchunk;
 	StoreRun   *chunk;
 	Slices	   *slices;
@@ -257,7 +263,9 @@ evaluate_keys(FactScan *scan)
 
 		row_range_narrow(&scan->range, &scan->keys[i].key, value, isnull);
 	}
-	if (scan->range.is_list && !row_range_is_empty(&scan->range))
+	if (row_range_is_empty(&scan->range))
+		return;
+	if (scan->range.is_list)
 	{
 		scan->range.low = scan->range.ads[0];
 		scan->range.high = scan->range.ads[scan->range.nads - 1];
@@ -392,6 +400,7 @@ plan_runs(FactScan *scan)
 	scan->in_turn = scan->by_probes || !scan->by_ad;
 	scan->next_run = scan->ndeltas;
 	scan->from = scan->range.to;
+	scan->minutes_ahead = FIRST_CHUNK;
 	scan->chunk = palloc(sizeof(StoreRun) * (scan->nruns + 1));
 }
 
@@ -425,7 +434,6 @@ begin_range(FactScan *scan)
 	scan->enough = FIRST_BATCH;
 	scan->position = 0;
 	memset(&scan->batch, 0, sizeof(Facts));
-	grow_batch(scan, FIRST_BATCH);
 	facts_init(&scan->segment, FACT_COLUMNS, SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
 	scan->minute_groups = minute_group_create(scan->scan_context, 64, NULL);
@@ -438,6 +446,7 @@ begin_range(FactScan *scan)
 	{
 		load(scan);
 		plan_runs(scan);
+		grow_batch(scan, scan->by_probes ? SMALL_ROOM : LARGE_ROOM);
 	}
 	for (int i = 0; i < scan->nfilters; i++)
 		scan->filters[i].group = NOT_JUDGED;
@@ -737,7 +746,7 @@ next_chunk(FactScan *scan)
 	if (scan->from <= scan->range.from)
 		return false;
 	if (scan->by_ad && scan->by_minute)
-		nminutes = Min(nminutes, CHUNK_RUNS);
+		nminutes = Min(nminutes, scan->minutes_ahead);
 	scan->to = scan->from;
 	scan->from = scan->next_run + nminutes == scan->nruns ? scan->range.from :
 		scan->runs[scan->next_run + nminutes - 1].first_minute;
@@ -755,6 +764,7 @@ next_chunk(FactScan *scan)
 		scan->chunk[scan->nchunk++] = *run;
 	}
 	scan->next_run += nminutes;
+	scan->minutes_ahead = Min(2 * scan->minutes_ahead, LARGEST_CHUNK);
 	return true;
 }
 
