@@ -428,6 +428,66 @@ CREATE FUNCTION adclick_internal.facts()
 COMMENT ON FUNCTION adclick_internal.facts() IS 'every stored fact, one row a key, without the tail: what tests compare with the log';
 
 --
+-- The star schema: counts as rows
+--
+
+CREATE FUNCTION adclick_internal.fact_handler() RETURNS fdw_handler
+	AS 'MODULE_PATHNAME', 'adclick_fact_handler' LANGUAGE C STRICT;
+COMMENT ON FUNCTION adclick_internal.fact_handler() IS 'foreign data wrapper over the facts: segments, deltas and tail';
+
+CREATE FUNCTION adclick_internal.fact_validator(options text[], catalog oid) RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_fact_validator' LANGUAGE C STRICT;
+COMMENT ON FUNCTION adclick_internal.fact_validator(text[], oid) IS 'the foreign data wrapper over the facts has no options';
+
+CREATE FOREIGN DATA WRAPPER adclick_facts
+	HANDLER adclick_internal.fact_handler VALIDATOR adclick_internal.fact_validator;
+COMMENT ON FOREIGN DATA WRAPPER adclick_facts IS 'the facts of adclick as rows, for its own views';
+
+CREATE SERVER adclick_facts FOREIGN DATA WRAPPER adclick_facts;
+COMMENT ON SERVER adclick_facts IS 'this database';
+
+CREATE FOREIGN TABLE adclick_internal.fact_rows (
+	ad_id bigint NOT NULL,
+	click_minute timestamptz NOT NULL,
+	filter_id int,
+	country text NOT NULL,
+	region text NOT NULL,
+	device text NOT NULL,
+	click_count bigint NOT NULL
+) SERVER adclick_facts;
+COMMENT ON FOREIGN TABLE adclick_internal.fact_rows IS 'one row for each ad, minute and filter that has clicks, the tail included; read it through the views';
+COMMENT ON COLUMN adclick_internal.fact_rows.ad_id IS 'the ad';
+COMMENT ON COLUMN adclick_internal.fact_rows.click_minute IS 'the minute';
+COMMENT ON COLUMN adclick_internal.fact_rows.filter_id IS 'the combination of country, region and device; NULL until the next tick if it is new';
+COMMENT ON COLUMN adclick_internal.fact_rows.country IS 'country of the filter';
+COMMENT ON COLUMN adclick_internal.fact_rows.region IS 'region of the filter';
+COMMENT ON COLUMN adclick_internal.fact_rows.device IS 'device of the filter';
+COMMENT ON COLUMN adclick_internal.fact_rows.click_count IS 'clicks, at least 1';
+
+-- The join with ads is left out of plans that do not ask for advertiser_id: ad_id is its key.
+CREATE VIEW adclick.ad_click_counts AS
+	SELECT f.ad_id, a.advertiser_id, f.click_minute, f.filter_id, f.click_count
+	FROM adclick_internal.fact_rows f LEFT JOIN adclick.ads a ON a.ad_id = f.ad_id;
+COMMENT ON VIEW adclick.ad_click_counts IS 'clicks by ad, minute and filter: one row for each that has any, always up to date';
+COMMENT ON COLUMN adclick.ad_click_counts.ad_id IS 'the ad that was clicked';
+COMMENT ON COLUMN adclick.ad_click_counts.advertiser_id IS 'whose ad it is, see adclick.ads; NULL if it is not there';
+COMMENT ON COLUMN adclick.ad_click_counts.click_minute IS 'beginning of the minute in which it was clicked';
+COMMENT ON COLUMN adclick.ad_click_counts.filter_id IS 'country, region and device, see adclick.filters; NULL for a second or so while the combination is new';
+COMMENT ON COLUMN adclick.ad_click_counts.click_count IS 'clicks, at least 1';
+
+CREATE VIEW adclick.clicks_per_minute AS
+	SELECT f.click_minute, f.ad_id, a.advertiser_id, f.country, f.region, f.device, f.click_count
+	FROM adclick_internal.fact_rows f LEFT JOIN adclick.ads a ON a.ad_id = f.ad_id;
+COMMENT ON VIEW adclick.clicks_per_minute IS 'clicks by minute, ad, country, region and device: one row for each that has any, always up to date';
+COMMENT ON COLUMN adclick.clicks_per_minute.click_minute IS 'beginning of the minute';
+COMMENT ON COLUMN adclick.clicks_per_minute.ad_id IS 'the ad that was clicked';
+COMMENT ON COLUMN adclick.clicks_per_minute.advertiser_id IS 'whose ad it is, see adclick.ads; NULL if it is not there';
+COMMENT ON COLUMN adclick.clicks_per_minute.country IS 'country, ''unknown'' for clicks without';
+COMMENT ON COLUMN adclick.clicks_per_minute.region IS 'region, ''unknown'' for clicks without';
+COMMENT ON COLUMN adclick.clicks_per_minute.device IS 'device, ''unknown'' for clicks without';
+COMMENT ON COLUMN adclick.clicks_per_minute.click_count IS 'clicks, at least 1';
+
+--
 -- Status
 --
 

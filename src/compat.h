@@ -54,6 +54,39 @@
 	ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL)
 #endif
 
+/* 17 asks for restrictions of a foreign path, 18 for disabled nodes; both have none */
+#if PG_VERSION_NUM >= 180000
+#define compat_foreignscan_path(root, rel, rows, startup, total, outer) \
+	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, NIL, outer, NULL, NIL, NIL)
+#define compat_foreign_upper_path(root, rel, rows, startup, total, private) \
+	create_foreign_upper_path(root, rel, (rel)->reltarget, rows, 0, startup, total, NIL, NULL, NIL, private)
+#elif PG_VERSION_NUM >= 170000
+#define compat_foreignscan_path(root, rel, rows, startup, total, outer) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, outer, NULL, NIL, NIL)
+#define compat_foreign_upper_path(root, rel, rows, startup, total, private) \
+	create_foreign_upper_path(root, rel, (rel)->reltarget, rows, startup, total, NIL, NULL, NIL, private)
+#else
+#define compat_foreignscan_path(root, rel, rows, startup, total, outer) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, outer, NULL, NIL)
+#define compat_foreign_upper_path(root, rel, rows, startup, total, private) \
+	create_foreign_upper_path(root, rel, (rel)->reltarget, rows, startup, total, NIL, NULL, private)
+#endif
+
+/* 17 looks at the statistics of arrays */
+#if PG_VERSION_NUM >= 170000
+#define compat_array_length(root, array) estimate_array_length(root, array)
+#else
+#define compat_array_length(root, array) estimate_array_length(array)
+#endif
+
+/* 18 moved what prints EXPLAIN's properties */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#else
+#include "commands/explain.h"
+#endif
+
 /* 15 brought these under their names */
 #if PG_VERSION_NUM < 150000
 #include "miscadmin.h"

@@ -17,7 +17,7 @@
 #include "segment.h"
 #include "slices.h"
 
-/* Segments of each run decoded at a time. */
+/* Segments of each run decoded at a time: 1, 2, 4, and so on up to this. */
 #define SEGMENTS_AHEAD 4
 
 /* Facts sorted and combined together by slices_merge. */
@@ -34,12 +34,15 @@ typedef struct Cursor
 	uint64		limit;			/* ... which begins with this key */
 	const uint8 *data;			/* ... and has these bytes */
 	size_t		length;
+	int			ahead;			/* segments to decode next time */
 } Cursor;
 
 struct Slices
 {
 	MemoryContext context;
 	int			ncolumns;		/* of the order's keys */
+	uint64		low;			/* range of first columns to go through */
+	uint64		high;
 	int			ncursors;
 	Cursor	   *cursors;
 	SlicePart  *parts;
@@ -65,6 +68,8 @@ grow(Slices *slices, Facts *facts)
 	if (facts->n > 0)
 		memcpy(larger.count, facts->count, sizeof(uint64_t) * facts->n);
 	larger.n = facts->n;
+	if (facts->capacity > 0)
+		pfree(facts->key[0]);
 	*facts = larger;
 }
 
@@ -109,6 +114,8 @@ load_segment(Slices *slices, Cursor *cursor)
 		store_scan_corrupt(cursor->scan, "it does not begin with its first key");
 	facts->n += tail.n;
 	peek_segment(cursor);
+	if (!cursor->more && slices->high < PG_UINT64_MAX)
+		facts->n = facts_find(facts, 0, slices->high + 1);
 }
 
 /* Have some of the next segments at hand: slices are then larger, and fewer. */
@@ -116,13 +123,37 @@ static void
 load_segments(Slices *slices, Cursor *cursor)
 {
 	drop_consumed(cursor);
-	for (int i = 0; i < SEGMENTS_AHEAD && cursor->more; i++)
+	for (int i = 0; i < cursor->ahead && cursor->more; i++)
 		load_segment(slices, cursor);
+	cursor->ahead = Min(2 * cursor->ahead, SEGMENTS_AHEAD);
+}
+
+static void
+begin_cursor(Slices *slices, Cursor *cursor, const StoreRun *run, unsigned columns)
+{
+	cursor->run = run;
+	cursor->columns = columns;
+	cursor->ahead = 1;
+	cursor->facts.ncolumns = slices->ncolumns;
+	cursor->scan = store_scan_begin(run->is_delta);
+	store_scan_run(cursor->scan, run->run_id, slices->low, slices->high);
+	peek_segment(cursor);
+	load_segments(slices, cursor);
+	cursor->position = facts_find(&cursor->facts, 0, slices->low);
+}
+
+static void
+begin_memory(Slices *slices, Cursor *cursor, const Facts *facts)
+{
+	cursor->facts = *facts;
+	cursor->position = facts_find(facts, 0, slices->low);
+	if (slices->high < PG_UINT64_MAX)
+		cursor->facts.n = facts_find(facts, cursor->position, slices->high + 1);
 }
 
 Slices *
-slices_begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
-			 const Facts *more)
+slices_begin_range(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
+				   const Facts *more, uint64 low, uint64 high)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick slices",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -131,27 +162,27 @@ slices_begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *c
 
 	slices->context = context;
 	slices->ncolumns = order_columns[order];
+	slices->low = low;
+	slices->high = high;
 	slices->cursors = palloc0(sizeof(Cursor) * (nruns + 1));
 	slices->parts = palloc0(sizeof(SlicePart) * (nruns + 1));
 	slices->ncursors = nruns;
 	for (int i = 0; i < nruns; i++)
 	{
-		Cursor	   *cursor = &slices->cursors[i];
-
 		CHECK_FOR_INTERRUPTS();
-		cursor->run = &runs[i];
-		cursor->columns = columns[i];
-		cursor->scan = store_scan_begin(runs[i].is_delta);
-		store_scan_run(cursor->scan, runs[i].run_id);
-		facts_init(&cursor->facts, slices->ncolumns, SEGMENTS_AHEAD * SEGMENT_MAX_FACTS,
-				   palloc(facts_memory(slices->ncolumns, SEGMENTS_AHEAD * SEGMENT_MAX_FACTS)));
-		peek_segment(cursor);
-		load_segments(slices, cursor);
+		begin_cursor(slices, &slices->cursors[i], &runs[i], columns[i]);
 	}
 	if (more)
-		slices->cursors[slices->ncursors++].facts = *more;
+		begin_memory(slices, &slices->cursors[slices->ncursors++], more);
 	MemoryContextSwitchTo(outer);
 	return slices;
+}
+
+Slices *
+slices_begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
+			 const Facts *more)
+{
+	return slices_begin_range(order, runs, nruns, columns, more, 0, PG_UINT64_MAX);
 }
 
 const SlicePart *

@@ -43,6 +43,11 @@ typedef struct Slices Slices;
 extern Slices *slices_begin(FactOrder order, const StoreRun *runs, int nruns,
 							const unsigned *columns, const Facts *more);
 
+/* Only facts whose first column is in the range, both ends included. */
+extern Slices *slices_begin_range(FactOrder order, const StoreRun *runs, int nruns,
+								  const unsigned *columns, const Facts *more,
+								  uint64 low, uint64 high);
+
 /* The parts of the next slice, valid until the next call; NULL at the end. */
 extern const SlicePart *slices_next(Slices *slices, int *nparts);
 extern void slices_end(Slices *slices);

@@ -120,6 +120,9 @@ typedef struct StoreRun
 /* The runs with a fact in minutes from .. to (included), deltas first. */
 extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
 
+/* How many they are, and how many facts they have, of order ad. */
+extern void store_get_size(int64 from, int64 to, int64 *runs, int64 *facts);
+
 /* The oldest deltas, no more than "limit"; and the run of a closed minute: 0 or 1. */
 extern StoreRun *store_get_deltas(FactOrder order, int limit, int *count);
 extern int	store_get_minute(int64 minute, StoreRun *run);
@@ -148,10 +151,10 @@ extern void store_writer_end(StoreWriter *writer);
 typedef struct StoreScan StoreScan;
 extern StoreScan *store_scan_begin(bool is_delta);
 
-/* Before the first segment of a run. */
-extern void store_scan_run(StoreScan *scan, int64 run_id);
+/* Before the first segment of a run that can hold first columns low .. high. */
+extern void store_scan_run(StoreScan *scan, int64 run_id, uint64 low, uint64 high);
 
-/* The next segment; its bytes are valid until the next call. False at the end. */
+/* The next of them; its bytes are valid until the next call. False at the end. */
 extern bool store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length);
 
 /*

@@ -67,6 +67,18 @@ store_get_runs(FactOrder order, int64 from, int64 to, int *count)
 	return get_runs(order == ORDER_AD ? GET_MINUTE_RUNS : GET_RUNS, values, count);
 }
 
+void
+store_get_size(int64 from, int64 to, int64 *runs, int64 *facts)
+{
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+
+	SPI_connect();
+	sql_run(GET_SIZE, values, NULL, true);
+	*runs = DatumGetInt64(sql_result(0, 1, 0));
+	*facts = DatumGetInt64(sql_result(0, 2, 0));
+	SPI_finish();
+}
+
 StoreRun *
 store_get_deltas(FactOrder order, int limit, int *count)
 {
@@ -358,7 +370,8 @@ struct StoreScan
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	int64		run_id;
-	uint64		low;			/* of the range looked for by store_scan_range */
+	uint64		low;			/* of the range looked for */
+	uint64		high;
 	bool		done;
 };
 
@@ -389,19 +402,6 @@ rescan(StoreScan *scan, int64 run_id, StrategyNumber strategy, RegProcedure proc
 	index_rescan(scan->scan, keys, 2, NULL, 0);
 }
 
-void
-store_scan_run(StoreScan *scan, int64 run_id)
-{
-	rescan(scan, run_id, BTGreaterEqualStrategyNumber, F_INT8GE, PG_INT64_MIN);
-}
-
-void
-store_scan_range(StoreScan *scan, int64 run_id, uint64 low, uint64 high)
-{
-	scan->low = low;
-	rescan(scan, run_id, BTLessEqualStrategyNumber, F_INT8LE, facts_to_int64(high));
-}
-
 /* Get a segment in either direction. */
 static bool
 next_segment(StoreScan *scan, ScanDirection direction,
@@ -421,10 +421,35 @@ next_segment(StoreScan *scan, ScanDirection direction,
 	return true;
 }
 
+/* The last segment that begins before the range can reach into it. */
+void
+store_scan_run(StoreScan *scan, int64 run_id, uint64 low, uint64 high)
+{
+	uint64		first_key = low;
+	const uint8 *data;
+	size_t		length;
+
+	scan->high = high;
+	if (low > 0)
+	{
+		rescan(scan, run_id, BTLessStrategyNumber, F_INT8LT, facts_to_int64(low));
+		(void) next_segment(scan, BackwardScanDirection, &first_key, &data, &length);
+	}
+	rescan(scan, run_id, BTGreaterEqualStrategyNumber, F_INT8GE, facts_to_int64(first_key));
+}
+
+void
+store_scan_range(StoreScan *scan, int64 run_id, uint64 low, uint64 high)
+{
+	scan->low = low;
+	rescan(scan, run_id, BTLessEqualStrategyNumber, F_INT8LE, facts_to_int64(high));
+}
+
 bool
 store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length)
 {
-	return next_segment(scan, ForwardScanDirection, first_key, data, length);
+	return next_segment(scan, ForwardScanDirection, first_key, data, length) &&
+		*first_key <= scan->high;
 }
 
 bool

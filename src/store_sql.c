@@ -89,6 +89,11 @@ static const struct
 		" WHERE sort_order = $3 AND NOT is_delta AND last_minute >= $1 AND first_minute <= $2",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	},
+	[GET_SIZE] = {
+		"SELECT count(*), coalesce(sum(facts), 0)::bigint FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
 	[GET_DELTAS] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE sort_order = $1 AND is_delta"
 		" ORDER BY run_id LIMIT $2",
