@@ -1,7 +1,7 @@
 # Run tests that speak TAP: harness.pl COUNTS HOW TEST...
 #
 # HOW tells what a test is: a program of test/unit, a directory to make "check"
-# in, an SQL file of test/pgtap, or a Perl file of test/t.  Writes the numbers of
+# in, an SQL file of test/pgtap, a Perl file of test/t, or a client of test/clients.  Writes the numbers of
 # tests passed and failed to the file COUNTS; a file that fails otherwise than by
 # a test, as by a wrong plan or its exit code, counts as one failed test.
 
@@ -17,6 +17,12 @@ my %command = (
 	program => sub { return ["test/unit/bin/$_[0]"] },
 	make => sub { return [ 'make', '-s', '-C', "test/$_[0]", 'check' ] },
 	perl => sub { return [ $^X, "test/t/$_[0].pl" ] },
+	# Debian's Python has Debian's packages, another may come first
+	client => sub {
+		return $_[0] =~ /\.java$/
+			? [ 'java', '-cp', '/usr/share/java/postgresql.jar', "test/clients/$_[0]" ]
+			: [ '/usr/bin/python3', "test/clients/$_[0]" ];
+	},
 	# each in a database of its own, after the oracle
 	sql => sub {
 		return [ 'sh', '-ec', 'createdb "$0"; exec psql -XAtq -v ON_ERROR_STOP=1 -d "$0" "$@"', $_[0],
