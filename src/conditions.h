@@ -105,4 +105,11 @@ conditions_match_minute(const Conditions *conditions, int64 minute)
 	return minute >= conditions->from && minute < conditions->to;
 }
 
+/* Whether all facts of a run are in the window. */
+static inline bool
+run_is_inside(const StoreRun *run, const Conditions *conditions)
+{
+	return run->first_minute >= conditions->from && run->last_minute < conditions->to;
+}
+
 #endif							/* ADCLICK_CONDITIONS_H */

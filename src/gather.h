@@ -54,11 +54,4 @@ extern void gather_end(Gathering *g);
 /* All of it: what the runs of the window and the tail have.  The caller ends it. */
 extern Gathering *gather(const Conditions *conditions, const FactRole *roles, int nroles);
 
-/* Whether all facts of a run are in the window. */
-static inline bool
-run_is_inside(const StoreRun *run, const Conditions *conditions)
-{
-	return run->first_minute >= conditions->from && run->last_minute < conditions->to;
-}
-
 #endif							/* ADCLICK_GATHER_H */

@@ -52,140 +52,37 @@ static const FactRole by_ad[] = {ROLE_AD};
  *----------
  */
 
-/* Sorted ads and their clicks, of one part of a slice. */
-typedef struct Batch
-{
-	const uint64 *ads;
-	const uint64 *clicks;
-	size_t		n;
-} Batch;
-
-typedef struct Scan
-{
-	const Conditions *conditions;
-	SliceCounts counts;
-	TopN	   *top;
-	Batch	   *batches;		/* what is asked for of the parts of a slice */
-	size_t		matches_room;
-	uint64	   *ads;			/* of the parts that had to be picked from */
-	uint64	   *clicks;
-} Scan;
-
-static unsigned
-columns_needed(const Conditions *conditions, const StoreRun *run)
-{
-	return 1 << FACT_AD | (run_is_inside(run, conditions) ? 0 : 1 << FACT_MINUTE) |
-		(conditions->filtered ? 1 << FACT_FILTER : 0);
-}
-
-/*
- * Pick the facts of a part that are asked for.  Without branches, as they could
- * not be predicted, and with all that is looked at in local variables: this is the
- * innermost loop of a scan.
- */
-static size_t
-pick_facts(const Conditions *conditions, const SlicePart *part,
-		   uint64 *restrict ads, uint64 *restrict clicks)
-{
-	const uint64 *ad = part->facts->key[FACT_AD] + part->start;
-	const uint64 *minute = part->facts->key[FACT_MINUTE] + part->start;
-	const uint64 *filter = part->facts->key[FACT_FILTER] + part->start;
-	const uint64 *count = part->facts->count + part->start;
-	const bool *matches = conditions->matches;
-	uint64		max_filter = conditions->max_filter_id;
-	uint64		from = facts_from_int64(conditions->from);
-	uint64		to = facts_from_int64(conditions->to);
-	bool		inside = run_is_inside(part->run, conditions);
-	size_t		n = 0;
-
-#define PICK(asked_for) \
-	for (size_t i = 0; i < part->n; i++) \
-	{ \
-		ads[n] = ad[i]; \
-		clicks[n] = count[i]; \
-		n += (asked_for); \
-	}
-#define IN_WINDOW ((minute[i] >= from) & (minute[i] < to))
-#define MATCHES (matches[Min(filter[i], max_filter)] & (filter[i] <= max_filter))
-
-	if (inside)
-		PICK(MATCHES)
-	else if (!conditions->filtered)
-		PICK(IN_WINDOW)
-	else
-		PICK(IN_WINDOW & MATCHES)
-
-#undef PICK
-#undef IN_WINDOW
-#undef MATCHES
-	return n;
-}
-
-/* What is asked for of each part of a slice; returns how many facts it is. */
-static size_t
-pick_batches(Scan *scan, const SlicePart *parts, int nparts)
-{
-	size_t		total = 0;
-	size_t		picked = 0;
-
-	for (int i = 0; i < nparts; i++)
-		total += parts[i].n;
-	if (total > scan->matches_room)
-	{
-		scan->matches_room = 2 * total;
-		scan->ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * scan->matches_room);
-		scan->clicks = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * scan->matches_room);
-	}
-	total = 0;
-	for (int i = 0; i < nparts; i++)
-	{
-		const SlicePart *part = &parts[i];
-		Batch	   *batch = &scan->batches[i];
-
-		/* what is in memory comes without what is not asked for */
-		if (part->run == NULL ||
-			(!scan->conditions->filtered && run_is_inside(part->run, scan->conditions)))
-			*batch = (Batch) {
-				part->facts->key[FACT_AD] + part->start, part->facts->count + part->start, part->n
-			};
-		else
-		{
-			*batch = (Batch) {scan->ads + picked, scan->clicks + picked};
-			batch->n = pick_facts(scan->conditions, part, scan->ads + picked, scan->clicks + picked);
-			picked += batch->n;
-		}
-		total += batch->n;
-	}
-	return total;
-}
-
 /* Count a slice, ranking the ads counted so far if it does not fit with them. */
 static void
-scan_slice(Scan *scan, const SlicePart *parts, int nparts)
+scan_slice(SliceCounts *counts, const SlicePart *parts, int nparts, TopN *top)
 {
-	size_t		n = pick_batches(scan, parts, nparts);
 	uint64		first = PG_UINT64_MAX;
 	uint64		last = 0;
+	size_t		n = 0;
 
 	for (int i = 0; i < nparts; i++)
-		if (scan->batches[i].n > 0)
-		{
-			first = Min(first, scan->batches[i].ads[0]);
-			last = Max(last, scan->batches[i].ads[scan->batches[i].n - 1]);
-		}
-	if (n == 0)
-		return;
-	if (!slice_counts_fit(&scan->counts, last, n))
 	{
-		topn_offer_slice(scan->top, &scan->counts);
-		if (n > SLICE_ADS)
-			slice_counts_init(&scan->counts, n,
+		const uint64 *ads = parts[i].facts->key[FACT_AD] + parts[i].start;
+
+		first = Min(first, ads[0]);
+		last = Max(last, ads[parts[i].n - 1]);
+		n += parts[i].n;
+	}
+	if (!slice_counts_fit(counts, last, n))
+	{
+		topn_offer_slice(top, counts);
+		slice_counts_reset(counts, first, last, n);
+		if (!slice_counts_fit(counts, last, n))
+		{
+			pfree(counts->slots);
+			slice_counts_init(counts, n,
 							  MemoryContextAllocHuge(CurrentMemoryContext, slice_counts_memory(n)));
-		slice_counts_reset(&scan->counts, first, last, n);
+			slice_counts_reset(counts, first, last, n);
+		}
 	}
 	for (int i = 0; i < nparts; i++)
-		slice_counts_add(&scan->counts, scan->batches[i].ads, scan->batches[i].clicks,
-						 scan->batches[i].n);
+		slice_counts_add(counts, parts[i].facts->key[FACT_AD] + parts[i].start,
+						 parts[i].facts->count + parts[i].start, parts[i].n);
 }
 
 /* Go through all facts of some runs, and sums by ad in memory; "limit" ads are kept. */
@@ -193,34 +90,30 @@ static void
 scan_runs(const Conditions *conditions, const StoreRun *runs, int nruns, const Facts *more,
 		  size_t limit, Ranking *ranking)
 {
-	Scan		scan = {.conditions = conditions, .top = &ranking->top};
-	unsigned   *columns = palloc(sizeof(unsigned) * (nruns + 1));
+	SliceCounts counts;
 	Slices	   *slices;
 	const SlicePart *parts;
 	int			nparts;
-	int64		facts = 0;
+	int64		facts = more->n + 1;
 
 	for (int i = 0; i < nruns; i++)
 	{
-		columns[i] = columns_needed(conditions, &runs[i]);
 		facts += runs[i].facts;
+		ranking->read.facts += runs[i].facts;
 		ranking->read.segments += runs[i].segments;
 	}
 	ranking->read.runs += nruns;
-	ranking->read.facts += facts;
-	facts += more->n + 1;
 	limit = Min(limit, facts);
 	topn_init(&ranking->top, limit,
 			  MemoryContextAllocHuge(CurrentMemoryContext, sizeof(AdCount) * limit));
-	slice_counts_init(&scan.counts, Min(SLICE_ADS, facts),
+	slice_counts_init(&counts, Min(SLICE_ADS, facts),
 					  palloc(slice_counts_memory(Min(SLICE_ADS, facts))));
-	scan.batches = palloc(sizeof(Batch) * (nruns + 1));
 
-	slices = slices_begin(ORDER_AD, runs, nruns, columns, more);
+	slices = slices_begin_picking(runs, nruns, conditions, more);
 	while ((parts = slices_next(slices, &nparts)) != NULL)
-		scan_slice(&scan, parts, nparts);
+		scan_slice(&counts, parts, nparts, &ranking->top);
 	slices_end(slices);
-	topn_offer_slice(&ranking->top, &scan.counts);
+	topn_offer_slice(&ranking->top, &counts);
 	topn_finish(&ranking->top);
 }
 

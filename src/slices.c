@@ -17,8 +17,11 @@
 #include "segment.h"
 #include "slices.h"
 
-/* Segments of each run decoded at a time: 1, 2, 4, and so on up to this. */
-#define SEGMENTS_AHEAD 4
+/* Segments of each run decoded at a time: first one, then so many. */
+#define SEGMENTS_AHEAD 2
+
+/* Facts of each run loaded at a time, if they are picked. */
+#define PICKED_AHEAD 256
 
 /* Facts sorted and combined together by slices_merge. */
 #define MERGE_FACTS (256 * 1024)
@@ -35,6 +38,9 @@ typedef struct Cursor
 	const uint8 *data;			/* ... and has these bytes */
 	size_t		length;
 	int			ahead;			/* segments to decode next time */
+	size_t		enough;			/* load more when fewer facts are at hand */
+	uint64		last_key;		/* of the last segment decoded */
+	bool		picks;			/* only facts that meet the conditions */
 } Cursor;
 
 struct Slices
@@ -43,6 +49,8 @@ struct Slices
 	int			ncolumns;		/* of the order's keys */
 	uint64		low;			/* range of first columns to go through */
 	uint64		high;
+	const Conditions *conditions;	/* of cursors that pick */
+	Facts		decoded;		/* what they pick from */
 	int			ncursors;
 	Cursor	   *cursors;
 	SlicePart  *parts;
@@ -88,49 +96,115 @@ drop_consumed(Cursor *cursor)
 	cursor->position = 0;
 }
 
+/*
+ * Pick the facts that are asked for; returns how many.  Without branches, as they
+ * could not be predicted, and with all that is looked at in local variables: this
+ * is the innermost loop of a scan.
+ */
+static size_t
+pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
+		   uint64 *restrict ads, uint64 *restrict clicks)
+{
+	const uint64 *ad = facts->key[FACT_AD];
+	const uint64 *minute = facts->key[FACT_MINUTE];
+	const uint64 *filter = facts->key[FACT_FILTER];
+	const uint64 *count = facts->count;
+	const bool *matches = conditions->matches;
+	uint64		max_filter = conditions->max_filter_id;
+	uint64		from = facts_from_int64(conditions->from);
+	uint64		to = facts_from_int64(conditions->to);
+	size_t		nfacts = facts->n;
+	size_t		n = 0;
+
+#define PICK(asked_for) \
+	for (size_t i = 0; i < nfacts; i++) \
+	{ \
+		ads[n] = ad[i]; \
+		clicks[n] = count[i]; \
+		n += (asked_for); \
+	}
+#define IN_WINDOW ((minute[i] >= from) & (minute[i] < to))
+#define MATCHES (matches[Min(filter[i], max_filter)] & (filter[i] <= max_filter))
+
+	if (inside)
+		PICK(MATCHES)
+	else if (!conditions->filtered)
+		PICK(IN_WINDOW)
+	else
+		PICK(IN_WINDOW & MATCHES)
+
+#undef PICK
+#undef IN_WINDOW
+#undef MATCHES
+	return n;
+}
+
+/* The arrays of *facts from its end on, as an empty batch of their own. */
+static Facts
+tail_of(const Facts *facts)
+{
+	Facts		tail = *facts;
+
+	for (int i = 0; i < facts->ncolumns; i++)
+		tail.key[i] += facts->n;
+	tail.count += facts->n;
+	tail.capacity -= facts->n;
+	tail.n = 0;
+	return tail;
+}
+
 /* Decode the next segment behind what is there. */
 static void
 load_segment(Slices *slices, Cursor *cursor)
 {
 	Facts	   *facts = &cursor->facts;
-	size_t		left = facts->n;
+	size_t		before = facts->n;
 	Facts		tail;
+	Facts	   *decoded = cursor->picks ? &slices->decoded : &tail;
 	SegmentStatus status;
 
-	if (facts->capacity - left < SEGMENT_MAX_FACTS)
+	if (facts->capacity - before < SEGMENT_MAX_FACTS)
 		grow(slices, facts);
-
-	tail = *facts;
-	for (int i = 0; i < slices->ncolumns; i++)
-		tail.key[i] += left;
-	tail.count += left;
-	tail.capacity -= left;
-	tail.n = 0;
-	status = segment_decode_columns(cursor->data, cursor->length, cursor->columns, &tail);
+	tail = tail_of(facts);
+	status = segment_decode_columns(cursor->data, cursor->length, cursor->columns, decoded);
 	if (status != SEGMENT_OK)
 		store_scan_corrupt(cursor->scan, segment_status_text(status));
-	if (tail.key[FACT_AD][0] != cursor->limit ||
-		(left > 0 && tail.key[FACT_AD][0] < facts->key[FACT_AD][left - 1]))
+	if (decoded->key[FACT_AD][0] != cursor->limit || decoded->key[FACT_AD][0] < cursor->last_key)
 		store_scan_corrupt(cursor->scan, "it does not begin with its first key");
-	facts->n += tail.n;
+	cursor->last_key = decoded->key[FACT_AD][decoded->n - 1];
+	cursor->enough = cursor->picks ? PICKED_AHEAD / 2 : decoded->n;
+	facts->n += cursor->picks ?
+		pick_facts(slices->conditions, run_is_inside(cursor->run, slices->conditions), decoded,
+				   tail.key[FACT_AD], tail.count) :
+		decoded->n;
 	peek_segment(cursor);
 	if (!cursor->more && slices->high < PG_UINT64_MAX)
 		facts->n = facts_find(facts, 0, slices->high + 1);
 }
 
-/* Have some of the next segments at hand: slices are then larger, and fewer. */
+/*
+ * Have facts of some of the next segments at hand: slices are then larger, and
+ * fewer.  Where few facts are picked, that may be many segments.
+ */
 static void
 load_segments(Slices *slices, Cursor *cursor)
 {
 	drop_consumed(cursor);
-	for (int i = 0; i < cursor->ahead && cursor->more; i++)
+	for (int i = 0; cursor->more &&
+		 (i < cursor->ahead || (cursor->picks && cursor->facts.n < PICKED_AHEAD)); i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		load_segment(slices, cursor);
-	cursor->ahead = Min(2 * cursor->ahead, SEGMENTS_AHEAD);
+	}
+	cursor->ahead = SEGMENTS_AHEAD;
 }
 
 static void
 begin_cursor(Slices *slices, Cursor *cursor, const StoreRun *run, unsigned columns)
 {
+	const Conditions *conditions = slices->conditions;
+
+	cursor->picks = conditions && (conditions->filtered || !run_is_inside(run, conditions));
 	cursor->run = run;
 	cursor->columns = columns;
 	cursor->ahead = 1;
@@ -151,9 +225,9 @@ begin_memory(Slices *slices, Cursor *cursor, const Facts *facts)
 		cursor->facts.n = facts_find(facts, cursor->position, slices->high + 1);
 }
 
-Slices *
-slices_begin_range(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
-				   const Facts *more, uint64 low, uint64 high)
+static Slices *
+begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
+	  const Facts *more, uint64 low, uint64 high, const Conditions *conditions)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick slices",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -164,6 +238,10 @@ slices_begin_range(FactOrder order, const StoreRun *runs, int nruns, const unsig
 	slices->ncolumns = order_columns[order];
 	slices->low = low;
 	slices->high = high;
+	slices->conditions = conditions;
+	if (conditions)
+		facts_init(&slices->decoded, slices->ncolumns, SEGMENT_MAX_FACTS,
+				   palloc(facts_memory(slices->ncolumns, SEGMENT_MAX_FACTS)));
 	slices->cursors = palloc0(sizeof(Cursor) * (nruns + 1));
 	slices->parts = palloc0(sizeof(SlicePart) * (nruns + 1));
 	slices->ncursors = nruns;
@@ -179,10 +257,29 @@ slices_begin_range(FactOrder order, const StoreRun *runs, int nruns, const unsig
 }
 
 Slices *
+slices_begin_range(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
+				   const Facts *more, uint64 low, uint64 high)
+{
+	return begin(order, runs, nruns, columns, more, low, high, NULL);
+}
+
+Slices *
 slices_begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
 			 const Facts *more)
 {
-	return slices_begin_range(order, runs, nruns, columns, more, 0, PG_UINT64_MAX);
+	return begin(order, runs, nruns, columns, more, 0, PG_UINT64_MAX, NULL);
+}
+
+Slices *
+slices_begin_picking(const StoreRun *runs, int nruns, const Conditions *conditions,
+					 const Facts *more)
+{
+	unsigned   *columns = palloc(sizeof(unsigned) * (nruns + 1));
+
+	for (int i = 0; i < nruns; i++)
+		columns[i] = 1 << FACT_AD | (run_is_inside(&runs[i], conditions) ? 0 : 1 << FACT_MINUTE) |
+			(conditions->filtered ? 1 << FACT_FILTER : 0);
+	return begin(ORDER_AD, runs, nruns, columns, more, 0, PG_UINT64_MAX, conditions);
 }
 
 const SlicePart *
@@ -199,8 +296,8 @@ slices_next(Slices *slices, int *nparts)
 		{
 			Cursor	   *cursor = &slices->cursors[i];
 
-			/* what the last slice used up to the bound is behind us */
-			if (cursor->more && cursor->position == cursor->facts.n)
+			/* those that will soon have none, too: slices are so many times larger */
+			if (cursor->more && cursor->facts.n - cursor->position < cursor->enough)
 				load_segments(slices, cursor);
 			if (cursor->more && (!bounded || cursor->limit < bound))
 			{

@@ -16,6 +16,7 @@
 
 #include "postgres.h"
 
+#include "conditions.h"
 #include "facts.h"
 #include "store.h"
 
@@ -47,6 +48,13 @@ extern Slices *slices_begin(FactOrder order, const StoreRun *runs, int nruns,
 extern Slices *slices_begin_range(FactOrder order, const StoreRun *runs, int nruns,
 								  const unsigned *columns, const Facts *more,
 								  uint64 low, uint64 high);
+
+/*
+ * Of runs of order ad, only facts in the window that meet the conditions on
+ * dimensions; of their columns only the ad is there.
+ */
+extern Slices *slices_begin_picking(const StoreRun *runs, int nruns,
+									const Conditions *conditions, const Facts *more);
 
 /* The parts of the next slice, valid until the next call; NULL at the end. */
 extern const SlicePart *slices_next(Slices *slices, int *nparts);
