@@ -29,11 +29,15 @@
 #include "slices.h"
 #include "tail.h"
 
-/* Ads counted together in a scan: a table of this size stays in the cache. */
+/*
+ * Ads counted together in a scan, for each run and at most: as many as a slice is
+ * likely to have, in a table that stays in the cache.
+ */
+#define SLICE_ADS_OF_RUN 512
 #define SLICE_ADS (16 * 1024)
 
-/* Ads looked at beside the N best when an answer is to be proved. */
-#define MORE_CONTENDERS 1000
+/* Ads looked at beside the N best when an answer is to be proved: so many, or N. */
+#define MORE_CONTENDERS 100
 
 /*
  * How much of each list is read at first, in ads for each of the N, and at least:
@@ -95,6 +99,7 @@ scan_runs(const Conditions *conditions, const StoreRun *runs, int nruns, const F
 	const SlicePart *parts;
 	int			nparts;
 	int64		facts = more->n + 1;
+	size_t		slice_ads;
 
 	for (int i = 0; i < nruns; i++)
 	{
@@ -106,8 +111,8 @@ scan_runs(const Conditions *conditions, const StoreRun *runs, int nruns, const F
 	limit = Min(limit, facts);
 	topn_init(&ranking->top, limit,
 			  MemoryContextAllocHuge(CurrentMemoryContext, sizeof(AdCount) * limit));
-	slice_counts_init(&counts, Min(SLICE_ADS, facts),
-					  palloc(slice_counts_memory(Min(SLICE_ADS, facts))));
+	slice_ads = Min((size_t) SLICE_ADS_OF_RUN * (nruns + 1), SLICE_ADS);
+	slice_counts_init(&counts, slice_ads, palloc(slice_counts_memory(slice_ads)));
 
 	slices = slices_begin_picking(runs, nruns, conditions, more);
 	while ((parts = slices_next(slices, &nparts)) != NULL)
@@ -332,7 +337,7 @@ rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 dept
 	if (lists.nlisted == 0)
 		return false;
 	scan_runs(conditions, runs + lists.nlisted, nruns - lists.nlisted, merge_lists(&lists, tail),
-			  (size_t) n + MORE_CONTENDERS, ranking);
+			  (size_t) n + Max(n, MORE_CONTENDERS), ranking);
 	nth = ranking->top.n >= (size_t) n ? ranking->top.heap[n - 1].clicks : 0;
 	candidates = choose_candidates(&lists, &ranking->top, n, &ncandidates);
 	ranking->candidates = ncandidates;
