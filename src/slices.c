@@ -17,8 +17,9 @@
 #include "segment.h"
 #include "slices.h"
 
-/* Segments of each run decoded at a time: 1, 2, 4, and so on up to this. */
+/* Segments of each run decoded at a time: 1, 2, 4 and so on, up to this; fewer of many runs. */
 #define SEGMENTS_AHEAD 4
+#define SEGMENTS_OPEN 1024
 
 /* Facts sorted and combined together by slices_merge. */
 #define MERGE_FACTS (256 * 1024)
@@ -43,6 +44,7 @@ struct Slices
 	int			ncolumns;		/* of the order's keys */
 	uint64		low;			/* range of first columns to go through */
 	uint64		high;
+	int			most_ahead;		/* segments of a run to decode at a time */
 	int			ncursors;
 	Cursor	   *cursors;
 	SlicePart  *parts;
@@ -125,7 +127,7 @@ load_segments(Slices *slices, Cursor *cursor)
 	drop_consumed(cursor);
 	for (int i = 0; i < cursor->ahead && cursor->more; i++)
 		load_segment(slices, cursor);
-	cursor->ahead = Min(2 * cursor->ahead, SEGMENTS_AHEAD);
+	cursor->ahead = Min(2 * cursor->ahead, slices->most_ahead);
 }
 
 static void
@@ -164,6 +166,7 @@ slices_begin_range(FactOrder order, const StoreRun *runs, int nruns, const unsig
 	slices->ncolumns = order_columns[order];
 	slices->low = low;
 	slices->high = high;
+	slices->most_ahead = Max(1, Min(SEGMENTS_AHEAD, SEGMENTS_OPEN / (nruns + 1)));
 	slices->cursors = palloc0(sizeof(Cursor) * (nruns + 1));
 	slices->parts = palloc0(sizeof(SlicePart) * (nruns + 1));
 	slices->ncursors = nruns;
