@@ -17,8 +17,9 @@
 #include "segment.h"
 #include "slices.h"
 
-/* Segments of each run decoded at a time: first one, then so many. */
+/* Segments of each run decoded at a time: first one, then so many; one, if so many are open. */
 #define SEGMENTS_AHEAD 2
+#define SEGMENTS_OPEN 1024
 
 /* Facts of each run loaded at a time, if they are picked. */
 #define PICKED_AHEAD 256
@@ -49,6 +50,7 @@ struct Slices
 	int			ncolumns;		/* of the order's keys */
 	uint64		low;			/* range of first columns to go through */
 	uint64		high;
+	int			most_ahead;		/* segments of a run to decode at a time */
 	const Conditions *conditions;	/* of cursors that pick */
 	Facts		decoded;		/* what they pick from */
 	int			ncursors;
@@ -196,7 +198,7 @@ load_segments(Slices *slices, Cursor *cursor)
 		CHECK_FOR_INTERRUPTS();
 		load_segment(slices, cursor);
 	}
-	cursor->ahead = SEGMENTS_AHEAD;
+	cursor->ahead = slices->most_ahead;
 }
 
 static void
@@ -238,6 +240,7 @@ begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
 	slices->ncolumns = order_columns[order];
 	slices->low = low;
 	slices->high = high;
+	slices->most_ahead = Max(1, Min(SEGMENTS_AHEAD, SEGMENTS_OPEN / (nruns + 1)));
 	slices->conditions = conditions;
 	if (conditions)
 		facts_init(&slices->decoded, slices->ncolumns, SEGMENT_MAX_FACTS,
