@@ -317,11 +317,11 @@ decide_candidates(const Lists *lists, const Conditions *conditions, Candidate *c
 
 /*
  * Rank by the lists of a filter, their best ads down to "depth"; false if that does
- * not prove the answer.
+ * not prove the answer.  "whole" is then whether the lists have no more than that.
  */
 static bool
-rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 depth,
-			  StoreRun *runs, int nruns, const Facts *tail, Ranking *ranking)
+try_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 depth,
+		  StoreRun *runs, int nruns, const Facts *tail, Ranking *ranking, bool *whole)
 {
 	Lists		lists = {.nruns = nruns, .runs = runs};
 	Candidate  *candidates;
@@ -332,6 +332,9 @@ rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 dept
 	lists.lists = store_get_lists(filter_id, conditions->from, conditions->to - 1, depth,
 								  &lists.nlists);
 	match_lists(&lists);
+	*whole = true;
+	for (int i = 0; i < lists.nlists; i++)
+		*whole &= lists.lists[i].n < depth;
 	ranking->lists = lists.nlisted;
 	ranking->cut_off = lists.cut_off;
 	if (lists.nlisted == 0)
@@ -353,6 +356,19 @@ rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 dept
 	ranking->top = best;
 	ranking->way = ranking->read.probes > 0 ? "lists and probes" : "lists";
 	return true;
+}
+
+/* Rank by the best of the lists of a filter, or if need be by all of them. */
+static bool
+rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, StoreRun *runs, int nruns,
+			  const Facts *tail, Ranking *ranking)
+{
+	int64		depth = Max((int64) n * FIRST_DEPTH, FIRST_DEPTH_LEAST);
+	bool		whole;
+
+	return try_lists(n, conditions, filter_id, depth, runs, nruns, tail, ranking, &whole) ||
+		(!whole &&
+		 try_lists(n, conditions, filter_id, PG_INT32_MAX, runs, nruns, tail, ranking, &whole));
 }
 
 /*
@@ -415,10 +431,7 @@ rank_ads(int32 n, const Conditions *conditions, Ranking *ranking)
 	runs = store_get_runs(ORDER_AD, conditions->from, conditions->to - 1, &nruns);
 	tail = tail_facts(&state, conditions, by_ad, lengthof(by_ad));
 	filter_id = kept_filter(conditions);
-	if (filter_id < 0 ||
-		(!rank_by_lists(n, conditions, filter_id, Max((int64) n * FIRST_DEPTH, FIRST_DEPTH_LEAST),
-						runs, nruns, tail, ranking) &&
-		 !rank_by_lists(n, conditions, filter_id, PG_INT32_MAX, runs, nruns, tail, ranking)))
+	if (filter_id < 0 || !rank_by_lists(n, conditions, filter_id, runs, nruns, tail, ranking))
 	{
 		scan_runs(conditions, runs, nruns, tail, n, ranking);
 		ranking->way = "scan";
