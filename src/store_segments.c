@@ -368,6 +368,7 @@ struct StoreScan
 	Relation	heap;
 	Relation	index;
 	IndexScanDesc scan;
+	Snapshot	snapshot;		/* a reference of our own: scans outlive the active snapshot */
 	TupleTableSlot *slot;
 	int64		run_id;
 	uint64		low;			/* of the range looked for */
@@ -386,7 +387,8 @@ store_scan_begin(bool is_delta)
 	scan->index = index_open(get_relname_relid(is_delta ? "deltas_key_idx" : "segments_key_idx", schema),
 							 AccessShareLock);
 	scan->slot = table_slot_create(scan->heap, NULL);
-	scan->scan = compat_index_beginscan(scan->heap, scan->index, GetActiveSnapshot(), 2);
+	scan->snapshot = RegisterSnapshot(GetActiveSnapshot());
+	scan->scan = compat_index_beginscan(scan->heap, scan->index, scan->snapshot, 2);
 	return scan;
 }
 
@@ -478,6 +480,7 @@ void
 store_scan_end(StoreScan *scan)
 {
 	index_endscan(scan->scan);
+	UnregisterSnapshot(scan->snapshot);
 	ExecDropSingleTupleTableSlot(scan->slot);
 	index_close(scan->index, AccessShareLock);
 	table_close(scan->heap, AccessShareLock);
