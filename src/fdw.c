@@ -418,9 +418,12 @@ junk_columns(Index relid, Oid table)
 					collation;
 		int32		typmod;
 
+		Var		   *var;
+
 		get_atttypetypmodcoll(table, column, &type, &typmod, &collation);
-		tlist = lappend(tlist, makeTargetEntry((Expr *) makeVar(relid, column, type, typmod, collation, 0),
-											   column, get_attname(table, column, false), true));
+		var = makeVar(relid, column, type, typmod, collation, 0);
+		tlist = lappend(tlist, makeTargetEntry((Expr *) var, column,
+											   get_attname(table, column, false), true));
 	}
 	return tlist;
 }
@@ -583,7 +586,8 @@ unlabel_columns(Node *node, void *context)
 }
 
 static void
-explain_list(ForeignScanState *node, ExplainState *es, const char *label, List *exprs, const char *joint)
+explain_list(ForeignScanState *node, ExplainState *es, const char *label, List *exprs,
+			 const char *joint)
 {
 	List	   *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, NIL);
 	StringInfoData text;

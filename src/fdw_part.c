@@ -116,7 +116,8 @@ part_begin(PlanState *parent, TupleTableSlot *row, List *quals, List *entries)
 	{
 		TargetEntry *entry = lfirst_node(TargetEntry, cell);
 		Oid			type = exprType((Node *) entry->expr);
-		TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_HASH_PROC_FINFO | TYPECACHE_EQ_OPR_FINFO);
+		TypeCacheEntry *cache = lookup_type_cache(type, TYPECACHE_HASH_PROC_FINFO |
+												  TYPECACHE_EQ_OPR_FINFO);
 		PartExpr   *expr = &part->exprs[part->nexprs++];
 
 		expr->state = ExecInitExpr(entry->expr, parent);

@@ -3,15 +3,7 @@
  * fdw_scan.c
  *	  Scans of the foreign table of facts.
  *
- * See fdw.h.  Facts are read, reduced to what is grouped by (in a scan of rows:
- * to the whole key), and combined a batch at a time.  A batch can be handed out
- * once it has all facts of its groups:
- *
- * If ads are grouped by, runs are read in slices of the range of ads, side by
- * side, and each batch is some slices.  If minutes are, too, the window is gone
- * through in chunks, the newest minutes first, so that few runs are open and the
- * first rows come soon.  Otherwise, and if the ads are few, runs are read one
- * after the other, and there is one batch, or one for each chunk.
+ * See fdw.h and fdw_scan.h.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -22,7 +14,6 @@
 #include "access/table.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -32,42 +23,8 @@
 
 #include "adclick.h"
 #include "conditions.h"
-#include "fdw.h"
-#include "fdw_part.h"
-#include "filters.h"
-#include "segment.h"
-#include "slices.h"
-#include "store.h"
+#include "fdw_scan.h"
 #include "tail.h"
-
-/* Minute runs read side by side, if the window can be cut: at first, and at most. */
-#define FIRST_CHUNK 4
-#define LARGEST_CHUNK 64
-
-/* Facts a batch should have, if it can be handed out before the end: likewise. */
-#define FIRST_BATCH 1024
-#define LARGEST_BATCH (256 * 1024)
-
-/* Facts there is room for in the first batch, if ads are looked for, and if not. */
-#define SMALL_ROOM 1024
-#define LARGE_ROOM (64 * 1024)
-
-#define NOT_JUDGED (-2)
-
-typedef struct KeyState
-{
-	RowKey		key;
-	ExprState  *value;
-} KeyState;
-
-/* A combination of dimensions, as the columns of the table. */
-typedef struct FilterValues
-{
-	bool		known;
-	bool		has_id;			/* not if only the tail has it */
-	Datum		values[DIMENSIONS];
-	int32		group;
-} FilterValues;
 
 typedef struct MinuteGroup
 {
@@ -87,64 +44,6 @@ typedef struct MinuteGroup
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
-typedef struct FactScan
-{
-	ForeignScanState *node;
-	MemoryContext context;		/* to the end of the query */
-	Oid			table;
-	int			nkeys;
-	KeyState   *keys;
-	ExprContext *econtext;		/* of the keys */
-	TupleTableSlot *row;		/* of the table, for clauses about a part */
-	Part	   *minute;			/* NULL: nothing is asked of it */
-	Part	   *filter;
-	bool		by_ad;
-	bool		by_minute;
-	bool		is_total;		/* one sum, not by groups */
-	AttrNumber	clicks_column;	/* 0: not asked for */
-	AttrNumber	sum_column;
-	FactScanCounts counts;
-
-	/* the same in all scans of the query, as its snapshot is */
-	bool		prepared;
-	StoreState	state;
-	Facts	   *tail;
-	bool		tail_is_whole;	/* or of the range of the first scan */
-	int			nstored;		/* filters below are stored, others the tail's */
-	int			nfilters;
-	FilterValues *filters;		/* by id, provisional ones behind */
-
-	/* one scan */
-	MemoryContext scan_context;
-	bool		begun;
-	bool		finished;
-	RowRange	range;
-	bool		in_turn;		/* runs are read one after the other */
-	bool		by_probes;		/* by looking for each ad */
-	int			nruns;
-	StoreRun   *runs;
-	int			ndeltas;		/* they come first, then minutes, the newest first */
-	int			next_run;		/* minutes from here on are still to be read */
-	struct minute_group_hash *minute_groups;
-	int64		last_minute;	/* the one looked for last, and its group */
-	int32		last_group;
-
-	/* a chunk of the window */
-	int64		from;
-	int64		to;
-	int			minutes_ahead;	/* minute runs to take next time */
-	int			nchunk;
-	StoreRun   *chunk;
-	Slices	   *slices;
-
-	/* a batch of groups: ad, group of the minute, group of the filter */
-	Facts		batch;
-	void	   *scratch;
-	size_t		enough;			/* facts it should have */
-	size_t		position;		/* first not handed out */
-	Facts		segment;		/* being read */
-} FactScan;
-
 
 /*
  * Beginning
@@ -160,9 +59,9 @@ columns_of(TupleDesc desc)
 	{
 		Form_pg_attribute column = TupleDescAttr(desc, i);
 
-		tlist = lappend(tlist, makeTargetEntry((Expr *) makeVar(1, i + 1, column->atttypid, column->atttypmod,
-																 column->attcollation, 0),
-											   i + 1, NULL, false));
+		Var		   *var = makeVar(1, i + 1, column->atttypid, column->atttypmod, column->attcollation, 0);
+
+		tlist = lappend(tlist, makeTargetEntry((Expr *) var, i + 1, NULL, false));
 	}
 	return tlist;
 }
@@ -353,17 +252,6 @@ load_tail(FactScan *scan)
 		load_filters(scan);
 }
 
-static int
-deltas_then_newest(const void *a, const void *b)
-{
-	const StoreRun *x = a;
-	const StoreRun *y = b;
-
-	if (x->is_delta != y->is_delta)
-		return x->is_delta ? -1 : 1;
-	return (x->last_minute < y->last_minute) - (x->last_minute > y->last_minute);
-}
-
 /* Everything that is read in the query's snapshot and as the owner. */
 static void
 load(FactScan *scan)
@@ -384,46 +272,6 @@ load(FactScan *scan)
 	MemoryContextSwitchTo(outer);
 }
 
-/* Choose how to read the runs. */
-static void
-plan_runs(FactScan *scan)
-{
-	int64		segments = 0;
-
-	qsort(scan->runs, scan->nruns, sizeof(StoreRun), deltas_then_newest);
-	for (scan->ndeltas = 0; scan->ndeltas < scan->nruns && scan->runs[scan->ndeltas].is_delta;)
-		scan->ndeltas++;
-	for (int i = 0; i < scan->nruns; i++)
-		segments += scan->runs[i].segments;
-	scan->by_probes = scan->range.is_list &&
-		(scan->range.nads == 1 || (int64) scan->range.nads * scan->nruns <= segments);
-	scan->in_turn = scan->by_probes || !scan->by_ad;
-	scan->next_run = scan->ndeltas;
-	scan->from = scan->range.to;
-	scan->minutes_ahead = FIRST_CHUNK;
-	scan->chunk = palloc(sizeof(StoreRun) * (scan->nruns + 1));
-}
-
-static void
-grow_batch(FactScan *scan, size_t capacity)
-{
-	Facts		larger;
-
-	facts_init(&larger, FACT_COLUMNS, capacity,
-			   MemoryContextAllocHuge(scan->scan_context, facts_memory(FACT_COLUMNS, capacity)));
-	if (scan->batch.capacity > 0)
-	{
-		for (int c = 0; c < FACT_COLUMNS; c++)
-			memcpy(larger.key[c], scan->batch.key[c], sizeof(uint64_t) * scan->batch.n);
-		memcpy(larger.count, scan->batch.count, sizeof(uint64_t) * scan->batch.n);
-		larger.n = scan->batch.n;
-		pfree(scan->batch.key[0]);
-		pfree(scan->scratch);
-	}
-	scan->batch = larger;
-	scan->scratch = MemoryContextAllocHuge(scan->scan_context, facts_scratch(FACT_COLUMNS, capacity));
-}
-
 static void
 begin_range(FactScan *scan)
 {
@@ -431,22 +279,17 @@ begin_range(FactScan *scan)
 
 	scan->begun = true;
 	scan->finished = false;
-	scan->enough = FIRST_BATCH;
 	scan->position = 0;
 	memset(&scan->batch, 0, sizeof(Facts));
-	facts_init(&scan->segment, FACT_COLUMNS, SEGMENT_MAX_FACTS,
-			   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
 	scan->minute_groups = minute_group_create(scan->scan_context, 64, NULL);
 	scan->last_group = NOT_JUDGED;
-	scan->nruns = 0;
 	evaluate_keys(scan);
 	if (row_range_is_empty(&scan->range))
-		scan->from = scan->range.from;
+		scan->finished = true;
 	else
 	{
 		load(scan);
-		plan_runs(scan);
-		grow_batch(scan, scan->by_probes ? SMALL_ROOM : LARGE_ROOM);
+		fact_read_begin(scan);
 	}
 	for (int i = 0; i < scan->nfilters; i++)
 		scan->filters[i].group = NOT_JUDGED;
@@ -465,8 +308,8 @@ clear_row(FactScan *scan)
 	memset(scan->row->tts_isnull, true, sizeof(bool) * ROW_COLUMNS);
 }
 
-static int32
-judge_minute(FactScan *scan, int64 minute)
+int32
+fact_scan_judge_minute(FactScan *scan, int64 minute)
 {
 	bool		found;
 	MinuteGroup *entry = minute_group_insert(scan->minute_groups, minute, &found);
@@ -484,18 +327,8 @@ judge_minute(FactScan *scan, int64 minute)
 	return entry->group;
 }
 
-static inline int32
-group_of_minute(FactScan *scan, int64 minute)
-{
-	if (scan->minute == NULL)
-		return 0;
-	if (scan->last_group != NOT_JUDGED && scan->last_minute == minute)
-		return scan->last_group;
-	return judge_minute(scan, minute);
-}
-
-static int32
-judge_filter(FactScan *scan, uint64 filter)
+int32
+fact_scan_judge_filter(FactScan *scan, uint64 filter)
 {
 	FilterValues *values;
 
@@ -518,280 +351,6 @@ judge_filter(FactScan *scan, uint64 filter)
 	return values->group;
 }
 
-static inline int32
-group_of_filter(FactScan *scan, uint64 filter)
-{
-	if (scan->filter == NULL)
-		return 0;
-	if (filter < (uint64) scan->nfilters && scan->filters[filter].group != NOT_JUDGED)
-		return scan->filters[filter].group;
-	return judge_filter(scan, filter);
-}
-
-
-/*
- * Reading
- */
-
-static bool
-has_one_minute(const StoreRun *run)
-{
-	return run->first_minute == run->last_minute;
-}
-
-/* Whether minutes of the run's facts have to be looked at; it is NULL for the tail. */
-static bool
-needs_minutes(const FactScan *scan, const StoreRun *run)
-{
-	return run == NULL ||
-		(!has_one_minute(run) &&
-		 (scan->minute || run->first_minute < scan->from || run->last_minute >= scan->to));
-}
-
-static unsigned
-columns_needed(const FactScan *scan, const StoreRun *run)
-{
-	return 1 << FACT_AD | (needs_minutes(scan, run) ? 1 << FACT_MINUTE : 0) |
-		(scan->filter ? 1 << FACT_FILTER : 0);
-}
-
-/* Make room for n more facts in the batch, by combining those there are, or growing. */
-static void
-make_room(FactScan *scan, size_t n)
-{
-	if (scan->batch.n + n <= scan->batch.capacity)
-		return;
-	facts_combine(&scan->batch, scan->scratch);
-	if (scan->batch.n + n > scan->batch.capacity / 2)
-		grow_batch(scan, 2 * Max(scan->batch.capacity, scan->batch.n + n));
-}
-
-static inline void
-add_group(FactScan *scan, uint64 ad, int32 minute_group, int32 filter_group, uint64 count)
-{
-	Facts	   *batch = &scan->batch;
-
-	batch->key[FACT_AD][batch->n] = scan->by_ad ? ad : 0;
-	batch->key[FACT_MINUTE][batch->n] = minute_group;
-	batch->key[FACT_FILTER][batch->n] = filter_group;
-	batch->count[batch->n++] = count;
-}
-
-/* Add facts of a run, or of the tail if it is NULL, to the batch. */
-static void
-add_facts(FactScan *scan, const StoreRun *run, const Facts *facts, size_t start, size_t n)
-{
-	bool		each_minute = needs_minutes(scan, run);
-	bool		each_ad = scan->range.is_list && !scan->by_probes;
-	int32		minute_group = each_minute ? 0 : group_of_minute(scan, run->first_minute);
-
-	make_room(scan, n);
-	scan->counts.facts += n;
-	for (size_t i = start; i < start + n; i++)
-	{
-		int32		filter_group;
-
-		if (each_minute)
-		{
-			int64		minute = facts_to_int64(facts->key[FACT_MINUTE][i]);
-
-			if (minute < scan->from || minute >= scan->to)
-				continue;
-			minute_group = group_of_minute(scan, minute);
-			if (minute_group == PART_REJECTED)
-				continue;
-		}
-		if (each_ad && !row_range_has_ad(&scan->range, facts_to_int64(facts->key[FACT_AD][i])))
-			continue;
-		filter_group = scan->filter ? group_of_filter(scan, facts->key[FACT_FILTER][i]) : 0;
-		if (filter_group == PART_REJECTED)
-			continue;
-		add_group(scan, facts->key[FACT_AD][i], minute_group, filter_group, facts->count[i]);
-	}
-}
-
-/* Add those facts that lie in a range of ads. */
-static void
-add_range(FactScan *scan, const StoreRun *run, const Facts *facts, uint64 low, uint64 high)
-{
-	size_t		start = facts_find(facts, 0, low);
-	size_t		end = high == PG_UINT64_MAX ? facts->n : facts_find(facts, start, high + 1);
-
-	add_facts(scan, run, facts, start, end - start);
-}
-
-/* Read a range of ads in one run, or in the tail. */
-static void
-read_range(FactScan *scan, StoreScan *store, const StoreRun *run, int64 low_ad, int64 high_ad)
-{
-	uint64		low = facts_from_int64(low_ad);
-	uint64		high = facts_from_int64(high_ad);
-	uint64		first_key;
-	const uint8 *data;
-	size_t		length;
-
-	CHECK_FOR_INTERRUPTS();
-	if (run == NULL)
-	{
-		add_range(scan, NULL, scan->tail, low, high);
-		return;
-	}
-	store_scan_range(store, run->run_id, low, high);
-	while (store_scan_previous(store, &first_key, &data, &length))
-	{
-		SegmentStatus status = segment_decode_columns(data, length, columns_needed(scan, run),
-													  &scan->segment);
-
-		CHECK_FOR_INTERRUPTS();
-		if (status != SEGMENT_OK)
-			store_scan_corrupt(store, segment_status_text(status));
-		add_range(scan, run, &scan->segment, low, high);
-	}
-}
-
-static void
-read_run(FactScan *scan, StoreScan *store, const StoreRun *run)
-{
-	if (!scan->by_probes)
-		read_range(scan, store, run, scan->range.low, scan->range.high);
-	else
-		for (int i = 0; i < scan->range.nads; i++)
-			read_range(scan, store, run, scan->range.ads[i], scan->range.ads[i]);
-}
-
-/* Whether the clicks of the whole run are the answer, as they stand in the directory. */
-static bool
-is_total_known(const FactScan *scan, const StoreRun *run)
-{
-	return !scan->by_ad && scan->filter == NULL && has_one_minute(run) &&
-		scan->range.low == PG_INT64_MIN && scan->range.high == PG_INT64_MAX;
-}
-
-/* Read all runs of the chunk, one after the other. */
-static void
-read_in_turn(FactScan *scan)
-{
-	StoreScan  *stores[2];
-
-	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
-	stores[0] = store_scan_begin(false);
-	stores[1] = store_scan_begin(true);
-	PopActiveSnapshot();
-	for (int i = 0; i < scan->nchunk; i++)
-	{
-		const StoreRun *run = &scan->chunk[i];
-
-		if (is_total_known(scan, run))
-		{
-			make_room(scan, 1);
-			add_group(scan, 0, group_of_minute(scan, run->first_minute), 0, run->clicks);
-		}
-		else
-		{
-			read_run(scan, stores[run->is_delta], run);
-			scan->counts.runs++;
-		}
-	}
-	store_scan_end(stores[0]);
-	store_scan_end(stores[1]);
-	read_run(scan, NULL, NULL);
-}
-
-/* Open all runs of the chunk, to read them in slices. */
-static void
-begin_slices(FactScan *scan)
-{
-	MemoryContext outer = MemoryContextSwitchTo(scan->scan_context);
-	unsigned   *columns = palloc(sizeof(unsigned) * (scan->nchunk + 1));
-
-	for (int i = 0; i < scan->nchunk; i++)
-		columns[i] = columns_needed(scan, &scan->chunk[i]);
-	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
-	scan->slices = slices_begin_range(ORDER_AD, scan->chunk, scan->nchunk, columns, scan->tail,
-									  facts_from_int64(scan->range.low),
-									  facts_from_int64(scan->range.high));
-	PopActiveSnapshot();
-	scan->counts.runs += scan->nchunk;
-	MemoryContextSwitchTo(outer);
-}
-
-/* Read slices until there is enough for a batch. */
-static void
-read_slices(FactScan *scan)
-{
-	const SlicePart *parts;
-	int			nparts;
-
-	while (scan->batch.n < scan->enough)
-	{
-		parts = slices_next(scan->slices, &nparts);
-		if (parts == NULL)
-		{
-			slices_end(scan->slices);
-			scan->slices = NULL;
-			break;
-		}
-		for (int i = 0; i < nparts; i++)
-			add_facts(scan, parts[i].run, parts[i].facts, parts[i].start, parts[i].n);
-	}
-	scan->enough = Min(2 * scan->enough, LARGEST_BATCH);
-}
-
-/* The next chunk of the window: its bounds, and the runs with facts in it. */
-static bool
-next_chunk(FactScan *scan)
-{
-	int			nminutes = scan->nruns - scan->next_run;
-
-	if (scan->from <= scan->range.from)
-		return false;
-	if (scan->by_ad && scan->by_minute)
-		nminutes = Min(nminutes, scan->minutes_ahead);
-	scan->to = scan->from;
-	scan->from = scan->next_run + nminutes == scan->nruns ? scan->range.from :
-		scan->runs[scan->next_run + nminutes - 1].first_minute;
-
-	scan->nchunk = 0;
-	for (int i = 0; i < scan->next_run + nminutes; i++)
-	{
-		const StoreRun *run = &scan->runs[i];
-
-		if (i >= scan->ndeltas && i < scan->next_run)
-			continue;
-		if (run->last_minute < scan->from || run->first_minute >= scan->to ||
-			(has_one_minute(run) && group_of_minute(scan, run->first_minute) == PART_REJECTED))
-			continue;
-		scan->chunk[scan->nchunk++] = *run;
-	}
-	scan->next_run += nminutes;
-	scan->minutes_ahead = Min(2 * scan->minutes_ahead, LARGEST_CHUNK);
-	return true;
-}
-
-/* Make the next batch; false at the end. */
-static bool
-next_batch(FactScan *scan)
-{
-	scan->position = 0;
-	scan->batch.n = 0;
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (scan->slices == NULL)
-		{
-			if (!next_chunk(scan))
-				return false;
-			if (scan->in_turn)
-				read_in_turn(scan);
-			else
-				begin_slices(scan);
-		}
-		if (scan->slices)
-			read_slices(scan);
-	} while (scan->batch.n == 0);
-	facts_combine(&scan->batch, scan->scratch);
-	return true;
-}
 
 
 /*
@@ -825,6 +384,16 @@ put_row(FactScan *scan, size_t i, TupleTableSlot *slot)
 	}
 }
 
+static bool
+has_row(FactScan *scan)
+{
+	if (scan->position < scan->batch.n)
+		return true;
+	if (!scan->finished)
+		scan->finished = !fact_read_next(scan);
+	return !scan->finished;
+}
+
 TupleTableSlot *
 fact_scan_next(ForeignScanState *node)
 {
@@ -835,27 +404,19 @@ fact_scan_next(ForeignScanState *node)
 	ExecClearTuple(slot);
 	if (!scan->begun)
 		begin_range(scan);
-	if (scan->finished)
-		return slot;
 	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
-	if (scan->position < scan->batch.n || next_batch(scan))
+	if (has_row(scan))
 		put_row(scan, scan->position++, slot);
-	else
-	{
-		scan->finished = true;
-		if (!scan->is_total || !is_first)
-			return slot;
-		/* the sum of nothing is NULL */
-	}
+	else if (!scan->is_total || !is_first)
+		return slot;
+	/* else the sum of nothing, which is NULL */
 	return ExecStoreVirtualTuple(slot);
 }
 
 static void
 end_range(FactScan *scan)
 {
-	if (scan->slices)
-		slices_end(scan->slices);
-	scan->slices = NULL;
+	fact_read_end(scan);
 	scan->begun = false;
 	if (scan->minute)
 		part_again(scan->minute);
