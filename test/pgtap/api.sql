@@ -4,7 +4,7 @@ SELECT plan(45);
 
 SELECT has_schema('adclick');
 SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters']);
-SELECT views_are('adclick', ARRAY['status']);
+SELECT views_are('adclick', ARRAY['status', 'ad_click_counts', 'clicks_per_minute']);
 SELECT is_partitioned('adclick', 'clicks', 'the click log is partitioned');
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'top_n_ads', 'tick', 'compact']);

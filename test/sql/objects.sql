@@ -50,10 +50,13 @@ SELECT nspname, has_schema_privilege('regress_nobody', oid, 'USAGE') AS usage,
 	has_schema_privilege('regress_nobody', oid, 'CREATE') AS "create"
 FROM pg_namespace WHERE nspname LIKE 'adclick%' ORDER BY 1;
 SELECT oid::regclass FROM pg_class
-WHERE relnamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace) AND relkind IN ('r', 'p', 'v', 'S')
+WHERE relnamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace) AND relkind IN ('r', 'p', 'v', 'f', 'S')
 	AND CASE relkind WHEN 'S' THEN has_sequence_privilege('regress_nobody', oid, 'USAGE')
 		ELSE has_any_column_privilege('regress_nobody', oid, 'SELECT, INSERT, UPDATE, REFERENCES')
 			OR has_table_privilege('regress_nobody', oid, 'DELETE, TRUNCATE, TRIGGER') END;
+SELECT fdwname, has_foreign_data_wrapper_privilege('regress_nobody', w.oid, 'USAGE') AS wrapper,
+	srvname, has_server_privilege('regress_nobody', s.oid, 'USAGE') AS server
+FROM pg_foreign_data_wrapper w JOIN pg_foreign_server s ON srvfdw = w.oid;
 DROP ROLE regress_nobody;
 
 -- Settings, as they stand by default.
