@@ -281,7 +281,6 @@ read_in_turn(FactScan *scan)
 static void
 begin_slices(FactScan *scan)
 {
-	MemoryContext outer = MemoryContextSwitchTo(scan->scan_context);
 	unsigned   *columns = palloc(sizeof(unsigned) * (scan->nchunk + 1));
 
 	for (int i = 0; i < scan->nchunk; i++)
@@ -292,7 +291,6 @@ begin_slices(FactScan *scan)
 									  facts_from_int64(scan->range.high));
 	PopActiveSnapshot();
 	scan->counts.runs += scan->nchunk;
-	MemoryContextSwitchTo(outer);
 }
 
 /* Read slices until there is enough for a batch. */
@@ -348,11 +346,10 @@ next_chunk(FactScan *scan)
 	return true;
 }
 
-bool
-fact_read_next(FactScan *scan)
+/* Read until there is a batch; false at the end. */
+static bool
+read_batch(FactScan *scan)
 {
-	scan->position = 0;
-	scan->batch.n = 0;
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -370,6 +367,20 @@ fact_read_next(FactScan *scan)
 	} while (scan->batch.n == 0);
 	facts_combine(&scan->batch, scan->scratch);
 	return true;
+}
+
+/* Index scans allocate as they go on: not in the memory of a row. */
+bool
+fact_read_next(FactScan *scan)
+{
+	MemoryContext outer = MemoryContextSwitchTo(scan->scan_context);
+	bool		found;
+
+	scan->position = 0;
+	scan->batch.n = 0;
+	found = read_batch(scan);
+	MemoryContextSwitchTo(outer);
+	return found;
 }
 
 void
