@@ -191,6 +191,7 @@ sub exact_ok
 	drained($node, $database);
 	conserved_ok($node, $database, $name);
 	facts_ok($node, $database, $name);
+	lists_ok($node, $database, $name);
 	answers_ok($node, $database, $name, %options);
 	return;
 }
