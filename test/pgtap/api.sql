@@ -79,7 +79,7 @@ SELECT results_eq('SELECT * FROM adclick.filters', $$VALUES (0, NULL::text, NULL
 SELECT has_type('adclick', 'ad_click', 'adclick.ad_click is a type');
 SELECT columns_are('adclick', 'ad_click', ARRAY['ad_id', 'click_count']);
 SELECT columns_are('adclick', 'most_clicked_ads', ARRAY['click_minute', 'filter_id', 'most_clicked_ads', 'cut_off']);
-SELECT col_is_pk('adclick', 'most_clicked_ads', ARRAY['click_minute', 'filter_id'], 'minute and filter are the key');
+SELECT col_is_pk('adclick', 'most_clicked_ads', ARRAY['filter_id', 'click_minute'], 'filter and minute are the key');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'click_minute', 'timestamp with time zone', 'adclick.most_clicked_ads.click_minute is timestamptz');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'most_clicked_ads', 'adclick.ad_click[]', 'adclick.most_clicked_ads.most_clicked_ads is ad_click[]');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'cut_off', 'bigint', 'adclick.most_clicked_ads.cut_off is bigint');
