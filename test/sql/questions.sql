@@ -38,7 +38,7 @@ INSERT INTO adclick.ads (ad_id, advertiser_id, redirect_url, website) VALUES
 
 -- The same questions again and again.
 CREATE FUNCTION ask(t timestamptz) RETURNS TABLE (question text, answer text) LANGUAGE sql AS $$
-	SELECT 'ad ' || ad || ' ' || filters, adclick.ad_click_count(ad, t + "from" * interval '1 minute', t + "to" * interval '1 minute', filters)::text
+	SELECT format('ad %s, %s to %s %s', ad, "from", "to", filters), adclick.ad_click_count(ad, t + "from" * interval '1 minute', t + "to" * interval '1 minute', filters)::text
 	FROM (VALUES (1, 0, 30, '{"user_id": 501}'::jsonb),
 		(1, 0, 1, '{"user_id": 501}'),
 		(1, 1, 30, '{"user_id": 501}'),
@@ -108,7 +108,7 @@ CREATE FUNCTION ask(t timestamptz) RETURNS TABLE (question text, answer text) LA
 		(9, '{"advertiser_id": 12345}'),
 		(9, '{"advertiser_id": -9223372036854775808}')) q(n, filters)
 	UNION ALL
-	SELECT 'series ' || bucket || ' ' || filters, (SELECT string_agg(to_char("time" - t, 'HH24:MI') || ' ' || click_count, ', ')
+	SELECT format('series by %s to %s %s', bucket, "to", filters), (SELECT string_agg(extract(epoch FROM "time" - t)::int / 60 || ': ' || click_count, ', ')
 		FROM adclick.click_series(1, t - interval '1 minute', t + "to" * interval '1 minute', bucket, filters))
 	FROM (VALUES (interval '1 minute', 7, '{}'::jsonb),
 		('2 minutes', 7, '{}'),
@@ -232,6 +232,8 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, country)
 SELECT NULL, ad, :'t'::timestamptz + interval '6 minutes', 'CA' FROM generate_series(11, 15) ad, generate_series(1, 16 - ad);
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, country)
 SELECT NULL, ad, :'t'::timestamptz + interval '7 minutes', 'CA' FROM unnest('{15,13,14,11,12}'::bigint[]) ad, generate_series(1, 3);
+-- their minutes are over
+INSERT INTO adclick.clicks (ad_id) VALUES (6);
 SELECT counted FROM adclick.tick();
 SELECT minutes_written FROM adclick.compact();
 SELECT round(extract(epoch FROM click_minute - :'t') / 60) AS minute, most_clicked_ads, cut_off

@@ -282,30 +282,30 @@ $$;
 
 /*
  * Differences between adclick.most_clicked_ads and plain SQL, for the minutes
- * that are wholly compacted; right while no late click is queued.  "kept" is
- * the length of the lists.
+ * that are wholly compacted; right while no late click is queued.  "ads_kept"
+ * is the length of the lists.
  */
-CREATE FUNCTION oracle.wrong_lists(kept int DEFAULT oracle.setting('top_ads_kept'))
+CREATE FUNCTION oracle.wrong_lists(ads_kept int DEFAULT oracle.setting('top_ads_kept'))
 	RETURNS TABLE (who text, click_minute timestamptz, filter_id int, ads text, cut_off bigint)
 	LANGUAGE sql STABLE SET work_mem = '64MB' SET jit = off AS $$
 WITH compacted AS MATERIALIZED (
 	SELECT m AS minute FROM adclick_internal.runs, unnest(minutes) m GROUP BY 1 HAVING NOT bool_or(is_delta)
+), kept AS MATERIALIZED (
+	SELECT * FROM adclick.filters WHERE country IS NULL OR region IS NULL OR device IS NULL
 ), ranked AS MATERIALIZED (
 	SELECT c.minute, f.filter_id, c.ad_id, count(*) AS clicks,
 		row_number() OVER (PARTITION BY c.minute, f.filter_id ORDER BY count(*) DESC, c.ad_id) AS rank
-	FROM oracle.clicks(true) c JOIN compacted USING (minute) JOIN adclick.filters f
+	FROM oracle.clicks(true) c JOIN compacted USING (minute) JOIN kept f
 		ON coalesce(f.country = c.country, true) AND coalesce(f.region = c.region, true) AND coalesce(f.device = c.device, true)
-	WHERE f.country IS NULL OR f.region IS NULL OR f.device IS NULL
 	GROUP BY 1, 2, 3
 ), expected AS MATERIALIZED (
-	SELECT minute, filter_id, string_agg(ad_id || ' ' || clicks, ', ' ORDER BY rank) FILTER (WHERE rank <= kept),
-		coalesce(max(clicks) FILTER (WHERE rank > kept), 0)
-	FROM ranked GROUP BY 1, 2
+	SELECT minute, filter_id, string_agg(ad_id || ' ' || clicks, ', ' ORDER BY rank) FILTER (WHERE rank <= ads_kept),
+		coalesce(max(clicks) FILTER (WHERE rank > ads_kept), 0)
+	FROM compacted CROSS JOIN kept LEFT JOIN ranked USING (minute, filter_id) GROUP BY 1, 2
 ), stored AS MATERIALIZED (
 	SELECT l.click_minute, l.filter_id, (SELECT string_agg(ad_id || ' ' || click_count, ', ') FROM unnest(l.most_clicked_ads)),
 		l.cut_off
 	FROM adclick.most_clicked_ads l JOIN compacted ON minute = l.click_minute
-	WHERE l.most_clicked_ads <> '{}'
 )
 (SELECT 'expected', * FROM (TABLE expected EXCEPT ALL TABLE stored) e)
 UNION ALL
