@@ -31,12 +31,22 @@ my %clicks = (
 	# no ad stands out: lists prove little
 	uniform => {
 		kept => 20,
-		sql => "SELECT floor(random() * 300)::bigint, floor(random() * $MINUTES)::int FROM generate_series(1, 9000)"
+		sql => "SELECT floor(random() * 300)::bigint, floor(random() * $MINUTES)::int FROM generate_series(1, 6000)"
 	},
 	# few ads have most clicks: lists prove much
 	zipf => {
 		kept => 12,
-		sql => "SELECT floor(exp(random() * ln(3000)))::bigint, floor(random() * $MINUTES)::int FROM generate_series(1, 9000)"
+		sql => "SELECT floor(exp(random() * ln(3000)))::bigint, floor(random() * $MINUTES)::int FROM generate_series(1, 6000)"
+	},
+	# the best ads are in most lists, but not in all: some have to be counted
+	gaps => {
+		kept => 30,
+		largest => 20,
+		sql => q{
+			SELECT 100 + floor(random() * 2000)::bigint, floor(random() * 6)::int FROM generate_series(1, 24000)
+			UNION ALL
+			SELECT ad, m FROM generate_series(0, 5) m, generate_series(1, 20) ad,
+				generate_series(1, CASE WHEN ad % 4 = 0 AND m = ad % 5 THEN 1 ELSE 30 + 10 * ad END)}
 	},
 	# ties at the end of every list, and at every place of every answer
 	ties => {
@@ -68,8 +78,8 @@ $node->safe_psql('clicks', q{
 	-- What was asked, and what was answered.
 	CREATE TABLE oracle.asked (data text, question text, filters jsonb, expected text, answer text, explained jsonb, nth bigint);
 
-	-- Ask for the top of random windows.
-	CREATE FUNCTION oracle.ask_top_n(questions int, kept int, data text) RETURNS void LANGUAGE sql
+	-- Ask for the top of random windows, mostly of few ads, 100,000 at times.
+	CREATE FUNCTION oracle.ask_top_n(questions int, largest int, data text) RETURNS void LANGUAGE sql
 		SET work_mem = '64MB' SET jit = off AS $$
 	WITH facts AS MATERIALIZED (
 		SELECT c.ad_id, date_trunc('minute', clicked_at) AS minute, country, device, user_id, ip, advertiser_id, count(*) AS clicks
@@ -81,7 +91,7 @@ $node->safe_psql('clicks', q{
 			floor(random() * 42) AS who
 		FROM generate_series(1, questions) i
 	), asked AS MATERIALIZED (
-		SELECT i, CASE WHEN a < 0.05 THEN 100000 ELSE 1 + floor(a * a * kept * 3)::int END AS n,
+		SELECT i, CASE WHEN a < 0.05 THEN 100000 ELSE 1 + floor(a * a * a * largest)::int END AS n,
 			CASE WHEN b < 0.05 THEN '-infinity' ELSE low + (floor(b * (minutes + 4)) - 2) * interval '1 minute' END AS "from",
 			CASE WHEN c < 0.05 THEN 'infinity'
 				ELSE low + (floor(greatest(b, c) * (minutes + 4)) - 1) * interval '1 minute' END AS "to",
@@ -97,24 +107,26 @@ $node->safe_psql('clicks', q{
 				ELSE jsonb_build_object('advertiser_id', jsonb_build_array(1, floor(who / 6)), 'country', 'CA')
 			END::jsonb AS filters
 		FROM dice CROSS JOIN bounds
+	), filtered AS MATERIALIZED (
+		SELECT *, oracle.list(filters->'country') AS countries, oracle.list(filters->'device') AS devices,
+			oracle.list(filters->'user_id')::bigint[] AS users, oracle.list(filters->'ip')::inet[] AS networks,
+			oracle.list(filters->'advertiser_id')::bigint[] AS advertisers
+		FROM asked
 	), by_ad AS MATERIALIZED (
 		SELECT i, ad_id, sum(clicks)::bigint AS clicks
-		FROM (SELECT *, oracle.list(filters->'country') AS countries, oracle.list(filters->'device') AS devices,
-				oracle.list(filters->'user_id')::bigint[] AS users, oracle.list(filters->'ip')::inet[] AS networks,
-				oracle.list(filters->'advertiser_id')::bigint[] AS advertisers FROM asked) q
-			JOIN facts f ON minute >= "from" AND minute < "to" AND (filters = '{}'
+		FROM filtered q JOIN facts f ON minute >= "from" AND minute < "to" AND (filters = '{}'
 				OR oracle.meets(countries, NULL, devices, users, networks, advertisers, country, NULL, device, user_id, ip, advertiser_id))
 		GROUP BY 1, 2
 	), expected AS MATERIALIZED (
 		SELECT i, n, filters, format('%s, timestamptz %L, %L, %L', n, "from", "to", filters) AS arguments,
-			(SELECT string_agg(ad_id || ' ' || clicks, ', ' ORDER BY clicks DESC, ad_id) FROM
-				(SELECT ad_id, clicks FROM by_ad b WHERE b.i = q.i ORDER BY clicks DESC, ad_id LIMIT n) t) AS expected,
+			coalesce((SELECT string_agg(ad_id || ' ' || clicks, ', ' ORDER BY clicks DESC, ad_id) FROM
+				(SELECT ad_id, clicks FROM by_ad b WHERE b.i = q.i ORDER BY clicks DESC, ad_id LIMIT n) t), '') AS expected,
 			(SELECT clicks FROM by_ad b WHERE b.i = q.i ORDER BY clicks DESC, ad_id LIMIT 1 OFFSET n - 1) AS nth
 		FROM asked q
 	)
 	INSERT INTO oracle.asked
 	SELECT data, arguments, filters, expected,
-		oracle.answer(format('SELECT string_agg(ad_id || '' '' || click_count, '', '') FROM adclick.top_n_ads(%s)', arguments)),
+		coalesce(oracle.answer(format('SELECT string_agg(ad_id || '' '' || click_count, '', '') FROM adclick.top_n_ads(%s)', arguments)), ''),
 		oracle.answer(format('SELECT to_jsonb(e) FROM adclick.explain_top_n(%s) e', arguments))::jsonb, nth
 	FROM expected
 	$$});
@@ -149,11 +161,11 @@ sub keep_ads
 sub ask
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($name, $kept, @before) = @_;
+	my ($name, $largest, @before) = @_;
 	my $questions = int($WINDOWS / keys(%clicks) / 4);
 
 	$node->safe_psql('clicks', join(";\n", 'SELECT setseed(' . $seed++ % 1_000_000 / 1_000_000 . ')', @before,
-		"SELECT oracle.ask_top_n($questions, $kept, '$name')"));
+		"SELECT oracle.ask_top_n($questions, $largest, '$name')"));
 	is($node->safe_psql('clicks', qq{
 		SELECT question, expected, answer, explained FROM oracle.asked
 		WHERE data = '$name' AND expected IS DISTINCT FROM answer LIMIT 3}),
@@ -164,18 +176,19 @@ sub ask
 foreach my $name (sort keys %clicks)
 {
 	my ($kept, $clicks) = @{ $clicks{$name} }{qw(kept sql)};
+	my $largest = $clicks{$name}{largest} // 3 * $kept;
 	my $some = send_sql($clicks, 'random() < 0.05');
 
 	keep_ads($kept);
-	ask("$name, compacted", $kept, 'DROP EXTENSION adclick', 'CREATE EXTENSION adclick',
+	ask("$name, compacted", $largest, 'DROP EXTENSION adclick', 'CREATE EXTENSION adclick',
 		'INSERT INTO adclick.ads (ad_id, advertiser_id) SELECT i, abs(i) % 8 FROM generate_series(-30, 1200) i',
 		q{SELECT adclick.add_filter('{"country": "CA"}')}, send_sql($clicks, 'true'),
 		'SELECT adclick.tick()', 'SELECT adclick.compact()', q{SELECT adclick.add_filter('{"device": "mobile"}')});
 	lists_ok($node, 'clicks', "$name, compacted");
-	ask("$name, deltas", $kept, $some, 'SELECT adclick.tick()');
-	ask("$name, tail", $kept, $some);
+	ask("$name, deltas", $largest, $some, 'SELECT adclick.tick()');
+	ask("$name, tail", $largest, $some);
 	keep_ads(2 * $kept);
-	ask("$name, another length", $kept, send_sql($clicks, 'm % 3 = 0 AND random() < 0.3'), 'SELECT adclick.tick()', 'SELECT adclick.compact()');
+	ask("$name, another length", $largest, send_sql($clicks, 'm % 3 = 0 AND random() < 0.3'), 'SELECT adclick.tick()', 'SELECT adclick.compact()');
 	facts_ok($node, 'clicks', "$name, another length");
 }
 
@@ -190,7 +203,7 @@ cmp_ok($node->safe_psql('clicks', 'SELECT count(*) FROM oracle.asked'), '>=', 10
 for my $way ('lists', 'lists and probes', 'scan', 'user order', 'ip order', 'ads')
 {
 	cmp_ok($node->safe_psql('clicks', "SELECT count(*) FROM oracle.asked WHERE explained->>'way' = '$way' AND answer <> ''"),
-		'>=', 10, "found by: $way");
+		'>=', 5, "found by: $way");
 }
 is($node->safe_psql('clicks', q{
 	SELECT DISTINCT explained->>'way' FROM oracle.asked
@@ -216,7 +229,7 @@ none_ok('without user_id no order by user', q{way = 'user order' AND NOT filters
 none_ok('without ip no order by address', q{way = 'ip order' AND NOT filters ? 'ip'});
 none_ok('without an advertiser no probes of its ads', q{way = 'ads' AND NOT filters ? 'advertiser_id'});
 none_ok('an answer by lists has lists', q{way LIKE 'lists%' AND expected <> '' AND lists = 0});
-none_ok('an answer by lists has as many candidates as ads', q{way LIKE 'lists%' AND candidates < array_length(string_to_array(expected, ','), 1)});
+none_ok('an answer by lists has as many candidates as ads', q{way LIKE 'lists%' AND candidates < coalesce(array_length(string_to_array(expected, ','), 1), 0)});
 none_ok('a proof has its N-th ad above the cut, or equal to it',
 	q{way LIKE 'lists%' AND nth IS NOT NULL AND (nth_count < cut_off OR nth_count <> nth)});
 none_ok('lists alone need no probe', q{way = 'lists' AND probes > 0});
