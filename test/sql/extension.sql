@@ -86,7 +86,7 @@ SELECT * FROM adclick.breakdown(2, 60, 'country');
 SELECT count(*), sum(click_count) FROM adclick.click_series(2, date_trunc('minute', now()) - interval '1 hour',
 	date_trunc('minute', now()) + interval '1 minute', '1 minute');
 SELECT lag_rows, clicks_counted, workers_alive FROM adclick.status;
-SELECT country FROM adclick.filters;
+SELECT country FROM adclick.filters ORDER BY filter_id;
 SELECT count(*) FROM adclick.most_clicked_ads;
 SELECT count(*) FROM adclick.ads;
 INSERT INTO adclick.clicks (ad_id) VALUES (2);
