@@ -125,8 +125,7 @@ make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
-/* A round by hand writes: say so before it starts. */
-static void
+void
 prevent_read_only(const char *function)
 {
 	PreventCommandIfReadOnly(function);

@@ -40,6 +40,9 @@ extern int	adclick_top_ads_kept;
 
 extern void guc_define(void);
 
+/* A function writes: say so before it starts. */
+extern void prevent_read_only(const char *function);
+
 /* floor(a / b) for b > 0, also when a is negative */
 static inline int64
 floor_div(int64 a, int64 b)

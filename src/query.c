@@ -470,6 +470,7 @@ adclick_add_filter(PG_FUNCTION_ARGS)
 	StoreFilter filter;
 	int32		filter_id;
 
+	prevent_read_only("adclick.add_filter()");
 	conditions_read_filter(PG_GETARG_JSONB_P(0), &filter);
 	if (!lists_add_filter(&filter, &filter_id))
 		ereport(NOTICE,
@@ -483,6 +484,7 @@ adclick_drop_filter(PG_FUNCTION_ARGS)
 {
 	StoreFilter filter;
 
+	prevent_read_only("adclick.drop_filter()");
 	conditions_read_filter(PG_GETARG_JSONB_P(0), &filter);
 	if (!lists_drop_filter(&filter))
 		ereport(ERROR,

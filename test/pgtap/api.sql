@@ -1,35 +1,60 @@
 -- The shape of what people use: functions, arguments, result types, relations.
 
-SELECT plan(45);
+SELECT no_plan();
 
 SELECT has_schema('adclick');
-SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters']);
+SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'ads']);
 SELECT views_are('adclick', ARRAY['status', 'ad_click_counts', 'clicks_per_minute']);
 SELECT is_partitioned('adclick', 'clicks', 'the click log is partitioned');
 
-SELECT functions_are('adclick', ARRAY['ad_click_count', 'top_n_ads', 'tick', 'compact']);
-SELECT function_returns('adclick', 'ad_click_count', ARRAY['bigint', 'integer', 'jsonb'], 'bigint');
-SELECT function_returns('adclick', 'ad_click_count',
-	ARRAY['bigint', 'timestamp with time zone', 'timestamp with time zone', 'jsonb'], 'bigint');
-SELECT function_returns('adclick', 'top_n_ads', ARRAY['integer', 'integer', 'jsonb'], 'setof record');
-SELECT function_returns('adclick', 'top_n_ads',
-	ARRAY['integer', 'timestamp with time zone', 'timestamp with time zone', 'jsonb'], 'setof record');
-SELECT is(pg_get_function_arguments('adclick.ad_click_count(bigint, int, jsonb)'::regprocedure),
-	'ad_id bigint, minutes integer, filters jsonb DEFAULT ''{}''::jsonb', 'arguments of ad_click_count, minutes');
-SELECT is(pg_get_function_arguments('adclick.ad_click_count(bigint, timestamptz, timestamptz, jsonb)'::regprocedure),
-	'ad_id bigint, "from" timestamp with time zone, "to" timestamp with time zone, filters jsonb DEFAULT ''{}''::jsonb',
-	'arguments of ad_click_count, window');
-SELECT is(pg_get_function_arguments('adclick.top_n_ads(int, int, jsonb)'::regprocedure),
-	'n integer, minutes integer, filters jsonb DEFAULT ''{}''::jsonb', 'arguments of top_n_ads, minutes');
-SELECT is(pg_get_function_arguments('adclick.top_n_ads(int, timestamptz, timestamptz, jsonb)'::regprocedure),
-	'n integer, "from" timestamp with time zone, "to" timestamp with time zone, filters jsonb DEFAULT ''{}''::jsonb',
-	'arguments of top_n_ads, window');
-SELECT is(pg_get_function_result('adclick.top_n_ads(int, int, jsonb)'::regprocedure),
-	'TABLE(rank integer, ad_id bigint, click_count bigint)', 'columns of top_n_ads');
-SELECT volatility_is('adclick', 'ad_click_count', ARRAY['bigint', 'integer', 'jsonb'], 'stable');
-SELECT volatility_is('adclick', 'top_n_ads', ARRAY['integer', 'integer', 'jsonb'], 'stable');
+SELECT functions_are('adclick', ARRAY['ad_click_count', 'top_n_ads', 'explain_top_n', 'click_series', 'advertiser_click_count',
+	'unique_users', 'breakdown', 'add_filter', 'drop_filter', 'tick', 'compact']);
+
+-- The signatures; questions are strict, stable and run as the owner, for everybody.
+CREATE TEMP TABLE signatures (function regprocedure, arguments text, result text, is_question boolean);
+INSERT INTO signatures VALUES
+	('adclick.ad_click_count(bigint, int, jsonb)', 'ad_id bigint, minutes integer, filters jsonb DEFAULT ''{}''::jsonb', 'bigint', true),
+	('adclick.ad_click_count(bigint, timestamptz, timestamptz, jsonb)',
+		'ad_id bigint, "from" timestamp with time zone, "to" timestamp with time zone, filters jsonb DEFAULT ''{}''::jsonb', 'bigint', true),
+	('adclick.top_n_ads(int, int, jsonb)', 'n integer, minutes integer, filters jsonb DEFAULT ''{}''::jsonb',
+		'TABLE(rank integer, ad_id bigint, click_count bigint)', true),
+	('adclick.top_n_ads(int, timestamptz, timestamptz, jsonb)',
+		'n integer, "from" timestamp with time zone, "to" timestamp with time zone, filters jsonb DEFAULT ''{}''::jsonb',
+		'TABLE(rank integer, ad_id bigint, click_count bigint)', true),
+	('adclick.explain_top_n(int, int, jsonb)', 'n integer, minutes integer, filters jsonb DEFAULT ''{}''::jsonb',
+		'TABLE(way text, lists integer, cut_off bigint, nth_count bigint, candidates integer, probes integer, runs integer, '
+		'segments bigint, facts bigint, tail bigint)', true),
+	('adclick.explain_top_n(int, timestamptz, timestamptz, jsonb)',
+		'n integer, "from" timestamp with time zone, "to" timestamp with time zone, filters jsonb DEFAULT ''{}''::jsonb',
+		'TABLE(way text, lists integer, cut_off bigint, nth_count bigint, candidates integer, probes integer, runs integer, '
+		'segments bigint, facts bigint, tail bigint)', true),
+	('adclick.click_series(bigint, timestamptz, timestamptz, interval, jsonb)',
+		'ad_id bigint, "from" timestamp with time zone, "to" timestamp with time zone, bucket interval, filters jsonb DEFAULT ''{}''::jsonb',
+		'TABLE("time" timestamp with time zone, click_count bigint)', true),
+	('adclick.advertiser_click_count(bigint, int, jsonb)', 'advertiser_id bigint, minutes integer, filters jsonb DEFAULT ''{}''::jsonb',
+		'bigint', true),
+	('adclick.advertiser_click_count(bigint, timestamptz, timestamptz, jsonb)',
+		'advertiser_id bigint, "from" timestamp with time zone, "to" timestamp with time zone, filters jsonb DEFAULT ''{}''::jsonb',
+		'bigint', true),
+	('adclick.unique_users(bigint, int, jsonb)', 'ad_id bigint, minutes integer, filters jsonb DEFAULT ''{}''::jsonb', 'bigint', true),
+	('adclick.unique_users(bigint, timestamptz, timestamptz, jsonb)',
+		'ad_id bigint, "from" timestamp with time zone, "to" timestamp with time zone, filters jsonb DEFAULT ''{}''::jsonb', 'bigint', true),
+	('adclick.breakdown(bigint, int, text, jsonb)', 'ad_id bigint, minutes integer, dimension text, filters jsonb DEFAULT ''{}''::jsonb',
+		'TABLE(value text, click_count bigint)', true),
+	('adclick.breakdown(bigint, timestamptz, timestamptz, text, jsonb)',
+		'ad_id bigint, "from" timestamp with time zone, "to" timestamp with time zone, dimension text, filters jsonb DEFAULT ''{}''::jsonb',
+		'TABLE(value text, click_count bigint)', true),
+	('adclick.add_filter(jsonb)', 'filter jsonb', 'integer', false),
+	('adclick.drop_filter(jsonb)', 'filter jsonb', 'void', false);
+SELECT is(pg_get_function_arguments(function), arguments, 'arguments of ' || function) FROM signatures;
+SELECT is(pg_get_function_result(function), result, 'result of ' || function) FROM signatures;
+SELECT ok(provolatile = 's' AND proisstrict AND prosecdef AND proparallel = 'r', function || ' is stable, strict and runs as its owner')
+FROM signatures JOIN pg_proc ON oid = function WHERE is_question;
+SELECT is(has_function_privilege('pg_monitor', function, 'EXECUTE'), is_question, 'who may run ' || function) FROM signatures;
+SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER BY oid), 'and there are no others')
+FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
+	AND proname NOT IN ('tick', 'compact')) p ON oid = function;
 SELECT volatility_is('adclick', 'tick', ARRAY[]::name[], 'volatile');
-SELECT is_strict('adclick', 'ad_click_count', ARRAY['bigint', 'integer', 'jsonb']);
 
 SELECT columns_are('adclick', 'clicks', ARRAY['click_id', 'ad_id', 'clicked_at', 'user_id', 'ip', 'country', 'region',
 	'device', 'received_at', 'xact']);
@@ -49,6 +74,19 @@ SELECT col_has_default('adclick', 'clicks', 'clicked_at', 'adclick.clicks.clicke
 
 SELECT columns_are('adclick', 'filters', ARRAY['filter_id', 'country', 'region', 'device']);
 SELECT col_is_pk('adclick', 'filters', 'filter_id', 'adclick.filters.filter_id is the key');
+SELECT results_eq('SELECT * FROM adclick.filters', $$VALUES (0, NULL::text, NULL::text, NULL::text)$$, 'filter 0 is none');
+
+SELECT has_type('adclick', 'ad_click', 'adclick.ad_click is a type');
+SELECT columns_are('adclick', 'ad_click', ARRAY['ad_id', 'click_count']);
+SELECT columns_are('adclick', 'most_clicked_ads', ARRAY['click_minute', 'filter_id', 'most_clicked_ads', 'cut_off']);
+SELECT col_is_pk('adclick', 'most_clicked_ads', ARRAY['filter_id', 'click_minute'], 'filter and minute are the key');
+SELECT col_type_is('adclick', 'most_clicked_ads', 'click_minute', 'timestamp with time zone', 'adclick.most_clicked_ads.click_minute is timestamptz');
+SELECT col_type_is('adclick', 'most_clicked_ads', 'most_clicked_ads', 'adclick.ad_click[]', 'adclick.most_clicked_ads.most_clicked_ads is ad_click[]');
+SELECT col_type_is('adclick', 'most_clicked_ads', 'cut_off', 'bigint', 'adclick.most_clicked_ads.cut_off is bigint');
+SELECT columns_are('adclick', 'ads', ARRAY['ad_id', 'advertiser_id', 'redirect_url', 'website']);
+SELECT col_is_pk('adclick', 'ads', 'ad_id', 'adclick.ads.ad_id is the key');
+SELECT col_type_is('adclick', 'ads', 'advertiser_id', 'bigint', 'adclick.ads.advertiser_id is bigint');
+SELECT col_is_null('adclick', 'ads', 'advertiser_id', 'adclick.ads.advertiser_id may be missing');
 SELECT has_column('adclick', 'discarded_clicks', 'reason', 'adclick.discarded_clicks.reason is there');
 SELECT has_column('adclick', 'discarded_clicks', 'discarded_at', 'adclick.discarded_clicks.discarded_at is there');
 SELECT has_column('adclick', 'status', c, 'adclick.status.' || c || ' is there')

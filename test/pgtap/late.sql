@@ -6,6 +6,7 @@
 CREATE FUNCTION is_settled(step text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
 	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_facts()', step || ': facts');
+	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_lists()', step || ': lists of most clicked ads');
 	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_answers(40)', step || ': answers');
 	RETURN NEXT is(oracle.lost(), 0::bigint, step || ': rows in the log = counted + duplicates + discarded + queued + tail');
 	RETURN NEXT is((SELECT count(*) FROM oracle.clicks()) + (SELECT count(*) FROM adclick.discarded_clicks),
@@ -15,6 +16,8 @@ $$;
 
 SELECT no_plan();
 SELECT setseed(0.25) AS seeded \gset
+SELECT oracle.make_ads() AS made \gset
+SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
 SELECT oracle.send_clicks(3000, '4 hours') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT is_settled('all in memory');
@@ -35,6 +38,9 @@ SELECT queued FROM adclick.tick() \gset
 SELECT cmp_ok(:queued, '>', 1000, 'most clicks are queued');
 SELECT is(queued, :queued::bigint, 'and the status says so') FROM adclick.status;
 SELECT is(oracle.lost(), 0::bigint, 'queued: rows in the log = counted + duplicates + discarded + queued + tail');
+
+-- A filter is registered while they wait
+SELECT adclick.add_filter('{"device": "mobile"}') AS mobile \gset
 
 -- More of the same keys while they wait
 SELECT oracle.send_copies(300) AS sent \gset

@@ -41,7 +41,8 @@ CREATE ROLE regress_reader;
 CREATE ROLE regress_stranger;
 GRANT USAGE ON SCHEMA adclick TO regress_writer, regress_reader;
 GRANT INSERT (click_id, ad_id, clicked_at, user_id, ip, country, region, device) ON adclick.clicks TO regress_writer;
-GRANT SELECT ON adclick.filters, adclick.status TO regress_reader;
+GRANT SELECT ON adclick.filters, adclick.most_clicked_ads, adclick.status TO regress_reader;
+GRANT SELECT, INSERT, UPDATE, DELETE ON adclick.ads TO regress_writer;
 
 SET ROLE regress_writer;
 INSERT INTO adclick.clicks (ad_id) VALUES (2), (2);
@@ -63,17 +64,31 @@ COPY adclick.clicks FROM stdin;
 SELECT count(*) FROM adclick_internal.state;
 SELECT adclick.tick();
 SELECT adclick.compact();
+SELECT adclick.add_filter('{"country": "CA"}');
+SELECT adclick.drop_filter('{"country": "CA"}');
 SELECT * FROM adclick_internal.facts();
 SELECT adclick_internal.make_partitions();
 SELECT count(*) FROM adclick.discarded_clicks;
+SELECT count(*) FROM adclick.most_clicked_ads;
+INSERT INTO adclick.ads (ad_id, advertiser_id) VALUES (2, 7), (1, 8);
+UPDATE adclick.ads SET website = 'example.com';
+DELETE FROM adclick.ads WHERE ad_id = 1;
 RESET ROLE;
 
 SET ROLE regress_reader;
 SELECT adclick.ad_click_count(2, 5), adclick.ad_click_count(2, 5, '{"country": "CA"}'), adclick.ad_click_count(2, timestamptz '-infinity', 'infinity');
 SELECT * FROM adclick.top_n_ads(5, 60);
 SELECT * FROM adclick.top_n_ads(5, timestamptz '-infinity', 'infinity');
+SELECT * FROM adclick.top_n_ads(5, 60, '{"advertiser_id": 7}');
+SELECT way FROM adclick.explain_top_n(5, 60);
+SELECT adclick.advertiser_click_count(7, 60), adclick.unique_users(2, 60), adclick.ad_click_count(2, 60, '{"user_id": 1, "ip": "::/0"}');
+SELECT * FROM adclick.breakdown(2, 60, 'country');
+SELECT count(*), sum(click_count) FROM adclick.click_series(2, date_trunc('minute', now()) - interval '1 hour',
+	date_trunc('minute', now()) + interval '1 minute', '1 minute');
 SELECT lag_rows, clicks_counted, workers_alive FROM adclick.status;
-SELECT country FROM adclick.filters;
+SELECT country FROM adclick.filters ORDER BY filter_id;
+SELECT count(*) FROM adclick.most_clicked_ads;
+SELECT count(*) FROM adclick.ads;
 INSERT INTO adclick.clicks (ad_id) VALUES (2);
 SELECT count(*) FROM adclick_internal.segments;
 RESET ROLE;
@@ -81,6 +96,7 @@ SELECT rows_read, counted FROM adclick.tick();
 
 SET ROLE regress_stranger;
 SELECT adclick.ad_click_count(2, 5);
+SELECT adclick.unique_users(2, 5);
 SELECT * FROM adclick.status;
 RESET ROLE;
 

@@ -5,6 +5,8 @@ INSERT INTO adclick.clicks (ad_id) SELECT 1 + (i > 6)::int FROM generate_series(
 BEGIN TRANSACTION READ ONLY;
 SELECT adclick.ad_click_count(1, 5);
 SELECT * FROM adclick.top_n_ads(5, 5);
+SELECT adclick.unique_users(1, 5), adclick.advertiser_click_count(7, 5), adclick.ad_click_count(1, 5, '{"ip": "::/0"}');
+SELECT * FROM adclick.breakdown(1, 5, 'country');
 SELECT lag_rows FROM adclick.status;
 SELECT pg_current_xact_id_if_assigned() IS NULL AS no_xact;
 COMMIT;
@@ -56,14 +58,20 @@ CREATE OPERATOR evil.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = evil.eq)
 CREATE TEMP TABLE clicks (ad_id bigint);
 CREATE TEMP TABLE pg_class (relname name);
 SET LOCAL search_path = pg_temp, evil, adclick_internal, adclick, pg_catalog;
+CREATE TABLE evil.ads AS SELECT ad_id, 7::bigint AS advertiser_id FROM generate_series(1, 2) ad_id;
+CREATE TEMP TABLE gaps (minute timestamptz);
+INSERT INTO gaps VALUES (date_trunc('minute', now()));
 SELECT adclick.ad_click_count(1::bigint, 5);
 SELECT ad_id, click_count FROM adclick.top_n_ads(5, 5, '{"country": "unknown"}');
+SELECT adclick.unique_users(1::bigint, 5), adclick.advertiser_click_count(7::bigint, 5), adclick.ad_click_count(1::bigint, 5, '{"ip": "::/0"}');
+SELECT value, click_count FROM adclick.breakdown(1::bigint, 5, 'country');
 ROLLBACK;
 
 -- In parallel mode
 SET force_parallel_mode = on;
 SELECT adclick.ad_click_count(1, 5);
 SELECT * FROM adclick.top_n_ads(5, 5);
+SELECT adclick.unique_users(1, 5), adclick.ad_click_count(1, 5, '{"user_id": 1}');
 RESET force_parallel_mode;
 
 -- As a prepared statement, planned generically, with the answer of each execution

@@ -16,8 +16,9 @@ my $node = adclick_node('main', 'adclick.watermark' => "'0s'");
 $node->start;
 adclick_database($node, 'clicks');
 $node->safe_psql('clicks', q{
-	INSERT INTO adclick.clicks (ad_id, clicked_at, country, click_id)
-	SELECT (random() * 3000)::int, date_trunc('minute', now()) - interval '2 minutes' - (i % 3) * interval '1 minute', 'C' || i % 7, NULL
+	INSERT INTO adclick.clicks (ad_id, clicked_at, country, user_id, ip, click_id)
+	SELECT (random() * 3000)::int, date_trunc('minute', now()) - interval '2 minutes' - (i % 3) * interval '1 minute', 'C' || i % 7,
+		(random() * 3000)::int, CASE WHEN i % 2 = 0 THEN '10.0.0.0'::inet ELSE '2001:db8::' END + (random() * 3000)::int, NULL
 	FROM generate_series(1, 20000) i});
 drained($node, 'clicks');
 $node->safe_psql('clicks', 'SELECT adclick.compact()');
@@ -51,11 +52,21 @@ $node->safe_psql('clicks', q{
 		BEGIN
 			EXECUTE damage;
 			FOREACH question IN ARRAY ARRAY[
+				-- the order by ad
 				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz)',
 				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"country": "C1"}'')',
 				'SELECT count(*) FROM adclick.top_n_ads(100, 3)',
 				'SELECT sum(adclick.ad_click_count(a, ''-infinity''::timestamptz, ''infinity''::timestamptz)) FROM generate_series(1, 3000, 150) a',
+				'SELECT count(*) FROM adclick.breakdown(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''country'')',
+				'SELECT sum(adclick.advertiser_click_count(a, ''-infinity''::timestamptz, ''infinity''::timestamptz)) FROM generate_series(1, 40) a',
 				'SELECT count(*) FROM adclick_internal.facts()',
+				-- the order by user
+				'SELECT sum(adclick.ad_click_count(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, jsonb_build_object(''user_id'', u))) FROM generate_series(1, 3000) u',
+				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"user_id": [1, 1000, 2000, 3000]}'')',
+				'SELECT adclick.unique_users(1, ''-infinity''::timestamptz, ''infinity''::timestamptz)',
+				-- the order by address
+				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"ip": ["::/0", "0.0.0.0/0"]}'')',
+				'SELECT sum(adclick.ad_click_count(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, jsonb_build_object(''ip'', ''10.0.0.0''::inet + i))) FROM generate_series(1, 3000) i',
 				'SELECT adclick.compact()']
 			LOOP
 				outcomes := outcomes || oracle.ask(question);
@@ -72,10 +83,11 @@ sub damages_ok
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($name, $table, $rounds, $expression, %options) = @_;
 	my $errors = $options{errors} // 1;
+	my $of = $options{of} // 'true';
 	$expression =~ s/'/''/g;
 	my $result = $node->safe_psql('clicks', qq{
 		WITH dice AS MATERIALIZED (
-			SELECT i, (SELECT ctid FROM adclick_internal.$table WHERE i > 0 ORDER BY random() LIMIT 1) AS place
+			SELECT i, (SELECT ctid FROM adclick_internal.$table WHERE i > 0 AND $of ORDER BY random() LIMIT 1) AS place
 			FROM generate_series(1, $rounds) i)
 		, outcomes AS MATERIALIZED (
 			SELECT i, o FROM dice, oracle.damage(format(
@@ -109,6 +121,13 @@ for my $table ('segments', 'deltas')
 	damages_ok("$table: ones", $table, 5, q{data = decode(repeat('ff', length(data)), 'hex')});
 	damages_ok("$table: another first key", $table, 20,
 		'first_key = first_key # (random() * 1000)::bigint', errors => 0);
+}
+
+# Segments of each order (by ad, user, ip) alone.
+for my $order (0 .. 2)
+{
+	damages_ok("order $order: one byte", 'segments', 40, 'data = set_byte(data, (random() * (length(data) - 1))::int, (random() * 255)::int)',
+		of => "run_id IN (SELECT run_id FROM adclick_internal.runs WHERE sort_order = $order)");
 }
 
 # Segments swapped, lost, twice.

@@ -20,7 +20,7 @@ our @EXPORT = qw(
   adclick_node adclick_database
   workers_ready quiet_workers wake_workers set_conf
   send_clicks send_copies drained
-  answers_ok facts_ok conserved_ok exact_ok counted_is
+  answers_ok facts_ok lists_ok conserved_ok exact_ok counted_is
   writers_start writers_stop
 );
 
@@ -45,7 +45,7 @@ sub adclick_node
 	return $node;
 }
 
-# A database with the extension and the oracle, its workers at work.
+# A database with the extension, the oracle and some ads, its workers at work.
 sub adclick_database
 {
 	my ($node, $database) = @_;
@@ -53,6 +53,7 @@ sub adclick_database
 	$node->safe_psql('postgres', "CREATE DATABASE $database") unless $database eq 'postgres';
 	$node->safe_psql($database, 'CREATE EXTENSION adclick');
 	$node->safe_psql($database, slurp_file("$FindBin::RealBin/lib/oracle.sql"));
+	$node->safe_psql($database, 'SELECT oracle.make_ads()');
 	workers_ready($node, $database);
 	return;
 }
@@ -135,17 +136,19 @@ sub drained
 	return;
 }
 
-# The two questions, asked at random, are answered as the oracle does, at any
-# time; "on_standby": as far as ticks have come.
+# All questions, asked at random, are answered as the oracle does, at any time;
+# "on_standby": as far as ticks have come; "may_refuse": those about users and
+# addresses may be refused.
 sub answers_ok
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($node, $database, $name, %options) = @_;
 	my $questions = $options{questions} // 24;
 	my $taken_only = $options{on_standby} ? 'true' : 'false';
+	my $may_refuse = $options{may_refuse} ? 'true' : 'false';
 
-	is($node->safe_psql($database, "SELECT * FROM oracle.wrong_answers($questions, $taken_only) LIMIT 5"),
-		'', "$name: answers of both questions");
+	is($node->safe_psql($database, "SELECT * FROM oracle.wrong_answers($questions, $taken_only, $may_refuse) LIMIT 5"),
+		'', "$name: answers to all questions");
 	return;
 }
 
@@ -156,6 +159,16 @@ sub facts_ok
 	my ($node, $database, $name) = @_;
 
 	is($node->safe_psql($database, 'SELECT * FROM oracle.wrong_facts() LIMIT 5'), '', "$name: facts");
+	return;
+}
+
+# The lists of most clicked ads of the compacted minutes, while nothing is queued.
+sub lists_ok
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($node, $database, $name) = @_;
+
+	is($node->safe_psql($database, 'SELECT * FROM oracle.wrong_lists() LIMIT 5'), '', "$name: lists of most clicked ads");
 	return;
 }
 
@@ -178,6 +191,7 @@ sub exact_ok
 	drained($node, $database);
 	conserved_ok($node, $database, $name);
 	facts_ok($node, $database, $name);
+	lists_ok($node, $database, $name);
 	answers_ok($node, $database, $name, %options);
 	return;
 }
