@@ -17,10 +17,10 @@
 #include "facts.h"
 
 /*
- * The largest segment in bytes.  Four heap tuples of this size, with their
+ * The largest segment in bytes.  Two heap tuples of this size, with their
  * header and the other columns of the segments table, fill a page of 8 kB.
  */
-#define SEGMENT_MAX_BYTES 1984
+#define SEGMENT_MAX_BYTES 4032
 
 /* The most facts one segment holds, whatever their width. */
 #define SEGMENT_MAX_FACTS 2048

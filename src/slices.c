@@ -17,10 +17,6 @@
 #include "segment.h"
 #include "slices.h"
 
-/* Segments of each run decoded at a time: first one, then so many; one, if so many are open. */
-#define SEGMENTS_AHEAD 2
-#define SEGMENTS_OPEN 1024
-
 /* Facts of each run loaded at a time, if they are picked. */
 #define PICKED_AHEAD 256
 
@@ -38,7 +34,6 @@ typedef struct Cursor
 	uint64		limit;			/* ... which begins with this key */
 	const uint8 *data;			/* ... and has these bytes */
 	size_t		length;
-	int			ahead;			/* segments to decode next time */
 	size_t		enough;			/* load more when fewer facts are at hand */
 	uint64		last_key;		/* of the last segment decoded */
 	bool		picks;			/* only facts that meet the conditions */
@@ -50,7 +45,6 @@ struct Slices
 	int			ncolumns;		/* of the order's keys */
 	uint64		low;			/* range of first columns to go through */
 	uint64		high;
-	int			most_ahead;		/* segments of a run to decode at a time */
 	const Conditions *conditions;	/* of cursors that pick */
 	Facts		decoded;		/* what they pick from */
 	int			ncursors;
@@ -174,7 +168,7 @@ load_segment(Slices *slices, Cursor *cursor)
 	if (decoded->key[FACT_AD][0] != cursor->limit || decoded->key[FACT_AD][0] < cursor->last_key)
 		store_scan_corrupt(cursor->scan, "it does not begin with its first key");
 	cursor->last_key = decoded->key[FACT_AD][decoded->n - 1];
-	cursor->enough = cursor->picks ? PICKED_AHEAD / 2 : decoded->n;
+	cursor->enough = cursor->picks ? PICKED_AHEAD / 2 : decoded->n / 2;
 	facts->n += cursor->picks ?
 		pick_facts(slices->conditions, run_is_inside(cursor->run, slices->conditions), decoded,
 				   tail.key[FACT_AD], tail.count) :
@@ -185,20 +179,18 @@ load_segment(Slices *slices, Cursor *cursor)
 }
 
 /*
- * Have facts of some of the next segments at hand: slices are then larger, and
- * fewer.  Where few facts are picked, that may be many segments.
+ * Have facts of the next segment at hand, or where few facts are picked, of as many
+ * segments as it takes.
  */
 static void
-load_segments(Slices *slices, Cursor *cursor)
+load_facts(Slices *slices, Cursor *cursor)
 {
 	drop_consumed(cursor);
-	for (int i = 0; cursor->more &&
-		 (i < cursor->ahead || (cursor->picks && cursor->facts.n < PICKED_AHEAD)); i++)
+	do
 	{
 		CHECK_FOR_INTERRUPTS();
 		load_segment(slices, cursor);
-	}
-	cursor->ahead = slices->most_ahead;
+	} while (cursor->more && cursor->picks && cursor->facts.n < PICKED_AHEAD);
 }
 
 static void
@@ -209,12 +201,12 @@ begin_cursor(Slices *slices, Cursor *cursor, const StoreRun *run, unsigned colum
 	cursor->picks = conditions && (conditions->filtered || !run_is_inside(run, conditions));
 	cursor->run = run;
 	cursor->columns = columns;
-	cursor->ahead = 1;
 	cursor->facts.ncolumns = slices->ncolumns;
 	cursor->scan = store_scan_begin(run->is_delta);
 	store_scan_run(cursor->scan, run->run_id, slices->low, slices->high);
 	peek_segment(cursor);
-	load_segments(slices, cursor);
+	if (cursor->more)
+		load_facts(slices, cursor);
 	cursor->position = facts_find(&cursor->facts, 0, slices->low);
 }
 
@@ -240,7 +232,6 @@ begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
 	slices->ncolumns = order_columns[order];
 	slices->low = low;
 	slices->high = high;
-	slices->most_ahead = Max(1, Min(SEGMENTS_AHEAD, SEGMENTS_OPEN / (nruns + 1)));
 	slices->conditions = conditions;
 	if (conditions)
 		facts_init(&slices->decoded, slices->ncolumns, SEGMENT_MAX_FACTS,
@@ -301,7 +292,7 @@ slices_next(Slices *slices, int *nparts)
 
 			/* those that will soon have none, too: slices are so many times larger */
 			if (cursor->more && cursor->facts.n - cursor->position < cursor->enough)
-				load_segments(slices, cursor);
+				load_facts(slices, cursor);
 			if (cursor->more && (!bounded || cursor->limit < bound))
 			{
 				bound = cursor->limit;
@@ -328,7 +319,7 @@ slices_next(Slices *slices, int *nparts)
 		/* An ad goes on in the next segment: have both at hand. */
 		for (int i = 0; i < slices->ncursors; i++)
 			if (slices->cursors[i].more && slices->cursors[i].limit == bound)
-				load_segments(slices, &slices->cursors[i]);
+				load_facts(slices, &slices->cursors[i]);
 	}
 	return NULL;
 }
