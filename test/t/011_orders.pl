@@ -187,7 +187,6 @@ is(user_clicks($standby, $last, 1), '1', 'standby: answered again');
 #
 # Never on
 #
-$node->safe_psql('postgres', 'CREATE DATABASE without');
 set_conf($node, 'adclick.user_and_ip_orders' => 'off');
 adclick_database($node, 'without');
 wake_workers($node);
