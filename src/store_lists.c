@@ -24,17 +24,26 @@
 #include "store.h"
 #include "store_sql.h"
 
-void
-store_add_gaps(const int64 *minutes, int count)
+/* The times at which minutes begin. */
+static Datum
+minute_array(const int64 *minutes, int count)
 {
 	int64	   *times = palloc(sizeof(int64) * (count + 1));
-	Datum		values[1];
+	Datum		array;
 
 	for (int i = 0; i < count; i++)
 		times[i] = minutes[i] * USECS_PER_MINUTE;
-	values[0] = sql_array(TIMESTAMPTZOID, times, count);
-	sql_write(ADD_GAPS, values, NULL);
+	array = sql_array(TIMESTAMPTZOID, times, count);
 	pfree(times);
+	return array;
+}
+
+void
+store_add_gaps(const int64 *minutes, int count)
+{
+	Datum		values[1] = {minute_array(minutes, count)};
+
+	sql_write(ADD_GAPS, values, NULL);
 }
 
 bool
@@ -157,14 +166,9 @@ store_put_list(int32 filter_id, const StoreList *list)
 void
 store_delete_lists(const int64 *minutes, int count)
 {
-	int64	   *times = palloc(sizeof(int64) * (count + 1));
-	Datum		values[1];
+	Datum		values[1] = {minute_array(minutes, count)};
 
-	for (int i = 0; i < count; i++)
-		times[i] = minutes[i] * USECS_PER_MINUTE;
-	values[0] = sql_array(TIMESTAMPTZOID, times, count);
 	sql_write(DELETE_LISTS, values, NULL);
-	pfree(times);
 }
 
 StoreFilter *
