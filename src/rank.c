@@ -10,8 +10,11 @@
  * in no list of a minute can have no more clicks there than were cut off; if no
  * such ad can reach the Nth, the answer is proved.  That is the threshold
  * algorithm of Fagin, Lotem and Naor (Optimal aggregation algorithms for
- * middleware, 2001, doi 10.1145/375551.375567), with lists that are read whole.
- * Ads that could be among the N, but are not in every list, are counted exactly.
+ * middleware, 2001, doi 10.1145/375551.375567).  Ads that could be among the N, but
+ * are not in every list, are counted exactly.
+ *
+ * Of the deltas, too, only ads matter that are in a list, or have so many clicks
+ * in one of them that they could reach the Nth: all others are passed over.
  *
  * Otherwise, and if the proof fails, all runs of the window are scanned.
  *
@@ -26,6 +29,7 @@
 
 #include "adclick.h"
 #include "rank.h"
+#include "segment.h"
 #include "slices.h"
 #include "tail.h"
 
@@ -36,15 +40,15 @@
 #define SLICE_ADS_OF_RUN 512
 #define SLICE_ADS (16 * 1024)
 
-/* Ads looked at beside the N best when an answer is to be proved: so many, or N. */
-#define MORE_CONTENDERS 100
-
 /*
  * How much of each list is read at first, in ads for each of the N, and at least:
  * mostly that proves the answer; if not, the lists are read whole.
  */
 #define FIRST_DEPTH 8
 #define FIRST_DEPTH_LEAST 128
+
+/* Ads in no list that are counted in the deltas, at most. */
+#define MOST_NOTED 4096
 
 /* Facts that are scanned in the time of one probe. */
 #define FACTS_PER_PROBE 1000
@@ -89,7 +93,7 @@ scan_slice(SliceCounts *counts, const SlicePart *parts, int nparts, TopN *top)
 						 parts[i].facts->count + parts[i].start, parts[i].n);
 }
 
-/* Go through all facts of some runs, and sums by ad in memory; "limit" ads are kept. */
+/* Go through all facts of the runs, and of the tail. */
 static void
 scan_runs(const Conditions *conditions, const StoreRun *runs, int nruns, const Facts *more,
 		  size_t limit, Ranking *ranking)
@@ -183,12 +187,12 @@ match_lists(Lists *lists)
 	}
 }
 
-/* What lists and tail say together of each ad. */
+/* What lists and tail say together of each ad; and some more ads, of which they say nothing. */
 static Facts *
-merge_lists(const Lists *lists, const Facts *tail)
+merge_lists(const Lists *lists, const Facts *tail, const uint64 *more, size_t nmore)
 {
 	Facts	   *sums = palloc(sizeof(Facts));
-	size_t		n = tail->n;
+	size_t		n = tail->n + nmore;
 
 	for (int i = 0; i < lists->nlisted; i++)
 		n += lists->lists[lists->list_of[i]].n;
@@ -196,6 +200,11 @@ merge_lists(const Lists *lists, const Facts *tail)
 	memcpy(sums->key[0], tail->key[0], sizeof(uint64) * tail->n);
 	memcpy(sums->count, tail->count, sizeof(uint64) * tail->n);
 	sums->n = tail->n;
+	for (size_t i = 0; i < nmore; i++)
+	{
+		sums->key[0][sums->n] = more[i];
+		sums->count[sums->n++] = 0;
+	}
 	for (int i = 0; i < lists->nlisted; i++)
 	{
 		const StoreList *list = &lists->lists[lists->list_of[i]];
@@ -207,6 +216,147 @@ merge_lists(const Lists *lists, const Facts *tail)
 		}
 	}
 	facts_combine(sums, MemoryContextAllocHuge(CurrentMemoryContext, facts_scratch(1, n + 1)));
+	return sums;
+}
+
+/* The clicks of the nth best; 0 if there are fewer ads. */
+static uint64
+nth_clicks(const Facts *sums, size_t n)
+{
+	TopN		top;
+
+	if (sums->n < n)
+		return 0;
+	topn_init(&top, n, palloc(sizeof(AdCount) * n));
+	for (size_t i = 0; i < sums->n; i++)
+		topn_offer(&top, sums->key[0][i], sums->count[i]);
+	return top.heap[0].clicks;	/* the worst of those kept is first */
+}
+
+/* Adding the runs without a list to the sums by ad. */
+typedef struct Counting
+{
+	const Conditions *conditions;
+	Facts	   *sums;
+	size_t		at;				/* where in them the run being read has come to */
+	uint64		limit;			/* ads with so many clicks in a run are noted ... */
+	size_t		nnoted;			/* ... if they are not among the sums */
+	uint64		noted[MOST_NOTED];
+	Facts		segment;
+	Facts		picked;
+} Counting;
+
+/* All clicks of an ad in a run.  Ads come in ascending order. */
+static inline void
+count_ad(Counting *c, uint64 ad, uint64 clicks)
+{
+	Facts	   *sums = c->sums;
+
+	while (c->at < sums->n && sums->key[0][c->at] < ad)
+		c->at++;
+	if (c->at < sums->n && sums->key[0][c->at] == ad)
+		sums->count[c->at] += clicks;
+	else if (clicks >= c->limit && c->nnoted < MOST_NOTED)
+		c->noted[c->nnoted++] = ad;
+}
+
+static void
+count_run(Counting *c, StoreScan *scan, const StoreRun *run)
+{
+	unsigned	columns = slices_columns_picked(run, c->conditions);
+	bool		inside = run_is_inside(run, c->conditions);
+	uint64		ad = 0;
+	uint64		clicks = 0;
+	uint64		first_key;
+	const uint8 *data;
+	size_t		length;
+
+	c->at = 0;
+	store_scan_run(scan, run->run_id, 0, PG_UINT64_MAX);
+	while (store_scan_next(scan, &first_key, &data, &length))
+	{
+		SegmentStatus status = segment_decode_columns(data, length, columns, &c->segment);
+		Facts	   *facts = &c->segment;
+
+		CHECK_FOR_INTERRUPTS();
+		if (status != SEGMENT_OK)
+			store_scan_corrupt(scan, segment_status_text(status));
+		if (columns != 1 << FACT_AD)
+		{
+			facts = &c->picked;
+			facts->n = slices_pick_facts(c->conditions, inside, &c->segment,
+										 facts->key[0], facts->count);
+		}
+		for (size_t i = 0; i < facts->n; i++)
+		{
+			if (facts->key[0][i] != ad)
+			{
+				if (clicks > 0)
+					count_ad(c, ad, clicks);
+				ad = facts->key[0][i];
+				clicks = 0;
+			}
+			clicks += facts->count[i];
+		}
+	}
+	if (clicks > 0)
+		count_ad(c, ad, clicks);
+}
+
+/*
+ * Add the runs without a list to the sums, and note ads that have "limit" clicks
+ * in one of them without being among the sums.
+ */
+static void
+count_unlisted(Counting *c, const Lists *lists, Facts *sums, uint64 limit, ReadCounts *read)
+{
+	StoreScan  *scans[2] = {store_scan_begin(false), store_scan_begin(true)};
+
+	c->sums = sums;
+	c->limit = limit;
+	for (int i = lists->nlisted; i < lists->nruns; i++)
+	{
+		const StoreRun *run = &lists->runs[i];
+
+		count_run(c, scans[run->is_delta], run);
+		read->runs++;
+		read->segments += run->segments;
+		read->facts += run->facts;
+	}
+	store_scan_end(scans[false]);
+	store_scan_end(scans[true]);
+}
+
+/*
+ * What lists, tail and deltas say of all ads that can be among the n best as far as
+ * deltas tell; NULL if ads that are not in them can have as many clicks as the nth.
+ *
+ * An ad that is in no list has at most what was cut off and its clicks in the runs
+ * without a list.  To reach the nth it must have its share of the difference in at
+ * least one of those runs.
+ */
+static Facts *
+sum_up(const Lists *lists, const Conditions *conditions, const Facts *tail, int32 n, ReadCounts *read)
+{
+	Facts	   *sums = merge_lists(lists, tail, NULL, 0);
+	uint64		nth = nth_clicks(sums, n);
+	int			unlisted = lists->nruns - lists->nlisted;
+	Counting   *c = palloc0(sizeof(Counting));
+
+	if (nth <= lists->cut_off)
+		return NULL;
+	c->conditions = conditions;
+	facts_init(&c->segment, FACT_COLUMNS, SEGMENT_MAX_FACTS,
+			   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
+	facts_init(&c->picked, 1, SEGMENT_MAX_FACTS, palloc(facts_memory(1, SEGMENT_MAX_FACTS)));
+	count_unlisted(c, lists, sums, (nth - lists->cut_off - 1) / (unlisted + 1) + 1, read);
+	if (c->nnoted == MOST_NOTED)
+		return NULL;
+	if (c->nnoted > 0)
+	{
+		sums = merge_lists(lists, tail, c->noted, c->nnoted);
+		count_unlisted(c, lists, sums, PG_UINT64_MAX, read);
+	}
 	return sums;
 }
 
@@ -227,24 +377,19 @@ find_candidate(Candidate *candidates, int n, uint64 ad)
 
 /*
  * The ads that can be among the n best: those whose known clicks and all that was
- * cut off reach the nth.  NULL if others than the contenders kept could, too.
+ * cut off reach the nth.
  */
 static Candidate *
-choose_candidates(const Lists *lists, const TopN *top, size_t n, int *ncandidates)
+choose_candidates(const Lists *lists, const Facts *sums, uint64 nth, int *ncandidates)
 {
-	uint64		nth = top->n >= n ? top->heap[n - 1].clicks : 0;
-	uint64		unknown = top->n == top->limit ? top->heap[top->n - 1].clicks : 0;
-	Candidate  *candidates = palloc(sizeof(Candidate) * (top->n + 1));
+	Candidate  *candidates = palloc(sizeof(Candidate) * (sums->n + 1));
 
 	*ncandidates = 0;
-	if (lists->cut_off > 0 && unknown + lists->cut_off >= nth)
-		return NULL;
-	for (size_t i = 0; i < top->n; i++)
-		if (top->heap[i].clicks + lists->cut_off >= nth)
+	for (size_t i = 0; i < sums->n; i++)
+		if (sums->count[i] + lists->cut_off >= nth)
 			candidates[(*ncandidates)++] = (Candidate) {
-				top->heap[i].ad, top->heap[i].clicks, lists->cut_off
+				sums->key[0][i], sums->count[i], lists->cut_off
 			};
-	qsort(candidates, *ncandidates, sizeof(Candidate), compare_candidates);
 	for (int i = 0; i < lists->nlisted; i++)
 	{
 		const StoreList *list = &lists->lists[lists->list_of[i]];
@@ -324,6 +469,7 @@ try_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 depth,
 		  StoreRun *runs, int nruns, const Facts *tail, Ranking *ranking, bool *whole)
 {
 	Lists		lists = {.nruns = nruns, .runs = runs};
+	Facts	   *sums;
 	Candidate  *candidates;
 	int			ncandidates;
 	uint64		nth;
@@ -339,13 +485,13 @@ try_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 depth,
 	ranking->cut_off = lists.cut_off;
 	if (lists.nlisted == 0)
 		return false;
-	scan_runs(conditions, runs + lists.nlisted, nruns - lists.nlisted, merge_lists(&lists, tail),
-			  (size_t) n + Max(n, MORE_CONTENDERS), ranking);
-	nth = ranking->top.n >= (size_t) n ? ranking->top.heap[n - 1].clicks : 0;
-	candidates = choose_candidates(&lists, &ranking->top, n, &ncandidates);
+	sums = sum_up(&lists, conditions, tail, n, &ranking->read);
+	if (sums == NULL)
+		return false;
+	nth = nth_clicks(sums, n);
+	candidates = choose_candidates(&lists, sums, nth, &ncandidates);
 	ranking->candidates = ncandidates;
-	if (candidates == NULL ||
-		!decide_candidates(&lists, conditions, candidates, ncandidates, nth, &ranking->read))
+	if (!decide_candidates(&lists, conditions, candidates, ncandidates, nth, &ranking->read))
 		return false;
 
 	topn_init(&best, n, palloc(sizeof(AdCount) * Min((size_t) n, (size_t) ncandidates + 1)));

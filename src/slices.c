@@ -93,13 +93,12 @@ drop_consumed(Cursor *cursor)
 }
 
 /*
- * Pick the facts that are asked for; returns how many.  Without branches, as they
- * could not be predicted, and with all that is looked at in local variables: this
- * is the innermost loop of a scan.
+ * Without branches, as they could not be predicted, and with all that is looked at
+ * in local variables: this is the innermost loop of a scan.
  */
-static size_t
-pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
-		   uint64 *restrict ads, uint64 *restrict clicks)
+size_t
+slices_pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
+				  uint64 *restrict ads, uint64 *restrict clicks)
 {
 	const uint64 *ad = facts->key[FACT_AD];
 	const uint64 *minute = facts->key[FACT_MINUTE];
@@ -170,7 +169,7 @@ load_segment(Slices *slices, Cursor *cursor)
 	cursor->last_key = decoded->key[FACT_AD][decoded->n - 1];
 	cursor->enough = cursor->picks ? PICKED_AHEAD / 2 : decoded->n / 2;
 	facts->n += cursor->picks ?
-		pick_facts(slices->conditions, run_is_inside(cursor->run, slices->conditions), decoded,
+		slices_pick_facts(slices->conditions, run_is_inside(cursor->run, slices->conditions), decoded,
 				   tail.key[FACT_AD], tail.count) :
 		decoded->n;
 	peek_segment(cursor);
@@ -198,7 +197,7 @@ begin_cursor(Slices *slices, Cursor *cursor, const StoreRun *run, unsigned colum
 {
 	const Conditions *conditions = slices->conditions;
 
-	cursor->picks = conditions && (conditions->filtered || !run_is_inside(run, conditions));
+	cursor->picks = conditions && columns != 1 << FACT_AD;
 	cursor->run = run;
 	cursor->columns = columns;
 	cursor->facts.ncolumns = slices->ncolumns;
@@ -271,8 +270,7 @@ slices_begin_picking(const StoreRun *runs, int nruns, const Conditions *conditio
 	unsigned   *columns = palloc(sizeof(unsigned) * (nruns + 1));
 
 	for (int i = 0; i < nruns; i++)
-		columns[i] = 1 << FACT_AD | (run_is_inside(&runs[i], conditions) ? 0 : 1 << FACT_MINUTE) |
-			(conditions->filtered ? 1 << FACT_FILTER : 0);
+		columns[i] = slices_columns_picked(&runs[i], conditions);
 	return begin(ORDER_AD, runs, nruns, columns, more, 0, PG_UINT64_MAX, conditions);
 }
 

@@ -56,6 +56,18 @@ extern Slices *slices_begin_range(FactOrder order, const StoreRun *runs, int nru
 extern Slices *slices_begin_picking(const StoreRun *runs, int nruns,
 									const Conditions *conditions, const Facts *more);
 
+/* The columns of a run that this needs, as bits: the ad alone, if all is asked for. */
+static inline unsigned
+slices_columns_picked(const StoreRun *run, const Conditions *conditions)
+{
+	return 1 << FACT_AD | (run_is_inside(run, conditions) ? 0 : 1 << FACT_MINUTE) |
+		(conditions->filtered ? 1 << FACT_FILTER : 0);
+}
+
+/* Pick the facts that are asked for out of a segment of a run; returns how many. */
+extern size_t slices_pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
+								uint64 *restrict ads, uint64 *restrict clicks);
+
 /* The parts of the next slice, valid until the next call; NULL at the end. */
 extern const SlicePart *slices_next(Slices *slices, int *nparts);
 extern void slices_end(Slices *slices);
