@@ -32,6 +32,11 @@ $$;
 
 SELECT no_plan();
 
+-- Lists that do not hold all ads, so that proofs succeed and fail
+\set name adclick.top_ads_kept
+\set value 10
+\i test/lib/set.psql
+
 SELECT setseed(0.5) AS seeded \gset
 SELECT is_exact('nothing');
 SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset

@@ -192,6 +192,19 @@ foreach my $name (sort keys %clicks)
 	facts_ok($node, 'clicks', "$name, another length");
 }
 
+# An ad that reaches the third place only with all that lists cut off, and takes
+# it by its id.
+keep_ads(3);
+$node->safe_psql('clicks', join(";\n", 'DROP EXTENSION adclick', 'CREATE EXTENSION adclick', send_sql(q{
+	SELECT ad, m FROM generate_series(0, 20) m,
+		(VALUES (0, 50, 12), (0, 51, 11), (0, 1, 10), (1, 50, 12), (1, 51, 11), (1, 70, 13), (1, 1, 3)) v (odd, ad, clicks),
+		generate_series(1, clicks)
+	WHERE m % 2 = odd}, 'true'), 'SELECT adclick.tick()', 'SELECT adclick.compact()'));
+is($node->safe_psql('clicks', qq{
+	SELECT string_agg(ad_id || ' ' || click_count, ', '), (SELECT way FROM adclick.explain_top_n(3, t, t + interval '20 minutes'))
+	FROM (SELECT timestamptz '$start' AS t) x, adclick.top_n_ads(3, t, t + interval '20 minutes') GROUP BY t}),
+	'50 240, 51 220, 1 130|lists and probes', 'an ad that ties for the last place by clicks of no list');
+
 #
 # How the answers were found
 #
