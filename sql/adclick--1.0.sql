@@ -315,28 +315,28 @@ COMMENT ON FUNCTION adclick.compact() IS 'decide queued late clicks and merge de
 
 CREATE FUNCTION adclick.ad_click_count(ad_id bigint, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS bigint
-	AS 'MODULE_PATHNAME', 'adclick_ad_click_count_minutes' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_ad_click_count' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.ad_click_count(bigint, int, jsonb) IS 'clicks of an ad in the last minutes, the current one included';
 
 CREATE FUNCTION adclick.ad_click_count(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS bigint
-	AS 'MODULE_PATHNAME', 'adclick_ad_click_count_window' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_ad_click_count' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.ad_click_count(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another';
 
 CREATE FUNCTION adclick.top_n_ads(n int, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (rank int, ad_id bigint, click_count bigint)
-	AS 'MODULE_PATHNAME', 'adclick_top_n_ads_minutes' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_top_n_ads' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.top_n_ads(int, int, jsonb) IS 'the n ads with the most clicks in the last minutes, the current one included; ties go to the smaller ad_id';
 
 CREATE FUNCTION adclick.top_n_ads(n int, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (rank int, ad_id bigint, click_count bigint)
-	AS 'MODULE_PATHNAME', 'adclick_top_n_ads_window' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_top_n_ads' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.top_n_ads(int, timestamptz, timestamptz, jsonb) IS 'the n ads with the most clicks from one whole minute up to, not including, another; ties go to the smaller ad_id';
@@ -344,7 +344,7 @@ COMMENT ON FUNCTION adclick.top_n_ads(int, timestamptz, timestamptz, jsonb) IS '
 CREATE FUNCTION adclick.explain_top_n(n int, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (way text, lists int, cut_off bigint, nth_count bigint, candidates int,
 		probes int, runs int, segments bigint, facts bigint, tail bigint)
-	AS 'MODULE_PATHNAME', 'adclick_explain_top_n_minutes' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_explain_top_n' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 1
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.explain_top_n(int, int, jsonb) IS 'how adclick.top_n_ads() answers the same question: which way it takes, and what it reads';
@@ -352,7 +352,7 @@ COMMENT ON FUNCTION adclick.explain_top_n(int, int, jsonb) IS 'how adclick.top_n
 CREATE FUNCTION adclick.explain_top_n(n int, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (way text, lists int, cut_off bigint, nth_count bigint, candidates int,
 		probes int, runs int, segments bigint, facts bigint, tail bigint)
-	AS 'MODULE_PATHNAME', 'adclick_explain_top_n_window' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_explain_top_n' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 1
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.explain_top_n(int, timestamptz, timestamptz, jsonb) IS 'how adclick.top_n_ads() answers the same question: which way it takes, and what it reads';
@@ -366,42 +366,42 @@ COMMENT ON FUNCTION adclick.click_series(bigint, timestamptz, timestamptz, inter
 
 CREATE FUNCTION adclick.breakdown(ad_id bigint, minutes int, dimension text, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (value text, click_count bigint)
-	AS 'MODULE_PATHNAME', 'adclick_breakdown_minutes' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_breakdown' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.breakdown(bigint, int, text, jsonb) IS 'clicks of an ad in the last minutes by country, region or device, most clicks first';
 
 CREATE FUNCTION adclick.breakdown(ad_id bigint, "from" timestamptz, "to" timestamptz, dimension text, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (value text, click_count bigint)
-	AS 'MODULE_PATHNAME', 'adclick_breakdown_window' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_breakdown' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.breakdown(bigint, timestamptz, timestamptz, text, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another by country, region or device, most clicks first';
 
 CREATE FUNCTION adclick.advertiser_click_count(advertiser_id bigint, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS bigint
-	AS 'MODULE_PATHNAME', 'adclick_advertiser_click_count_minutes' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_advertiser_click_count' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.advertiser_click_count(bigint, int, jsonb) IS 'clicks of all ads of an advertiser, see adclick.ads, in the last minutes';
 
 CREATE FUNCTION adclick.advertiser_click_count(advertiser_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS bigint
-	AS 'MODULE_PATHNAME', 'adclick_advertiser_click_count_window' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_advertiser_click_count' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.advertiser_click_count(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of all ads of an advertiser, see adclick.ads, from one whole minute up to, not including, another';
 
 CREATE FUNCTION adclick.unique_users(ad_id bigint, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS bigint
-	AS 'MODULE_PATHNAME', 'adclick_unique_users_minutes' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_unique_users' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.unique_users(bigint, int, jsonb) IS 'how many different users clicked an ad in the last minutes; clicks without a user do not count';
 
 CREATE FUNCTION adclick.unique_users(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS bigint
-	AS 'MODULE_PATHNAME', 'adclick_unique_users_window' LANGUAGE C
+	AS 'MODULE_PATHNAME', 'adclick_unique_users' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.unique_users(bigint, timestamptz, timestamptz, jsonb) IS 'how many different users clicked an ad from one whole minute up to, not including, another; clicks without a user do not count';

@@ -123,9 +123,11 @@ ip_from_inet(const inet *address, IpAddress *ip)
 }
 
 void
-click_read_who(TupleTableSlot *slot, FactClick *fact)
+click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact)
 {
 	slot_getsomeattrs(slot, CLICK_IP);
+	fact->ad_id = click->ad_id;
+	fact->minute = minute_of(click->at);
 	fact->has_user = !slot->tts_isnull[CLICK_USER_ID - 1];
 	fact->user_id = fact->has_user ? DatumGetInt64(slot->tts_values[CLICK_USER_ID - 1]) : 0;
 	if (slot->tts_isnull[CLICK_IP - 1])

@@ -82,8 +82,8 @@ bucket_key_equal(const BucketKey *a, const BucketKey *b)
 /* What is in the slot, as far as the columns of fixed width tell. */
 extern ClickVerdict click_read(TupleTableSlot *slot, Click *click);
 
-/* Who clicked, from where: the user and the address of the slot, into *fact. */
-extern void click_read_who(TupleTableSlot *slot, FactClick *fact);
+/* What facts are made of, but for the filter: the click and the user and address of its row. */
+extern void click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact);
 
 /* The three columns of an address; what follows a mask is part of it, the mask is not. */
 extern void ip_from_inet(const inet *address, IpAddress *ip);

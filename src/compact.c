@@ -94,9 +94,7 @@ decide_late(TupleTableSlot *slot, const Click *click, bool duplicate, void *arg)
 		c->late = repalloc_huge(c->late, sizeof(FactClick) * c->late_room);
 	}
 	late = &c->late[c->nlate++];
-	late->ad_id = click->ad_id;
-	late->minute = minute_of(click->at);
-	click_read_who(slot, late);
+	click_to_fact(slot, click, late);
 	dimensions_read(slot, &dimensions);
 	late->filter_id = filters_make(&dimensions);
 	c->result->late_counted++;

@@ -82,6 +82,38 @@ facts_init(Facts *facts, int ncolumns, size_t capacity, void *memory)
 	facts->count = next;
 }
 
+void
+facts_append(Facts *facts, const Facts *from, size_t start, size_t n)
+{
+	if (n == 0)
+		return;
+	for (int i = 0; i < facts->ncolumns; i++)
+		memcpy(facts->key[i] + facts->n, from->key[i] + start, n * sizeof(uint64_t));
+	memcpy(facts->count + facts->n, from->count + start, n * sizeof(uint64_t));
+	facts->n += n;
+}
+
+void
+facts_grow(Facts *facts, size_t capacity, void *memory)
+{
+	Facts		larger;
+
+	facts_init(&larger, facts->ncolumns, capacity, memory);
+	facts_append(&larger, facts, 0, facts->n);
+	*facts = larger;
+}
+
+void
+facts_drop(Facts *facts, size_t n)
+{
+	facts->n -= n;
+	if (facts->n == 0 || n == 0)
+		return;
+	for (int i = 0; i < facts->ncolumns; i++)
+		memmove(facts->key[i], facts->key[i] + n, facts->n * sizeof(uint64_t));
+	memmove(facts->count, facts->count + n, facts->n * sizeof(uint64_t));
+}
+
 size_t
 facts_scratch(int ncolumns, size_t n)
 {

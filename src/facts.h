@@ -39,6 +39,15 @@ extern size_t facts_memory(int ncolumns, size_t capacity);
 /* Lay an empty batch out in memory of facts_memory() bytes, 8-aligned. */
 extern void facts_init(Facts *facts, int ncolumns, size_t capacity, void *memory);
 
+/* Move the batch to larger memory, of facts_memory() bytes; the old is the caller's to free. */
+extern void facts_grow(Facts *facts, size_t capacity, void *memory);
+
+/* Append n facts of another batch of this shape, from "start" on; there is room. */
+extern void facts_append(Facts *facts, const Facts *from, size_t start, size_t n);
+
+/* Drop the first n facts; the others move to the front. */
+extern void facts_drop(Facts *facts, size_t n);
+
 /* Bytes of scratch memory facts_combine needs for n facts of this shape. */
 extern size_t facts_scratch(int ncolumns, size_t n);
 

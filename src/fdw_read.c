@@ -72,20 +72,16 @@ plan_runs(FactScan *scan)
 static void
 grow_batch(FactScan *scan, size_t capacity)
 {
-	Facts		larger;
+	void	   *old = scan->batch.capacity > 0 ? scan->batch.key[0] : NULL;
 
-	facts_init(&larger, FACT_COLUMNS, capacity,
+	scan->batch.ncolumns = FACT_COLUMNS;
+	facts_grow(&scan->batch, capacity,
 			   MemoryContextAllocHuge(scan->scan_context, facts_memory(FACT_COLUMNS, capacity)));
-	if (scan->batch.capacity > 0)
+	if (old)
 	{
-		for (int c = 0; c < FACT_COLUMNS; c++)
-			memcpy(larger.key[c], scan->batch.key[c], sizeof(uint64_t) * scan->batch.n);
-		memcpy(larger.count, scan->batch.count, sizeof(uint64_t) * scan->batch.n);
-		larger.n = scan->batch.n;
-		pfree(scan->batch.key[0]);
+		pfree(old);
 		pfree(scan->scratch);
 	}
-	scan->batch = larger;
 	scan->scratch = MemoryContextAllocHuge(scan->scan_context, facts_scratch(FACT_COLUMNS, capacity));
 }
 

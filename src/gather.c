@@ -233,15 +233,9 @@ make_room(Gathering *g, size_t n)
 	{
 		size_t		capacity = 2 * (sums->n + n);
 		void	   *old = sums->key[0];
-		Facts		larger;
 
-		facts_init(&larger, g->nroles, capacity,
+		facts_grow(sums, capacity,
 				   MemoryContextAllocHuge(g->context, facts_memory(g->nroles, capacity)));
-		for (int c = 0; c < g->nroles; c++)
-			memcpy(larger.key[c], sums->key[c], sizeof(uint64) * sums->n);
-		memcpy(larger.count, sums->count, sizeof(uint64) * sums->n);
-		larger.n = sums->n;
-		*sums = larger;
 		pfree(old);
 	}
 	MemoryContextSwitchTo(outer);

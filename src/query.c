@@ -32,38 +32,37 @@
 /* Rows that click_series returns at most. */
 #define MAX_BUCKETS 1000000
 
-PG_FUNCTION_INFO_V1(adclick_ad_click_count_minutes);
-PG_FUNCTION_INFO_V1(adclick_ad_click_count_window);
-PG_FUNCTION_INFO_V1(adclick_advertiser_click_count_minutes);
-PG_FUNCTION_INFO_V1(adclick_advertiser_click_count_window);
-PG_FUNCTION_INFO_V1(adclick_unique_users_minutes);
-PG_FUNCTION_INFO_V1(adclick_unique_users_window);
-PG_FUNCTION_INFO_V1(adclick_breakdown_minutes);
-PG_FUNCTION_INFO_V1(adclick_breakdown_window);
+PG_FUNCTION_INFO_V1(adclick_ad_click_count);
+PG_FUNCTION_INFO_V1(adclick_advertiser_click_count);
+PG_FUNCTION_INFO_V1(adclick_unique_users);
+PG_FUNCTION_INFO_V1(adclick_breakdown);
 PG_FUNCTION_INFO_V1(adclick_click_series);
-PG_FUNCTION_INFO_V1(adclick_top_n_ads_minutes);
-PG_FUNCTION_INFO_V1(adclick_top_n_ads_window);
-PG_FUNCTION_INFO_V1(adclick_explain_top_n_minutes);
-PG_FUNCTION_INFO_V1(adclick_explain_top_n_window);
+PG_FUNCTION_INFO_V1(adclick_top_n_ads);
+PG_FUNCTION_INFO_V1(adclick_explain_top_n);
 PG_FUNCTION_INFO_V1(adclick_add_filter);
 PG_FUNCTION_INFO_V1(adclick_drop_filter);
 PG_FUNCTION_INFO_V1(adclick_facts);
 
-/* The arguments (..., minutes, ..., filters) and (..., "from", "to", ..., filters). */
-static void
-minutes_and_filters(FunctionCallInfo fcinfo, int minutes, int filters, Conditions *conditions)
+/*
+ * The arguments of a question are (subject, minutes, more, filters) or (subject,
+ * "from", "to", more, filters), with so many more.
+ */
+static bool
+has_window(FunctionCallInfo fcinfo, int more)
 {
-	memset(conditions, 0, sizeof(*conditions));
-	conditions_last_minutes(conditions, PG_GETARG_INT32(minutes));
-	conditions_filters(conditions, PG_GETARG_JSONB_P(filters));
+	return PG_NARGS() == 4 + more;
 }
 
+/* What the arguments ask for, but for the subject and more. */
 static void
-window_and_filters(FunctionCallInfo fcinfo, int from, int filters, Conditions *conditions)
+read_arguments(FunctionCallInfo fcinfo, int more, Conditions *conditions)
 {
 	memset(conditions, 0, sizeof(*conditions));
-	conditions_window(conditions, PG_GETARG_TIMESTAMPTZ(from), PG_GETARG_TIMESTAMPTZ(from + 1));
-	conditions_filters(conditions, PG_GETARG_JSONB_P(filters));
+	if (has_window(fcinfo, more))
+		conditions_window(conditions, PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2));
+	else
+		conditions_last_minutes(conditions, PG_GETARG_INT32(1));
+	conditions_filters(conditions, PG_GETARG_JSONB_P(PG_NARGS() - 1));
 }
 
 static void
@@ -86,74 +85,39 @@ count_clicks(const Conditions *conditions)
 }
 
 Datum
-adclick_ad_click_count_minutes(PG_FUNCTION_ARGS)
+adclick_ad_click_count(PG_FUNCTION_ARGS)
 {
 	Conditions	conditions;
 
-	minutes_and_filters(fcinfo, 1, 2, &conditions);
+	read_arguments(fcinfo, 0, &conditions);
 	conditions_ad(&conditions, PG_GETARG_INT64(0));
 	return count_clicks(&conditions);
 }
 
 Datum
-adclick_ad_click_count_window(PG_FUNCTION_ARGS)
+adclick_advertiser_click_count(PG_FUNCTION_ARGS)
 {
 	Conditions	conditions;
 
-	window_and_filters(fcinfo, 1, 3, &conditions);
-	conditions_ad(&conditions, PG_GETARG_INT64(0));
-	return count_clicks(&conditions);
-}
-
-Datum
-adclick_advertiser_click_count_minutes(PG_FUNCTION_ARGS)
-{
-	Conditions	conditions;
-
-	minutes_and_filters(fcinfo, 1, 2, &conditions);
+	read_arguments(fcinfo, 0, &conditions);
 	conditions_advertiser(&conditions, PG_GETARG_INT64(0));
 	return count_clicks(&conditions);
 }
 
 Datum
-adclick_advertiser_click_count_window(PG_FUNCTION_ARGS)
-{
-	Conditions	conditions;
-
-	window_and_filters(fcinfo, 1, 3, &conditions);
-	conditions_advertiser(&conditions, PG_GETARG_INT64(0));
-	return count_clicks(&conditions);
-}
-
-static Datum
-count_users(const Conditions *conditions)
+adclick_unique_users(PG_FUNCTION_ARGS)
 {
 	static const FactRole by_user[] = {ROLE_USER};
-	Gathering  *g = gather(conditions, by_user, lengthof(by_user));
-	size_t		users = gather_facts(g)->n;
+	Conditions	conditions;
+	Gathering  *g;
+	size_t		users;
 
+	read_arguments(fcinfo, 0, &conditions);
+	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	g = gather(&conditions, by_user, lengthof(by_user));
+	users = gather_facts(g)->n;
 	gather_end(g);
-	return Int64GetDatum((int64) users);
-}
-
-Datum
-adclick_unique_users_minutes(PG_FUNCTION_ARGS)
-{
-	Conditions	conditions;
-
-	minutes_and_filters(fcinfo, 1, 2, &conditions);
-	conditions_ad(&conditions, PG_GETARG_INT64(0));
-	return count_users(&conditions);
-}
-
-Datum
-adclick_unique_users_window(PG_FUNCTION_ARGS)
-{
-	Conditions	conditions;
-
-	window_and_filters(fcinfo, 1, 3, &conditions);
-	conditions_ad(&conditions, PG_GETARG_INT64(0));
-	return count_users(&conditions);
+	PG_RETURN_INT64((int64) users);
 }
 
 /*----------
@@ -241,24 +205,12 @@ return_breakdown(FunctionCallInfo fcinfo, const Conditions *conditions, int dime
 }
 
 Datum
-adclick_breakdown_minutes(PG_FUNCTION_ARGS)
+adclick_breakdown(PG_FUNCTION_ARGS)
 {
 	Conditions	conditions;
-	int			dimension = dimension_argument(PG_GETARG_TEXT_PP(2));
+	int			dimension = dimension_argument(PG_GETARG_TEXT_PP(has_window(fcinfo, 1) ? 3 : 2));
 
-	minutes_and_filters(fcinfo, 1, 3, &conditions);
-	conditions_ad(&conditions, PG_GETARG_INT64(0));
-	return_breakdown(fcinfo, &conditions, dimension);
-	return (Datum) 0;
-}
-
-Datum
-adclick_breakdown_window(PG_FUNCTION_ARGS)
-{
-	Conditions	conditions;
-	int			dimension = dimension_argument(PG_GETARG_TEXT_PP(3));
-
-	window_and_filters(fcinfo, 1, 4, &conditions);
+	read_arguments(fcinfo, 1, &conditions);
 	conditions_ad(&conditions, PG_GETARG_INT64(0));
 	return_breakdown(fcinfo, &conditions, dimension);
 	return (Datum) 0;
@@ -341,7 +293,7 @@ adclick_click_series(PG_FUNCTION_ARGS)
 	const Facts *sums;
 	size_t		next = 0;
 
-	window_and_filters(fcinfo, 1, 4, &conditions);
+	read_arguments(fcinfo, 1, &conditions);
 	conditions_ad(&conditions, PG_GETARG_INT64(0));
 	bounds = bucket_bounds(PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2),
 						   PG_GETARG_INTERVAL_P(3), &nbuckets);
@@ -367,25 +319,30 @@ adclick_click_series(PG_FUNCTION_ARGS)
  *----------
  */
 
+/* What is asked of top_n_ads and explain_top_n, ranked. */
 static void
-rank(int32 n, const Conditions *conditions, Ranking *ranking)
+rank(FunctionCallInfo fcinfo, Ranking *ranking)
 {
+	int32		n = PG_GETARG_INT32(0);
+	Conditions	conditions;
+
+	read_arguments(fcinfo, 0, &conditions);
 	if (n < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("n must be at least 1"),
 				 errdetail("It is %d.", n),
 				 errhint("10 asks for the ten ads with the most clicks.")));
-	rank_ads(n, conditions, ranking);
+	rank_ads(n, &conditions, ranking);
 }
 
-static void
-return_top_n(FunctionCallInfo fcinfo, const Conditions *conditions)
+Datum
+adclick_top_n_ads(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Ranking		ranking;
 
-	rank(PG_GETARG_INT32(0), conditions, &ranking);
+	rank(fcinfo, &ranking);
 	InitMaterializedSRF(fcinfo, 0);
 	for (size_t i = 0; i < ranking.top.n; i++)
 		put_row(result, (Datum[]) {
@@ -393,37 +350,18 @@ return_top_n(FunctionCallInfo fcinfo, const Conditions *conditions)
 			Int64GetDatum(facts_to_int64(ranking.top.heap[i].ad)),
 			Int64GetDatum((int64) ranking.top.heap[i].clicks)
 		});
-}
-
-Datum
-adclick_top_n_ads_minutes(PG_FUNCTION_ARGS)
-{
-	Conditions	conditions;
-
-	minutes_and_filters(fcinfo, 1, 2, &conditions);
-	return_top_n(fcinfo, &conditions);
 	return (Datum) 0;
 }
 
 Datum
-adclick_top_n_ads_window(PG_FUNCTION_ARGS)
+adclick_explain_top_n(PG_FUNCTION_ARGS)
 {
-	Conditions	conditions;
-
-	window_and_filters(fcinfo, 1, 3, &conditions);
-	return_top_n(fcinfo, &conditions);
-	return (Datum) 0;
-}
-
-static void
-return_explanation(FunctionCallInfo fcinfo, const Conditions *conditions)
-{
-	int32		n = PG_GETARG_INT32(0);
+	size_t		n = PG_GETARG_INT32(0);
 	Ranking		ranking;
 	uint64		nth;
 
-	rank(n, conditions, &ranking);
-	nth = ranking.top.n >= (size_t) n ? ranking.top.heap[n - 1].clicks : 0;
+	rank(fcinfo, &ranking);
+	nth = ranking.top.n >= n ? ranking.top.heap[n - 1].clicks : 0;
 	InitMaterializedSRF(fcinfo, 0);
 	put_row((ReturnSetInfo *) fcinfo->resultinfo, (Datum[]) {
 		CStringGetTextDatum(ranking.way),
@@ -437,25 +375,6 @@ return_explanation(FunctionCallInfo fcinfo, const Conditions *conditions)
 		Int64GetDatum(ranking.read.facts),
 		Int64GetDatum(ranking.read.tail)
 	});
-}
-
-Datum
-adclick_explain_top_n_minutes(PG_FUNCTION_ARGS)
-{
-	Conditions	conditions;
-
-	minutes_and_filters(fcinfo, 1, 2, &conditions);
-	return_explanation(fcinfo, &conditions);
-	return (Datum) 0;
-}
-
-Datum
-adclick_explain_top_n_window(PG_FUNCTION_ARGS)
-{
-	Conditions	conditions;
-
-	window_and_filters(fcinfo, 1, 3, &conditions);
-	return_explanation(fcinfo, &conditions);
 	return (Datum) 0;
 }
 

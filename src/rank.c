@@ -93,16 +93,17 @@ scan_slice(SliceCounts *counts, const SlicePart *parts, int nparts, TopN *top)
 						 parts[i].facts->count + parts[i].start, parts[i].n);
 }
 
-/* Go through all facts of the runs, and of the tail. */
+/* Rank by all facts of the runs, and the tail. */
 static void
-scan_runs(const Conditions *conditions, const StoreRun *runs, int nruns, const Facts *more,
-		  size_t limit, Ranking *ranking)
+rank_by_scan(int32 n, const Conditions *conditions, const StoreRun *runs, int nruns,
+			 const Facts *tail, Ranking *ranking)
 {
 	SliceCounts counts;
 	Slices	   *slices;
 	const SlicePart *parts;
 	int			nparts;
-	int64		facts = more->n + 1;
+	int64		facts = tail->n + 1;
+	size_t		limit;
 	size_t		slice_ads;
 
 	for (int i = 0; i < nruns; i++)
@@ -112,18 +113,19 @@ scan_runs(const Conditions *conditions, const StoreRun *runs, int nruns, const F
 		ranking->read.segments += runs[i].segments;
 	}
 	ranking->read.runs += nruns;
-	limit = Min(limit, facts);
+	limit = Min(n, facts);
 	topn_init(&ranking->top, limit,
 			  MemoryContextAllocHuge(CurrentMemoryContext, sizeof(AdCount) * limit));
 	slice_ads = Min((size_t) SLICE_ADS_OF_RUN * (nruns + 1), SLICE_ADS);
 	slice_counts_init(&counts, slice_ads, palloc(slice_counts_memory(slice_ads)));
 
-	slices = slices_begin_picking(runs, nruns, conditions, more);
+	slices = slices_begin_picking(runs, nruns, conditions, tail);
 	while ((parts = slices_next(slices, &nparts)) != NULL)
 		scan_slice(&counts, parts, nparts, &ranking->top);
 	slices_end(slices);
 	topn_offer_slice(&ranking->top, &counts);
 	topn_finish(&ranking->top);
+	ranking->way = "scan";
 }
 
 /*----------
@@ -197,9 +199,7 @@ merge_lists(const Lists *lists, const Facts *tail, const uint64 *more, size_t nm
 	for (int i = 0; i < lists->nlisted; i++)
 		n += lists->lists[lists->list_of[i]].n;
 	facts_init(sums, 1, n + 1, MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(1, n + 1)));
-	memcpy(sums->key[0], tail->key[0], sizeof(uint64) * tail->n);
-	memcpy(sums->count, tail->count, sizeof(uint64) * tail->n);
-	sums->n = tail->n;
+	facts_append(sums, tail, 0, tail->n);
 	for (size_t i = 0; i < nmore; i++)
 	{
 		sums->key[0][sums->n] = more[i];
@@ -578,9 +578,6 @@ rank_ads(int32 n, const Conditions *conditions, Ranking *ranking)
 	tail = tail_facts(&state, conditions, by_ad, lengthof(by_ad));
 	filter_id = kept_filter(conditions);
 	if (filter_id < 0 || !rank_by_lists(n, conditions, filter_id, runs, nruns, tail, ranking))
-	{
-		scan_runs(conditions, runs, nruns, tail, n, ranking);
-		ranking->way = "scan";
-	}
+		rank_by_scan(n, conditions, runs, nruns, tail, ranking);
 	ranking->read.tail = tail->n;
 }

@@ -63,33 +63,12 @@ static void
 grow(Slices *slices, Facts *facts)
 {
 	size_t		capacity = facts->capacity + SEGMENT_MAX_FACTS;
-	Facts		larger;
+	void	   *old = facts->capacity > 0 ? facts->key[0] : NULL;
 
-	facts_init(&larger, slices->ncolumns, capacity,
+	facts_grow(facts, capacity,
 			   MemoryContextAlloc(slices->context, facts_memory(slices->ncolumns, capacity)));
-	for (int i = 0; i < slices->ncolumns && facts->n > 0; i++)
-		memcpy(larger.key[i], facts->key[i], sizeof(uint64_t) * facts->n);
-	if (facts->n > 0)
-		memcpy(larger.count, facts->count, sizeof(uint64_t) * facts->n);
-	larger.n = facts->n;
-	if (facts->capacity > 0)
-		pfree(facts->key[0]);
-	*facts = larger;
-}
-
-/* Drop what was consumed. */
-static void
-drop_consumed(Cursor *cursor)
-{
-	Facts	   *facts = &cursor->facts;
-	size_t		left = facts->n - cursor->position;
-
-	for (int i = 0; i < facts->ncolumns && left > 0; i++)
-		memmove(facts->key[i], facts->key[i] + cursor->position, sizeof(uint64_t) * left);
-	if (left > 0)
-		memmove(facts->count, facts->count + cursor->position, sizeof(uint64_t) * left);
-	facts->n = left;
-	cursor->position = 0;
+	if (old)
+		pfree(old);
 }
 
 /*
@@ -184,7 +163,8 @@ load_segment(Slices *slices, Cursor *cursor)
 static void
 load_facts(Slices *slices, Cursor *cursor)
 {
-	drop_consumed(cursor);
+	facts_drop(&cursor->facts, cursor->position);
+	cursor->position = 0;
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -254,13 +234,6 @@ slices_begin_range(FactOrder order, const StoreRun *runs, int nruns, const unsig
 				   const Facts *more, uint64 low, uint64 high)
 {
 	return begin(order, runs, nruns, columns, more, low, high, NULL);
-}
-
-Slices *
-slices_begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
-			 const Facts *more)
-{
-	return begin(order, runs, nruns, columns, more, 0, PG_UINT64_MAX, NULL);
 }
 
 Slices *
@@ -348,7 +321,7 @@ slices_merge(FactOrder order, const StoreRun *runs, int nruns, slices_emit emit,
 
 	for (int i = 0; i < nruns; i++)
 		columns[i] = (1U << ncolumns) - 1;
-	slices = slices_begin(order, runs, nruns, columns, NULL);
+	slices = begin(order, runs, nruns, columns, NULL, 0, PG_UINT64_MAX, NULL);
 	facts_init(&batch, ncolumns, capacity, palloc(facts_memory(ncolumns, capacity)));
 	while ((parts = slices_next(slices, &nparts)) != NULL)
 	{
@@ -371,14 +344,7 @@ slices_merge(FactOrder order, const StoreRun *runs, int nruns, slices_emit emit,
 			scratch = MemoryContextAllocHuge(context, facts_scratch(ncolumns, capacity));
 		}
 		for (int i = 0; i < nparts; i++)
-		{
-			for (int c = 0; c < ncolumns; c++)
-				memcpy(batch.key[c] + batch.n, parts[i].facts->key[c] + parts[i].start,
-					   sizeof(uint64_t) * parts[i].n);
-			memcpy(batch.count + batch.n, parts[i].facts->count + parts[i].start,
-				   sizeof(uint64_t) * parts[i].n);
-			batch.n += parts[i].n;
-		}
+			facts_append(&batch, parts[i].facts, parts[i].start, parts[i].n);
 	}
 	if (batch.n > 0)
 	{

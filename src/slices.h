@@ -20,7 +20,7 @@
 #include "facts.h"
 #include "store.h"
 
-/* Columns of order "ad", as bits for slices_begin and as indexes of keys. */
+/* Columns of order "ad", as bits for slices_begin_range and as indexes of keys. */
 #define FACT_AD 0
 #define FACT_MINUTE 1
 #define FACT_FILTER 2
@@ -38,13 +38,10 @@ typedef struct SlicePart
 typedef struct Slices Slices;
 
 /*
- * "columns": those to decode, as bits, for each run.  "more": sorted facts in
- * memory to go through with them, or NULL.
+ * Only facts whose first column is in the range, both ends included.  "columns":
+ * those to decode, as bits, for each run.  "more": sorted facts in memory to go
+ * through with them, or NULL.
  */
-extern Slices *slices_begin(FactOrder order, const StoreRun *runs, int nruns,
-							const unsigned *columns, const Facts *more);
-
-/* Only facts whose first column is in the range, both ends included. */
 extern Slices *slices_begin_range(FactOrder order, const StoreRun *runs, int nruns,
 								  const unsigned *columns, const Facts *more,
 								  uint64 low, uint64 high);

@@ -249,10 +249,7 @@ writer_flush(StoreWriter *writer, size_t keep)
 		write_segment(writer, pending->key[0][start], size);
 		start += writer->taken;
 	}
-	for (int i = 0; i < pending->ncolumns; i++)
-		memmove(pending->key[i], pending->key[i] + start, sizeof(uint64_t) * (pending->n - start));
-	memmove(pending->count, pending->count + start, sizeof(uint64_t) * (pending->n - start));
-	pending->n -= start;
+	facts_drop(pending, start);
 }
 
 static MinuteFacts *
@@ -304,14 +301,11 @@ store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n
 		if (pending->n == pending->capacity)
 			writer_flush(writer, SEGMENT_MAX_FACTS);
 		part = Min(n, pending->capacity - pending->n);
-		for (int c = 0; c < pending->ncolumns; c++)
-			memcpy(pending->key[c] + pending->n, facts->key[c] + start, sizeof(uint64) * part);
-		memcpy(pending->count + pending->n, facts->count + start, sizeof(uint64) * part);
+		facts_append(pending, facts, start, part);
 		note_minutes(writer, facts->key[writer->minute_column] + start, part);
 		for (size_t i = start; i < start + part; i++)
 			writer->run.clicks += facts->count[i];
 		writer->run.facts += part;
-		pending->n += part;
 		start += part;
 		n -= part;
 	}

@@ -83,9 +83,7 @@ is_asked_for(const Conditions *conditions, TupleTableSlot *slot, const Click *cl
 	if (!conditions_match_id(&conditions->ads, click->ad_id) ||
 		!conditions_match_minute(conditions, minute_of(click->at)))
 		return false;
-	fact->ad_id = click->ad_id;
-	fact->minute = minute_of(click->at);
-	click_read_who(slot, fact);
+	click_to_fact(slot, click, fact);
 	if ((conditions->users.given &&
 		 (!fact->has_user || !conditions_match_id(&conditions->users, fact->user_id))) ||
 		!conditions_match_ip(conditions, &fact->ip))

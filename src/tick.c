@@ -120,9 +120,7 @@ read_row(Tick *tick, LogReader *reader, TupleTableSlot *slot)
 		state->newest_received = Max(state->newest_received, click.received_at);
 	if (row->verdict == CLICK_VALID)
 	{
-		fact->ad_id = click.ad_id;
-		fact->minute = minute_of(click.at);
-		click_read_who(slot, fact);
+		click_to_fact(slot, &click, fact);
 		dimensions_read(slot, &dimensions);
 		fact->filter_id = filters_make(&dimensions);
 		state->event_time = Max(state->event_time, click.at);

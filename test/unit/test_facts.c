@@ -317,6 +317,58 @@ test_signed(void)
 	ok(facts_to_int64(facts_from_int64(-42)) == -42, "signed values come back");
 }
 
+/* A batch that is appended to, grown and dropped from holds what is left, in its order. */
+static bool
+moves_facts(int ncolumns)
+{
+	enum {TOTAL = 1000};
+	void	   *source_memory = malloc(facts_memory(ncolumns, TOTAL));
+	void	   *memory = NULL;
+	Facts		source;
+	Facts		batch = {.ncolumns = ncolumns};
+	size_t		appended = 0;
+	size_t		dropped = 0;
+	bool		right = true;
+
+	facts_init(&source, ncolumns, TOTAL, source_memory);
+	for (source.n = 0; source.n < TOTAL; source.n++)
+	{
+		for (int c = 0; c < ncolumns; c++)
+			source.key[c][source.n] = random_bits(64);
+		source.count[source.n] = random_bits(20);
+	}
+	while (appended < TOTAL)
+	{
+		size_t		n = 1 + next_random() % 50;
+		size_t		drop;
+
+		n = n > TOTAL - appended ? TOTAL - appended : n;
+		if (batch.n + n > batch.capacity)
+		{
+			void	   *larger = malloc(facts_memory(ncolumns, batch.n + n));
+
+			facts_grow(&batch, batch.n + n, larger);
+			free(memory);
+			memory = larger;
+		}
+		facts_append(&batch, &source, appended, n);
+		appended += n;
+		drop = next_random() % (batch.n + 1);
+		facts_drop(&batch, drop);
+		dropped += drop;
+		right &= batch.n == appended - dropped;
+		for (size_t i = 0; i < batch.n; i++)
+		{
+			for (int c = 0; c < ncolumns; c++)
+				right &= batch.key[c][i] == source.key[c][dropped + i];
+			right &= batch.count[i] == source.count[dropped + i];
+		}
+	}
+	free(memory);
+	free(source_memory);
+	return right;
+}
+
 int
 main(void)
 {
@@ -333,5 +385,6 @@ main(void)
 	test_input("groups within groups", make_nested);
 	test_input("addresses of both versions", make_addresses);
 	test_signed();
+	ok(moves_facts(1) && moves_facts(FACTS_MAX_COLUMNS), "facts appended, moved and dropped");
 	return done_testing();
 }
