@@ -26,6 +26,7 @@
 #include "compact.h"
 #include "compat.h"
 #include "partitions.h"
+#include "seen.h"
 #include "shmem.h"
 #include "store.h"
 #include "tail.h"
@@ -57,6 +58,8 @@ _PG_init(void)
 				 errhint("Add adclick to shared_preload_libraries in postgresql.conf and restart the server.")));
 	guc_define();
 	shmem_install();
+	store_install();
+	seen_install();
 	utility_install();
 	worker_register_launcher();
 }

@@ -87,6 +87,13 @@
 #include "commands/explain.h"
 #endif
 
+/* 17 can ask for stronger modes, too */
+#if PG_VERSION_NUM >= 170000
+#define compat_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode, false)
+#else
+#define compat_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode)
+#endif
+
 /* 15 brought these under their names */
 #if PG_VERSION_NUM < 150000
 #include "miscadmin.h"

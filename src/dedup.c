@@ -626,10 +626,10 @@ dedup_lookup(const DedupSet *set, DedupBucket bucket, DedupKey key, uint64_t *se
 }
 
 static void
-forget_in_leaf(Bucket *bucket, Entry *slots, uint64_t tick)
+forget_in_leaf(Bucket *bucket, Entry *slots, uint64_t first, uint64_t last)
 {
 	for (int i = 0; i < LEAF_SLOTS; i++)
-		if (slots[i].tick == tick)
+		if (slots[i].tick >= first && slots[i].tick <= last)
 		{
 			/* the key stays, because others may have been placed behind it */
 			slots[i].tick = TICK_FORGOTTEN;
@@ -649,7 +649,7 @@ in_space(const DedupSet *set, DedupBucket b, uint32_t space)
 }
 
 void
-dedup_forget_tick(DedupSet *set, uint32_t space, uint64_t tick)
+dedup_forget_ticks(DedupSet *set, uint32_t space, uint64_t first, uint64_t last)
 {
 	for (DedupBucket b = 0; b < DEDUP_MAX_BUCKETS; b++)
 	{
@@ -662,7 +662,7 @@ dedup_forget_tick(DedupSet *set, uint32_t space, uint64_t tick)
 			uint32_t	leaf = leaf_first_named(set, bucket, i);
 
 			if (leaf != NO_CHUNK)
-				forget_in_leaf(bucket, chunk_at(set, leaf)->slot, tick);
+				forget_in_leaf(bucket, chunk_at(set, leaf)->slot, first, last);
 		}
 	}
 }

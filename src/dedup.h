@@ -112,10 +112,10 @@ extern void dedup_raise_floor(DedupSet *set, uint32_t space, int64_t floor);
 extern uint64_t dedup_dropped(const DedupSet *set);
 
 /*
- * Forget the keys a tick added (it was rolled back): afterwards they count as
- * not seen, and can be added anew.
+ * Forget the keys that ticks first .. last added (they were rolled back):
+ * afterwards they count as not seen, and can be added anew.
  */
-extern void dedup_forget_tick(DedupSet *set, uint32_t space, uint64_t tick);
+extern void dedup_forget_ticks(DedupSet *set, uint32_t space, uint64_t first, uint64_t last);
 
 /* Drop all buckets of a space, its floor and its registration. */
 extern void dedup_drop_space(DedupSet *set, uint32_t space);

@@ -5,7 +5,7 @@
  *
  * See filters.h.  Combinations are added by ticks only, one tick at a time, and
  * never changed, so a cached entry is never wrong; it can only be missing, or
- * come from a transaction that was rolled back, which empties the cache.
+ * come from a transaction that was rolled back, after which it is read anew.
  * Combinations only the tail has are kept beside them, under provisional ids, to
  * the end of the transaction.
  *
@@ -92,6 +92,13 @@ static Dimensions *foreseen_by_id = NULL;	/* by filter_id - FIRST_PROVISIONAL_FI
 static int	foreseen_room = 0;
 static int	nforeseen = 0;
 
+/*
+ * An entry may be of a transaction, or part of one, that was rolled back.  Until
+ * the next refresh the cache stays: an error caught by others, in the midst of a
+ * tick, must not take it away.
+ */
+static bool cache_is_stale = false;
+
 static Oid	cache_extension = InvalidOid;	/* whose filters these are */
 static bool fold_reported = false;
 
@@ -160,7 +167,7 @@ static void
 forget_at_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
-		cache_forget();
+		cache_is_stale = true;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
 		forget_foreseen();
 }
@@ -169,7 +176,7 @@ static void
 forget_on_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB)
-		cache_forget();
+		cache_is_stale = true;
 }
 
 /* Enter a combination into a table of them. */
@@ -234,6 +241,7 @@ cache_load(void)
 	cache_forget();
 	cache = filter_cache_create(cache_context, 1024, NULL);
 	cache_extension = get_extension_oid("adclick", false);
+	cache_is_stale = false;
 
 	SPI_connect();
 	SPI_execute("SELECT filter_id, country, region, device FROM adclick.filters "
@@ -286,7 +294,7 @@ count_stored(void)
 void
 filters_refresh(void)
 {
-	if (cache == NULL || cache_extension != get_extension_oid("adclick", true) ||
+	if (cache == NULL || cache_is_stale || cache_extension != get_extension_oid("adclick", true) ||
 		cache->members < count_stored())
 		cache_load();
 }

@@ -29,7 +29,7 @@
 #include "slices.h"
 
 /* Minutes read in one go when a filter is filled in. */
-#define FILL_MINUTES 1000
+#define FILL_MINUTES 100
 
 struct KeptFilters
 {
@@ -169,12 +169,16 @@ fill_minutes(const KeptFilters *kept)
 {
 	Facts		facts;
 	StoreScan  *scan = store_scan_begin(false);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick lists of minutes",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer;
 	int64		after = FIRST_MINUTE;
 	StoreRun   *runs;
 	int			n;
 
 	facts_init(&facts, FACT_COLUMNS, SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
+	outer = MemoryContextSwitchTo(context);
 	do
 	{
 		runs = store_get_minutes(after, FILL_MINUTES, &n);
@@ -182,8 +186,10 @@ fill_minutes(const KeptFilters *kept)
 			fill_minute(kept, scan, &runs[i], &facts);
 		if (n > 0)
 			after = runs[n - 1].first_minute;
-		pfree(runs);
+		MemoryContextReset(context);
 	} while (n == FILL_MINUTES);
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
 	store_scan_end(scan);
 }
 

@@ -3,9 +3,11 @@
  * seen.c
  *	  Dedup in shared memory: judging, loading from the log, deciding late clicks.
  *
- * A tick numbers the keys it adds.  If it is rolled back, the next one finds its
- * number above that of the last committed tick, and forgets its keys.  A query
- * takes a key for seen only if its snapshot sees the tick of that number.
+ * A tick numbers the keys it adds.  All numbers above that of the last committed
+ * tick are of ticks that were rolled back, however many there were: the next one
+ * forgets their keys.  A query takes a key for seen only if its snapshot sees the
+ * tick of that number.  Keys loaded by a transaction that has ticked itself, and
+ * is rolled back, are loaded again: all of them bear the number of that tick.
  *
  * Whether a late click is new is decided by counting: the log holds every copy
  * of a key that was taken, the queue those not decided yet.  If the log has
@@ -19,6 +21,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -40,6 +43,10 @@
 
 /* Instead of a tick's number: waits in the queue of late clicks. */
 #define KEY_QUEUED (PG_UINT64_MAX - 1)
+
+/* Of the transaction: it has run a tick, and it has loaded keys after that. */
+static bool ticked = false;
+static bool loaded_after_tick = false;
 
 /* Handles of the last buckets used; they are valid until a bucket is dropped. */
 #define HANDLES 8
@@ -348,14 +355,53 @@ load_keys(const StoreState *state)
 	MemoryContextDelete(context);
 }
 
+/* Rolled back, in part or whole: what was loaded may be numbered by a tick that never was. */
+static void
+forget_load(void)
+{
+	if (loaded_after_tick)
+	{
+		DatabaseSlot *slot = shmem_my_slot();
+
+		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
+		slot->loaded = false;
+		LWLockRelease(shmem->dedup_lock);
+	}
+	loaded_after_tick = false;
+}
+
+static void
+at_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT)
+		forget_load();
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT)
+		ticked = loaded_after_tick = false;
+}
+
+static void
+at_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_load();
+}
+
+void
+seen_install(void)
+{
+	RegisterXactCallback(at_end, NULL);
+	RegisterSubXactCallback(at_subabort, NULL);
+}
+
 /* Whether the keys in memory are of this extension and these settings. */
 static bool
 is_ready(const DatabaseSlot *slot)
 {
+	Oid			extension = get_extension_oid("adclick", false);
 	bool		ready;
 
 	LWLockAcquire(shmem->dedup_lock, LW_SHARED);
-	ready = slot->loaded && slot->extension == get_extension_oid("adclick", false) &&
+	ready = slot->loaded && slot->extension == extension &&
 		slot->window == adclick_dedup_window && slot->policy == adclick_dedup_by &&
 		dedup_has_space(shmem_dedup, MyDatabaseId);
 	LWLockRelease(shmem->dedup_lock);
@@ -366,6 +412,7 @@ void
 seen_prepare_tick(const StoreState *state)
 {
 	DatabaseSlot *slot = shmem_my_slot();
+	Oid			extension = get_extension_oid("adclick", false);
 
 	if (is_ready(slot))
 		return;
@@ -374,7 +421,7 @@ seen_prepare_tick(const StoreState *state)
 	dedup_drop_space(shmem_dedup, MyDatabaseId);
 	dedup_add_space(shmem_dedup, MyDatabaseId);
 	slot->loaded = false;
-	slot->extension = get_extension_oid("adclick", false);
+	slot->extension = extension;
 	slot->window = adclick_dedup_window;
 	slot->policy = adclick_dedup_by;
 	slot->attempt = state->tick;
@@ -382,6 +429,7 @@ seen_prepare_tick(const StoreState *state)
 
 	if (state->newest_received != DT_NOBEGIN)
 		load_keys(state);
+	loaded_after_tick = ticked;
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 	slot->loaded = true;
@@ -411,10 +459,11 @@ seen_begin_tick(const StoreState *state)
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 	if (slot->attempt > (uint64) state->tick)
-		dedup_forget_tick(shmem_dedup, MyDatabaseId, slot->attempt);
+		dedup_forget_ticks(shmem_dedup, MyDatabaseId, state->tick + 1, slot->attempt);
 	tick = Max((int64) slot->attempt, state->tick) + 1;
 	slot->attempt = tick;
 	LWLockRelease(shmem->dedup_lock);
+	ticked = true;
 	return tick;
 }
 

@@ -34,6 +34,9 @@ typedef struct SeenClick
 	SeenVerdict verdict;
 } SeenClick;
 
+/* Follow transactions: called once, when the module is loaded. */
+extern void seen_install(void);
+
 /*
  * Make the keys of this database ready, loading them from the log if need be.
  * For a tick, which holds STORE_LOCK_TICK, and for a query, which does not.

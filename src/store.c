@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "adclick.h"
+#include "compat.h"
 #include "store.h"
 #include "store_sql.h"
 
@@ -57,6 +58,37 @@ store_unlock(StoreLock lock)
 	LOCKTAG		tag = lock_tag(lock);
 
 	LockRelease(&tag, ExclusiveLock, false);
+}
+
+static bool
+store_locked(StoreLock lock)
+{
+	LOCKTAG		tag = lock_tag(lock);
+
+	return compat_lock_held_by_me(&tag, ExclusiveLock);
+}
+
+/*
+ * What is kept outside of the transaction, like seen keys, follows its commit and
+ * its abort; a prepared one could have either much later, and keep out all ticks
+ * until then.
+ */
+static void
+refuse_prepare(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_PREPARE &&
+		(store_locked(STORE_LOCK_TICK) || store_locked(STORE_LOCK_COMPACTION)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has changed the counts of adclick"),
+				 errdetail("It has run a tick or a compaction, or registered or dropped a filter."),
+				 errhint("Do so in a transaction of its own.")));
+}
+
+void
+store_install(void)
+{
+	RegisterXactCallback(refuse_prepare, NULL);
 }
 
 bool

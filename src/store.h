@@ -35,6 +35,9 @@ typedef enum StoreLock
 	STORE_LOCK_COMPACTION
 } StoreLock;
 
+/* Follow transactions: called once, when the module is loaded. */
+extern void store_install(void);
+
 extern void store_lock(StoreLock lock);
 extern void store_unlock(StoreLock lock);
 

@@ -18,6 +18,7 @@
 #include "utils/array.h"
 #include "utils/lsyscache.h"
 #include "utils/pg_lsn.h"
+#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "store_sql.h"
@@ -217,10 +218,16 @@ sql_run(Statement statement, Datum *values, const char *nulls, bool read_only)
 uint64
 sql_write(Statement statement, Datum *values, const char *nulls)
 {
+	int			result;
 	uint64		rows;
 
 	SPI_connect();
-	rows = sql_run(statement, values, nulls, false);
+	result = SPI_execute_snapshot(sql_plan(statement), values, nulls, GetActiveSnapshot(),
+								  InvalidSnapshot, false, true, 0);
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", statements[statement].text,
+			 SPI_result_code_string(result));
+	rows = SPI_processed;
 	SPI_finish();
 	return rows;
 }

@@ -61,7 +61,10 @@ typedef enum Statement
  */
 extern uint64 sql_run(Statement statement, Datum *values, const char *nulls, bool read_only);
 
-/* Run a statement that only writes, on its own. */
+/*
+ * Run a statement that only writes, on its own.  It sees what the active snapshot
+ * sees, which may be newer than the transaction's: what was read is what changes.
+ */
 extern uint64 sql_write(Statement statement, Datum *values, const char *nulls);
 
 /* A value of the row-th result; or_else if it is NULL. */

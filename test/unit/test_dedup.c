@@ -98,14 +98,14 @@ add_some(DedupSet *set, Model *model, uint64_t tick, int n)
 }
 
 static void
-forget(DedupSet *set, Model *model, uint64_t tick)
+forget(DedupSet *set, Model *model, uint64_t first, uint64_t last)
 {
 	uint32_t	s = (uint32_t) (next_random() % MODEL_SPACES);
 
-	dedup_forget_tick(set, s, tick);
+	dedup_forget_ticks(set, s, first, last);
 	for (int b = 0; b < MODEL_BUCKETS; b++)
 		for (int k = 0; k < MODEL_KEYS; k++)
-			if (model->tick[s][b][k] == tick)
+			if (model->tick[s][b][k] >= first && model->tick[s][b][k] <= last)
 				model->tick[s][b][k] = 0;
 }
 
@@ -149,7 +149,7 @@ test_model(size_t bytes, const char *name)
 	{
 		right &= add_some(set, model, tick, 1500);
 		if (tick % 7 == 0)
-			forget(set, model, tick - next_random() % 3);
+			forget(set, model, tick - next_random() % 3, tick - next_random() % 2);
 		if (tick % 90 == 0)
 		{
 			dedup_drop_space(set, 1);
