@@ -310,7 +310,9 @@ CREATE FUNCTION adclick.compact(OUT late_counted bigint, OUT late_duplicates big
 COMMENT ON FUNCTION adclick.compact() IS 'decide queued late clicks and merge deltas into minutes now, as the compactor does, and fold in every late click';
 
 --
--- The two questions
+-- The questions.  Those with a window from/to have names of their own: most
+-- drivers send parameters without a type, which cannot choose among functions
+-- of the same name.
 --
 
 CREATE FUNCTION adclick.ad_click_count(ad_id bigint, minutes int, filters jsonb DEFAULT '{}')
@@ -320,12 +322,12 @@ CREATE FUNCTION adclick.ad_click_count(ad_id bigint, minutes int, filters jsonb 
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.ad_click_count(bigint, int, jsonb) IS 'clicks of an ad in the last minutes, the current one included';
 
-CREATE FUNCTION adclick.ad_click_count(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+CREATE FUNCTION adclick.ad_click_count_between(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_ad_click_count' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.ad_click_count(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another';
+COMMENT ON FUNCTION adclick.ad_click_count_between(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another';
 
 CREATE FUNCTION adclick.top_n_ads(n int, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (rank int, ad_id bigint, click_count bigint)
@@ -334,12 +336,12 @@ CREATE FUNCTION adclick.top_n_ads(n int, minutes int, filters jsonb DEFAULT '{}'
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.top_n_ads(int, int, jsonb) IS 'the n ads with the most clicks in the last minutes, the current one included; ties go to the smaller ad_id';
 
-CREATE FUNCTION adclick.top_n_ads(n int, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+CREATE FUNCTION adclick.top_n_ads_between(n int, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (rank int, ad_id bigint, click_count bigint)
 	AS 'MODULE_PATHNAME', 'adclick_top_n_ads' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.top_n_ads(int, timestamptz, timestamptz, jsonb) IS 'the n ads with the most clicks from one whole minute up to, not including, another; ties go to the smaller ad_id';
+COMMENT ON FUNCTION adclick.top_n_ads_between(int, timestamptz, timestamptz, jsonb) IS 'the n ads with the most clicks from one whole minute up to, not including, another; ties go to the smaller ad_id';
 
 CREATE FUNCTION adclick.explain_top_n(n int, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (way text, lists int, cut_off bigint, nth_count bigint, candidates int,
@@ -349,13 +351,13 @@ CREATE FUNCTION adclick.explain_top_n(n int, minutes int, filters jsonb DEFAULT 
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.explain_top_n(int, int, jsonb) IS 'how adclick.top_n_ads() answers the same question: which way it takes, and what it reads';
 
-CREATE FUNCTION adclick.explain_top_n(n int, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+CREATE FUNCTION adclick.explain_top_n_between(n int, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (way text, lists int, cut_off bigint, nth_count bigint, candidates int,
 		probes int, runs int, segments bigint, facts bigint, tail bigint)
 	AS 'MODULE_PATHNAME', 'adclick_explain_top_n' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 1
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.explain_top_n(int, timestamptz, timestamptz, jsonb) IS 'how adclick.top_n_ads() answers the same question: which way it takes, and what it reads';
+COMMENT ON FUNCTION adclick.explain_top_n_between(int, timestamptz, timestamptz, jsonb) IS 'how adclick.top_n_ads_between() answers the same question: which way it takes, and what it reads';
 
 CREATE FUNCTION adclick.click_series(ad_id bigint, "from" timestamptz, "to" timestamptz, bucket interval, filters jsonb DEFAULT '{}')
 	RETURNS TABLE ("time" timestamptz, click_count bigint)
@@ -371,12 +373,12 @@ CREATE FUNCTION adclick.breakdown(ad_id bigint, minutes int, dimension text, fil
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.breakdown(bigint, int, text, jsonb) IS 'clicks of an ad in the last minutes by country, region or device, most clicks first';
 
-CREATE FUNCTION adclick.breakdown(ad_id bigint, "from" timestamptz, "to" timestamptz, dimension text, filters jsonb DEFAULT '{}')
+CREATE FUNCTION adclick.breakdown_between(ad_id bigint, "from" timestamptz, "to" timestamptz, dimension text, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (value text, click_count bigint)
 	AS 'MODULE_PATHNAME', 'adclick_breakdown' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.breakdown(bigint, timestamptz, timestamptz, text, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another by country, region or device, most clicks first';
+COMMENT ON FUNCTION adclick.breakdown_between(bigint, timestamptz, timestamptz, text, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another by country, region or device, most clicks first';
 
 CREATE FUNCTION adclick.advertiser_click_count(advertiser_id bigint, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS bigint
@@ -385,12 +387,12 @@ CREATE FUNCTION adclick.advertiser_click_count(advertiser_id bigint, minutes int
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.advertiser_click_count(bigint, int, jsonb) IS 'clicks of all ads of an advertiser, see adclick.ads, in the last minutes';
 
-CREATE FUNCTION adclick.advertiser_click_count(advertiser_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+CREATE FUNCTION adclick.advertiser_click_count_between(advertiser_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_advertiser_click_count' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.advertiser_click_count(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of all ads of an advertiser, see adclick.ads, from one whole minute up to, not including, another';
+COMMENT ON FUNCTION adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of all ads of an advertiser, see adclick.ads, from one whole minute up to, not including, another';
 
 CREATE FUNCTION adclick.unique_users(ad_id bigint, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS bigint
@@ -399,12 +401,12 @@ CREATE FUNCTION adclick.unique_users(ad_id bigint, minutes int, filters jsonb DE
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.unique_users(bigint, int, jsonb) IS 'how many different users clicked an ad in the last minutes; clicks without a user do not count';
 
-CREATE FUNCTION adclick.unique_users(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
+CREATE FUNCTION adclick.unique_users_between(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_unique_users' LANGUAGE C
 	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.unique_users(bigint, timestamptz, timestamptz, jsonb) IS 'how many different users clicked an ad from one whole minute up to, not including, another; clicks without a user do not count';
+COMMENT ON FUNCTION adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb) IS 'how many different users clicked an ad from one whole minute up to, not including, another; clicks without a user do not count';
 
 --
 -- Registered filters

@@ -4,7 +4,8 @@
  *	  The questions: arguments in, rows out.
  *
  * An answer is segments + deltas + tail, all seen in the caller's snapshot.
- * Each question comes with a window of the last minutes and with one from/to.
+ * Each question comes twice: name() with a window of the last minutes, and
+ * name_between() with one from/to.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -44,8 +45,8 @@ PG_FUNCTION_INFO_V1(adclick_drop_filter);
 PG_FUNCTION_INFO_V1(adclick_facts);
 
 /*
- * The arguments of a question are (subject, minutes, more, filters) or (subject,
- * "from", "to", more, filters), with so many more.
+ * The arguments of a question are (subject, minutes, more, filters), or of its
+ * twin (subject, "from", "to", more, filters), with so many more.
  */
 static bool
 has_window(FunctionCallInfo fcinfo, int more)

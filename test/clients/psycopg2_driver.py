@@ -21,18 +21,18 @@ def plain_count(condition, parameters):
 # Parameters: put in by the client, by name, and kept by the server
 
 for ad_id in 1001, 1002, 1096, 999:
-    equal(value(db, 'SELECT adclick.ad_click_count(%s, %s, %s)', (ad_id, start, end)),
+    equal(value(db, 'SELECT adclick.ad_click_count_between(%s, %s, %s)', (ad_id, start, end)),
           plain_count('ad_id = %s', (ad_id,)), f'ad {ad_id} by psycopg2 parameters')
 
 filters = {'country': ['CA', 'FR'], 'region': 'Île-de-France'}
-equal(value(db, 'SELECT adclick.ad_click_count(1001, "from" => %(from)s, "to" => %(to)s, filters => %(filters)s)',
+equal(value(db, 'SELECT adclick.ad_click_count_between(1001, "from" => %(from)s, "to" => %(to)s, filters => %(filters)s)',
             {'from': start, 'to': end, 'filters': Json(filters)}),
       plain_count('ad_id = 1001 AND country = ANY (%s) AND region = %s', (filters['country'], filters['region'])),
       'named arguments, and filters by the Json adapter')
 
 with db.cursor() as cursor:
     cursor.execute('PREPARE question (bigint, timestamptz, timestamptz, jsonb) AS'
-                   ' SELECT adclick.ad_click_count($1, $2, $3, $4)')
+                   ' SELECT adclick.ad_click_count_between($1, $2, $3, $4)')
 ads = [1001 + i for i in range(12)]
 equal([value(db, 'EXECUTE question (%s, %s, %s, %s)', (ad, start, end, Json({'device': 'mobile'}))) for ad in ads],
       [plain_count("ad_id = %s AND device = 'mobile'", (ad,)) for ad in ads],
@@ -47,7 +47,7 @@ for filters, condition in (
         ({'ip': '203.0.113.0/29'}, "ip <<= '203.0.113.0/29'"),
         ({'advertiser_id': 3}, 'ad_id IN (SELECT ad_id FROM adclick.ads WHERE advertiser_id = 3)'),
         ({'device': 'desktop'}, "device = 'desktop'")):
-    equal(rows(db, 'SELECT * FROM adclick.top_n_ads(10, %s, %s, %s)', (start, end, Json(filters))),
+    equal(rows(db, 'SELECT * FROM adclick.top_n_ads_between(10, %s, %s, %s)', (start, end, Json(filters))),
           rows(db, f'SELECT row_number() OVER (ORDER BY count(*) DESC, ad_id)::int, ad_id, count(*)'
                    f' FROM {CLICKS} WHERE {condition} GROUP BY ad_id ORDER BY 1 LIMIT 10'),
           f'top ten with {filters}')
@@ -115,12 +115,12 @@ with reader, reader.cursor() as cursor:
                        (time, time)) for time, _ in series[0]],
           'with its clicks')
 
-equal(rows(db, "SELECT * FROM adclick.breakdown(1001, %s, %s, 'country')", (start, end)),
+equal(rows(db, "SELECT * FROM adclick.breakdown_between(1001, %s, %s, 'country')", (start, end)),
       rows(db, f'SELECT country, count(*) FROM {CLICKS} WHERE ad_id = 1001 GROUP BY 1 ORDER BY 2 DESC, 1'),
       'a breakdown')
-equal(value(db, 'SELECT adclick.unique_users(1001, %s, %s)', (start, end)),
+equal(value(db, 'SELECT adclick.unique_users_between(1001, %s, %s)', (start, end)),
       value(db, f'SELECT count(DISTINCT user_id) FROM {CLICKS} WHERE ad_id = 1001'), 'unique users')
-equal(value(db, 'SELECT adclick.advertiser_click_count(3, %s, %s)', (start, end)),
+equal(value(db, 'SELECT adclick.advertiser_click_count_between(3, %s, %s)', (start, end)),
       plain_count('ad_id IN (SELECT ad_id FROM adclick.ads WHERE advertiser_id = 3)', ()), "an advertiser's clicks")
 
 # Arrays of composites
@@ -143,8 +143,8 @@ ok(any(not ads for _, ads, _ in lists), 'some of them empty')
 # A role that only reads
 
 reader.set_session(readonly=True, autocommit=True)
-equal(rows(reader, 'SELECT * FROM adclick.top_n_ads(5, %s, %s)', (start, end)),
-      rows(db, 'SELECT * FROM adclick.top_n_ads(5, %s, %s)', (start, end)), 'the role of docs/bi.md asks')
+equal(rows(reader, 'SELECT * FROM adclick.top_n_ads_between(5, %s, %s)', (start, end)),
+      rows(db, 'SELECT * FROM adclick.top_n_ads_between(5, %s, %s)', (start, end)), 'the role of docs/bi.md asks')
 equal(value(reader, 'SELECT sum(click_count) FROM adclick.clicks_per_minute'),
       plain_count('true', ()), 'and reads the views, read only')
 equal(value(reader, 'SELECT lag_rows >= 0 AND workers_alive IS NOT NULL FROM adclick.status'), True, 'and the status')

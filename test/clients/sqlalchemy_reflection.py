@@ -87,8 +87,8 @@ equal(answer(sqlalchemy.select(counts.c.ad_id, func.sum(counts.c.click_count).la
                    GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10"""), 'the view joined with filters, top ten')
 ok(len(answer(sqlalchemy.select(facts).limit(100))) == 100, 'a preview: LIMIT and no WHERE')
 
-top = func.adclick.top_n_ads(3, start, end).table_valued('rank', 'ad_id', 'click_count')
-equal(answer(sqlalchemy.select(top)), rows(db, 'SELECT * FROM adclick.top_n_ads(3, %s, %s)', (start, end)),
+top = func.adclick.top_n_ads_between(3, start, end).table_valued('rank', 'ad_id', 'click_count')
+equal(answer(sqlalchemy.select(top)), rows(db, 'SELECT * FROM adclick.top_n_ads_between(3, %s, %s)', (start, end)),
       'a function as a table')
 
 done()

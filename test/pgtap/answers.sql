@@ -130,7 +130,7 @@ SELECT is_accounted('late clicks compacted');
 --
 CREATE FUNCTION of_user("from" timestamptz, minutes int, filters jsonb DEFAULT '{"user_id": 1}') RETURNS text
 	LANGUAGE sql STABLE AS $$
-SELECT oracle.answer(format('SELECT adclick.ad_click_count(800001, %L, %L, %L)', "from", "from" + minutes * interval '1 minute', filters))
+SELECT oracle.answer(format('SELECT adclick.ad_click_count_between(800001, %L, %L, %L)', "from", "from" + minutes * interval '1 minute', filters))
 $$;
 
 -- All but questions about users and addresses is exact; those are, or are refused.

@@ -5,7 +5,7 @@ CREATE EXTENSION adclick;
 SELECT date_bin('10 minutes', now(), '2000-01-01 00:00Z') - interval '30 minutes' AS t \gset
 
 -- Nothing there
-SELECT adclick.ad_click_count(1, 60), adclick.ad_click_count(1, timestamptz '-infinity', 'infinity');
+SELECT adclick.ad_click_count(1, 60), adclick.ad_click_count_between(1, timestamptz '-infinity', 'infinity');
 SELECT * FROM adclick.top_n_ads(3, 60);
 SELECT * FROM adclick.tick();
 SELECT * FROM adclick.compact();
@@ -31,11 +31,11 @@ CREATE FUNCTION ask(t timestamptz) RETURNS TABLE (question text, answer text) LA
 	VALUES ('ad 1, an hour', adclick.ad_click_count(1, 60)::text),
 		('ad 1, a year', adclick.ad_click_count(1, 525600)::text),
 		('ad 1, this minute', adclick.ad_click_count(1, 1)::text),
-		('ad 1, ever', adclick.ad_click_count(1, timestamptz '-infinity', 'infinity')::text),
-		('ad 1, minute 0', adclick.ad_click_count(1, t, t + interval '1 minute')::text),
-		('ad 1, minute 0 to 4', adclick.ad_click_count(1, t, t + interval '5 minutes')::text),
-		('ad 1, minute 1 to 5', adclick.ad_click_count(1, t + interval '1 minute', t + interval '6 minutes')::text),
-		('ad 1, empty window', adclick.ad_click_count(1, t, t)::text),
+		('ad 1, ever', adclick.ad_click_count_between(1, timestamptz '-infinity', 'infinity')::text),
+		('ad 1, minute 0', adclick.ad_click_count_between(1, t, t + interval '1 minute')::text),
+		('ad 1, minute 0 to 4', adclick.ad_click_count_between(1, t, t + interval '5 minutes')::text),
+		('ad 1, minute 1 to 5', adclick.ad_click_count_between(1, t + interval '1 minute', t + interval '6 minutes')::text),
+		('ad 1, empty window', adclick.ad_click_count_between(1, t, t)::text),
 		('ad 1, CA', adclick.ad_click_count(1, 60, '{"country": "CA"}')::text),
 		('ad 1, CA ON', adclick.ad_click_count(1, 60, '{"country": "CA", "region": "ON"}')::text),
 		('ad 1, CA ON mobile', adclick.ad_click_count(1, 60, '{"country": "CA", "region": "ON", "device": "mobile"}')::text),
@@ -43,7 +43,7 @@ CREATE FUNCTION ask(t timestamptz) RETURNS TABLE (question text, answer text) LA
 		('ad 1, ON or NY', adclick.ad_click_count(1, 60, '{"region": ["ON", "NY", "nowhere"]}')::text),
 		('ad 1, CA twice', adclick.ad_click_count(1, 60, '{"country": ["CA", "CA"]}')::text),
 		('ad 1, none of no country', adclick.ad_click_count(1, 60, '{"country": []}')::text),
-		('ad 1, mobile in minute 5', adclick.ad_click_count(1, t + interval '5 minutes', t + interval '6 minutes', '{"device": "mobile"}')::text),
+		('ad 1, mobile in minute 5', adclick.ad_click_count_between(1, t + interval '5 minutes', t + interval '6 minutes', '{"device": "mobile"}')::text),
 		('ad 0, ca is not CA', adclick.ad_click_count(0, 60, '{"country": "CA"}')::text),
 		('ad 0, ca', adclick.ad_click_count(0, 60, '{"country": "ca", "region": "ON "}')::text),
 		('ad 2, unknown region', adclick.ad_click_count(2, 60, '{"region": "unknown"}')::text),
@@ -54,7 +54,7 @@ CREATE FUNCTION ask(t timestamptz) RETURNS TABLE (question text, answer text) LA
 		('no such ad', adclick.ad_click_count(4, 60)::text)
 	UNION ALL
 	SELECT 'top ' || question, (SELECT string_agg(rank || ': ' || ad_id || ' ' || click_count, ', ' ORDER BY rank)
-		FROM adclick.top_n_ads(n, t + "from" * interval '1 minute', t + "to" * interval '1 minute', filters))
+		FROM adclick.top_n_ads_between(n, t + "from" * interval '1 minute', t + "to" * interval '1 minute', filters))
 	FROM (VALUES ('3', 3, 0, 30, '{}'::jsonb),
 		('1 of a tie', 1, 2, 3, '{}'),
 		('10, a tie goes to the smaller ad', 10, 2, 5, '{}'),

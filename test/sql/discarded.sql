@@ -16,11 +16,11 @@ INSERT INTO adclick.clicks (ad_id, clicked_at, country) VALUES
 	(2, clock_timestamp() - interval '6 days 23 hours', 'nearly a week ago'),
 	(2, NULL, 'no time'),
 	(2, now(), 'now');
-SELECT adclick.ad_click_count(1, timestamptz '-infinity', 'infinity'), adclick.ad_click_count(2, timestamptz '-infinity', 'infinity'),
+SELECT adclick.ad_click_count_between(1, timestamptz '-infinity', 'infinity'), adclick.ad_click_count_between(2, timestamptz '-infinity', 'infinity'),
 	adclick.ad_click_count(2, 2);
 SELECT rows_read, counted, duplicates, discarded, queued, more FROM adclick.tick();
 SELECT ad_id, country, reason FROM adclick.discarded_clicks ORDER BY reason, country COLLATE "C";
-SELECT adclick.ad_click_count(1, timestamptz '-infinity', 'infinity'), adclick.ad_click_count(2, timestamptz '-infinity', 'infinity');
+SELECT adclick.ad_click_count_between(1, timestamptz '-infinity', 'infinity'), adclick.ad_click_count_between(2, timestamptz '-infinity', 'infinity');
 -- The arrival of a click without a time is its time.
 SELECT country, count(*) FROM adclick_internal.facts() JOIN adclick.filters USING (filter_id) GROUP BY 1 ORDER BY 1;
 
@@ -41,22 +41,22 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id) VALUES
 	(NULL, 12, :'t'::timestamptz, 8),
 	(DEFAULT, 12, :'t'::timestamptz, 8),
 	(DEFAULT, 12, :'t'::timestamptz, 8);
-SELECT ad, adclick.ad_click_count(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
+SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
 SELECT rows_read, counted, duplicates, discarded, queued, more FROM adclick.tick();
-SELECT ad, adclick.ad_click_count(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
+SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
 SELECT ad_id, user_id, reason FROM adclick.discarded_clicks WHERE reason = 'duplicate' ORDER BY user_id;
 
 -- Copies of what was counted, and of copies: before and after compaction
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id)
 SELECT click_id, ad_id, clicked_at, user_id + 100 FROM adclick.clicks WHERE ad_id >= 10 AND click_id IS NOT NULL;
-SELECT ad, adclick.ad_click_count(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
+SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
 SELECT rows_read, counted, duplicates FROM adclick.tick();
 SELECT minutes_written > 0 AS written FROM adclick.compact();
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id)
 SELECT click_id, ad_id, clicked_at, user_id + 200 FROM adclick.clicks WHERE user_id < 100 AND ad_id >= 10 AND click_id IS NOT NULL;
-SELECT ad, adclick.ad_click_count(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
+SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
 SELECT rows_read, counted, duplicates FROM adclick.tick();
-SELECT ad, adclick.ad_click_count(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
+SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
 
 -- Version-7 ids: the time inside chooses the bucket, whatever clicked_at says ...
 SELECT (lpad(to_hex((extract(epoch FROM :'t'::timestamptz) * 1000)::bigint), 12, '0') || '7000800000000000000' || 1)::uuid AS inside,
@@ -75,9 +75,9 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES
 	(:'ahead', 22, :'t'::timestamptz),
 	(:'ahead', 22, :'t'::timestamptz + interval '15 minutes'),
 	(:'ahead', 22, :'t'::timestamptz + interval '16 minutes');
-SELECT ad, adclick.ad_click_count(ad, timestamptz '-infinity', 'infinity') FROM generate_series(20, 22) ad;
+SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(20, 22) ad;
 SELECT rows_read, counted, duplicates, discarded, queued, more FROM adclick.tick();
-SELECT ad, adclick.ad_click_count(ad, timestamptz '-infinity', 'infinity') FROM generate_series(20, 22) ad;
+SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(20, 22) ad;
 
 -- Hostile values
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device) VALUES

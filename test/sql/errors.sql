@@ -24,22 +24,22 @@ SELECT try('SELECT adclick.ad_click_count(1, -2147483648)');
 SELECT try('SELECT adclick.top_n_ads(0, 5)');
 SELECT try('SELECT adclick.top_n_ads(-1, 5)');
 SELECT try('SELECT adclick.top_n_ads(1, 0)');
-SELECT try($$SELECT adclick.top_n_ads(0, timestamptz '-infinity', 'infinity')$$);
+SELECT try($$SELECT adclick.top_n_ads_between(0, timestamptz '-infinity', 'infinity')$$);
 
 -- Windows
-SELECT try($$SELECT adclick.ad_click_count(1, timestamptz '2026-01-01 00:01Z', '2026-01-01 00:00Z')$$);
-SELECT try($$SELECT adclick.top_n_ads(1, timestamptz '2026-01-01 00:01Z', '2026-01-01 00:00Z')$$);
-SELECT try($$SELECT adclick.ad_click_count(1, timestamptz 'infinity', '-infinity')$$);
-SELECT try($$SELECT adclick.ad_click_count(1, timestamptz '2026-01-01 00:00:30Z', '2026-01-01 00:05Z')$$);
-SELECT try($$SELECT adclick.ad_click_count(1, timestamptz '2026-01-01 00:00Z', '2026-01-01 00:04:59.999999Z')$$);
-SELECT try($$SELECT adclick.top_n_ads(1, timestamptz '1999-12-31 23:59:00.000001Z', 'infinity')$$);
+SELECT try($$SELECT adclick.ad_click_count_between(1, timestamptz '2026-01-01 00:01Z', '2026-01-01 00:00Z')$$);
+SELECT try($$SELECT adclick.top_n_ads_between(1, timestamptz '2026-01-01 00:01Z', '2026-01-01 00:00Z')$$);
+SELECT try($$SELECT adclick.ad_click_count_between(1, timestamptz 'infinity', '-infinity')$$);
+SELECT try($$SELECT adclick.ad_click_count_between(1, timestamptz '2026-01-01 00:00:30Z', '2026-01-01 00:05Z')$$);
+SELECT try($$SELECT adclick.ad_click_count_between(1, timestamptz '2026-01-01 00:00Z', '2026-01-01 00:04:59.999999Z')$$);
+SELECT try($$SELECT adclick.top_n_ads_between(1, timestamptz '1999-12-31 23:59:00.000001Z', 'infinity')$$);
 
 -- Filters: unknown keys
 SELECT try($$SELECT adclick.ad_click_count(1, 5, '{"city": "Ottawa"}')$$);
 SELECT try($$SELECT adclick.ad_click_count(1, 5, '{"Country": "CA"}')$$);
 SELECT try($$SELECT adclick.ad_click_count(1, 5, '{"": "CA"}')$$);
 SELECT try($$SELECT adclick.top_n_ads(1, 5, '{"country": "CA", "city": "Ottawa"}')$$);
-SELECT try($$SELECT adclick.top_n_ads(1, timestamptz '-infinity', 'infinity', '{"city": []}')$$);
+SELECT try($$SELECT adclick.top_n_ads_between(1, timestamptz '-infinity', 'infinity', '{"city": []}')$$);
 
 -- Filters: wrong types
 SELECT try($$SELECT adclick.ad_click_count(1, 5, '[]')$$);
@@ -72,7 +72,7 @@ SELECT try($$SELECT adclick.ad_click_count(1, 5, '{"user_id": {"is": 1}}')$$);
 SELECT try($$SELECT adclick.ad_click_count(1, 5, '{"user_id": [501, "502"]}')$$);
 SELECT try($$SELECT adclick.ad_click_count(1, 5, '{"user_id": [501, null]}')$$);
 SELECT try($$SELECT adclick.ad_click_count(1, 5, '{"user_id": [[501]]}')$$);
-SELECT try($$SELECT adclick.top_n_ads(1, timestamptz '-infinity', 'infinity', '{"user_id": 0.1}')$$);
+SELECT try($$SELECT adclick.top_n_ads_between(1, timestamptz '-infinity', 'infinity', '{"user_id": 0.1}')$$);
 
 -- Filters on addresses: strings that are one
 SELECT try($$SELECT adclick.ad_click_count(1, 5, '{"ip": "203.0.113"}')$$);
@@ -98,21 +98,21 @@ SELECT try($$SELECT adclick.top_n_ads(1, 5, '{"advertiser_id": [7, "8"]}')$$);
 
 -- The other questions
 SELECT try('SELECT adclick.advertiser_click_count(7, 0)');
-SELECT try($$SELECT adclick.advertiser_click_count(7, timestamptz '2026-01-01 00:01Z', '2026-01-01 00:00Z')$$);
+SELECT try($$SELECT adclick.advertiser_click_count_between(7, timestamptz '2026-01-01 00:01Z', '2026-01-01 00:00Z')$$);
 SELECT try($$SELECT adclick.advertiser_click_count(7, 5, '{"city": "Ottawa"}')$$);
 SELECT try('SELECT adclick.unique_users(1, 0)');
-SELECT try($$SELECT adclick.unique_users(1, timestamptz '2026-01-01 00:00:30Z', 'infinity')$$);
+SELECT try($$SELECT adclick.unique_users_between(1, timestamptz '2026-01-01 00:00:30Z', 'infinity')$$);
 SELECT try($$SELECT adclick.unique_users(1, 5, '{"user_id": "501"}')$$);
 SELECT try($$SELECT adclick.breakdown(1, 5, 'city')$$);
 SELECT try($$SELECT adclick.breakdown(1, 5, '')$$);
 SELECT try($$SELECT adclick.breakdown(1, 5, 'Country')$$);
 SELECT try($$SELECT adclick.breakdown(1, 5, 'user_id')$$);
 SELECT try($$SELECT adclick.breakdown(1, 0, 'country')$$);
-SELECT try($$SELECT adclick.breakdown(1, timestamptz 'infinity', '-infinity', 'country')$$);
+SELECT try($$SELECT adclick.breakdown_between(1, timestamptz 'infinity', '-infinity', 'country')$$);
 SELECT try($$SELECT adclick.breakdown(1, 5, 'country', '[]')$$);
 SELECT try('SELECT adclick.explain_top_n(0, 5)');
 SELECT try('SELECT adclick.explain_top_n(1, 0)');
-SELECT try($$SELECT adclick.explain_top_n(1, timestamptz '2026-01-01 00:01Z', '2026-01-01 00:00Z')$$);
+SELECT try($$SELECT adclick.explain_top_n_between(1, timestamptz '2026-01-01 00:01Z', '2026-01-01 00:00Z')$$);
 SELECT try($$SELECT adclick.explain_top_n(1, 5, '{"city": "Ottawa"}')$$);
 
 -- Series
@@ -167,13 +167,13 @@ SELECT try($$SELECT adclick.drop_filter('{"country": "CA"}')$$);
 SELECT try('SELECT adclick.ad_click_count(1, 1)');
 SELECT try('SELECT adclick.ad_click_count(1, 2147483647)');
 SELECT try('SELECT adclick.top_n_ads(2147483647, 2147483647)');
-SELECT try($$SELECT adclick.ad_click_count(1, timestamptz '2026-01-01 00:00Z', '2026-01-01 00:00Z')$$);
-SELECT try($$SELECT adclick.ad_click_count(1, timestamptz '4713-01-01 00:00Z BC', '294276-12-31 23:59Z')$$);
-SELECT try($$SELECT adclick.top_n_ads(1, timestamptz '-infinity', 'infinity', '{"country": [], "region": "", "device": ["\u00e9"]}')$$);
+SELECT try($$SELECT adclick.ad_click_count_between(1, timestamptz '2026-01-01 00:00Z', '2026-01-01 00:00Z')$$);
+SELECT try($$SELECT adclick.ad_click_count_between(1, timestamptz '4713-01-01 00:00Z BC', '294276-12-31 23:59Z')$$);
+SELECT try($$SELECT adclick.top_n_ads_between(1, timestamptz '-infinity', 'infinity', '{"country": [], "region": "", "device": ["\u00e9"]}')$$);
 
 -- NULL is answered by NULL, or by no row
 SELECT adclick.ad_click_count(NULL, 5) IS NULL, adclick.ad_click_count(1, NULL) IS NULL,
-	adclick.ad_click_count(1, 5, NULL) IS NULL, adclick.ad_click_count(1, NULL, timestamptz 'infinity') IS NULL;
+	adclick.ad_click_count(1, 5, NULL) IS NULL, adclick.ad_click_count_between(1, NULL, timestamptz 'infinity') IS NULL;
 SELECT count(*) FROM adclick.top_n_ads(NULL, 5);
 
 -- The log is append-only, whether a row is there or not, in the parent and in a partition
@@ -228,9 +228,9 @@ SELECT counted FROM adclick.tick();
 \set value on
 \i test/lib/set.psql
 SELECT regexp_replace(try($$SELECT adclick.ad_click_count(1, 5, '{"user_id": 501}')$$), '\d{4}-\S+ \S+', '(a minute)');
-SELECT regexp_replace(try($$SELECT adclick.top_n_ads(1, timestamptz '-infinity', 'infinity', '{"ip": "203.0.113.0/24"}')$$), '\d{4}-\S+ \S+', '(a minute)');
+SELECT regexp_replace(try($$SELECT adclick.top_n_ads_between(1, timestamptz '-infinity', 'infinity', '{"ip": "203.0.113.0/24"}')$$), '\d{4}-\S+ \S+', '(a minute)');
 SELECT regexp_replace(try('SELECT adclick.unique_users(1, 5)'), '\d{4}-\S+ \S+', '(a minute)');
-SELECT try($$SELECT adclick.unique_users(1, timestamptz '2026-01-01 00:00Z', '2026-01-02 00:00Z')$$);
+SELECT try($$SELECT adclick.unique_users_between(1, timestamptz '2026-01-01 00:00Z', '2026-01-02 00:00Z')$$);
 
 -- Rounds by hand write
 BEGIN TRANSACTION READ ONLY;

@@ -76,9 +76,9 @@ DELETE FROM adclick.ads WHERE ad_id = 1;
 RESET ROLE;
 
 SET ROLE regress_reader;
-SELECT adclick.ad_click_count(2, 5), adclick.ad_click_count(2, 5, '{"country": "CA"}'), adclick.ad_click_count(2, timestamptz '-infinity', 'infinity');
+SELECT adclick.ad_click_count(2, 5), adclick.ad_click_count(2, 5, '{"country": "CA"}'), adclick.ad_click_count_between(2, timestamptz '-infinity', 'infinity');
 SELECT * FROM adclick.top_n_ads(5, 60);
-SELECT * FROM adclick.top_n_ads(5, timestamptz '-infinity', 'infinity');
+SELECT * FROM adclick.top_n_ads_between(5, timestamptz '-infinity', 'infinity');
 SELECT * FROM adclick.top_n_ads(5, 60, '{"advertiser_id": 7}');
 SELECT way FROM adclick.explain_top_n(5, 60);
 SELECT adclick.advertiser_click_count(7, 60), adclick.unique_users(2, 60), adclick.ad_click_count(2, 60, '{"user_id": 1, "ip": "::/0"}');
@@ -144,10 +144,10 @@ SELECT adclick.ad_click_count(3, 5);
 -- What arrives outside the hours there are partitions for lies in the net, and counts.
 INSERT INTO adclick.clicks (ad_id, clicked_at, received_at) VALUES (3, '2001-01-01', '2001-01-01'), (3, now(), 'infinity'), (3, now(), '-infinity');
 SELECT tableoid::regclass, count(*) FROM adclick.clicks WHERE ad_id = 3 AND NOT isfinite(received_at) OR received_at < '2002-01-01' GROUP BY 1;
-SELECT adclick.ad_click_count(3, timestamptz '-infinity', 'infinity');
+SELECT adclick.ad_click_count_between(3, timestamptz '-infinity', 'infinity');
 SELECT rows_read, counted, discarded FROM adclick.tick();
 DO $$ BEGIN PERFORM adclick.compact(); END $$;
-SELECT adclick.ad_click_count(3, timestamptz '-infinity', 'infinity');
+SELECT adclick.ad_click_count_between(3, timestamptz '-infinity', 'infinity');
 SELECT * FROM oracle.wrong_facts();
 SELECT oracle.lost();
 

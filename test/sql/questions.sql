@@ -38,7 +38,7 @@ INSERT INTO adclick.ads (ad_id, advertiser_id, redirect_url, website) VALUES
 
 -- The same questions again and again.
 CREATE FUNCTION ask(t timestamptz) RETURNS TABLE (question text, answer text) LANGUAGE sql AS $$
-	SELECT format('ad %s, %s to %s %s', ad, "from", "to", filters), adclick.ad_click_count(ad, t + "from" * interval '1 minute', t + "to" * interval '1 minute', filters)::text
+	SELECT format('ad %s, %s to %s %s', ad, "from", "to", filters), adclick.ad_click_count_between(ad, t + "from" * interval '1 minute', t + "to" * interval '1 minute', filters)::text
 	FROM (VALUES (1, 0, 30, '{"user_id": 501}'::jsonb),
 		(1, 0, 1, '{"user_id": 501}'),
 		(1, 1, 30, '{"user_id": 501}'),
@@ -93,7 +93,7 @@ CREATE FUNCTION ask(t timestamptz) RETURNS TABLE (question text, answer text) LA
 		(5, 0, 30, '{"user_id": [9223372036854775807, -9223372036854775808]}')) q(ad, "from", "to", filters)
 	UNION ALL
 	SELECT 'top ' || n || ' ' || filters, (SELECT string_agg(rank || ': ' || ad_id || ' ' || click_count, ', ')
-		FROM adclick.top_n_ads(n, t, t + interval '30 minutes', filters))
+		FROM adclick.top_n_ads_between(n, t, t + interval '30 minutes', filters))
 	FROM (VALUES (9, '{"user_id": 501}'::jsonb),
 		(1, '{"user_id": 501}'),
 		(9, '{"user_id": [501, 503, 503]}'),
@@ -118,16 +118,16 @@ CREATE FUNCTION ask(t timestamptz) RETURNS TABLE (question text, answer text) LA
 		('10 minutes', 29, '{"country": "nowhere"}'),
 		('1 minute', -1, '{}')) q(bucket, "to", filters)
 	UNION ALL
-	SELECT 'advertiser ' || advertiser || ' ' || filters, adclick.advertiser_click_count(advertiser, t, t + interval '30 minutes', filters)::text
+	SELECT 'advertiser ' || advertiser || ' ' || filters, adclick.advertiser_click_count_between(advertiser, t, t + interval '30 minutes', filters)::text
 	FROM (VALUES (7, '{}'::jsonb), (8, '{}'), (9, '{}'), (12345, '{}'), (-9223372036854775808, '{}'), (7, '{"country": "DE"}'),
 		(7, '{"user_id": 503}'), (7, '{"ip": "203.0.113.7"}'), (7, '{"advertiser_id": 7}'), (7, '{"advertiser_id": 8}')) q(advertiser, filters)
 	UNION ALL
-	SELECT 'users of ' || ad || ' ' || filters, adclick.unique_users(ad, t, t + interval '30 minutes', filters)::text
+	SELECT 'users of ' || ad || ' ' || filters, adclick.unique_users_between(ad, t, t + interval '30 minutes', filters)::text
 	FROM (VALUES (1, '{}'::jsonb), (2, '{}'), (3, '{}'), (4, '{}'), (5, '{}'), (12345, '{}'), (1, '{"country": "CA"}'),
 		(1, '{"ip": "203.0.113.7"}'), (1, '{"user_id": [501, 503, 504]}'), (1, '{"advertiser_id": 8}')) q(ad, filters)
 	UNION ALL
 	SELECT 'ad ' || ad || ' by ' || dimension || ' ' || filters, (SELECT string_agg(value || ' ' || click_count, ', ')
-		FROM adclick.breakdown(ad, t, t + interval '30 minutes', dimension, filters))
+		FROM adclick.breakdown_between(ad, t, t + interval '30 minutes', dimension, filters))
 	FROM (VALUES (1, 'country', '{}'::jsonb), (1, 'region', '{}'), (1, 'device', '{}'), (2, 'device', '{}'), (5, 'country', '{}'),
 		(12345, 'country', '{}'), (1, 'country', '{"country": "CA"}'), (1, 'device', '{"user_id": 501}'),
 		(1, 'country', '{"ip": "203.0.113.7"}'), (1, 'country', '{"advertiser_id": 8}')) q(ad, dimension, filters)
@@ -137,10 +137,10 @@ CREATE FUNCTION ask(t timestamptz) RETURNS TABLE (question text, answer text) LA
 		('an hour: users', adclick.unique_users(1, 60)::text),
 		('an hour: by country', (SELECT string_agg(value || ' ' || click_count, ', ') FROM adclick.breakdown(1, 60, 'country'))),
 		('this minute: users', adclick.unique_users(1, 1)::text),
-		('ever: users', adclick.unique_users(1, timestamptz '-infinity', 'infinity')::text),
-		('ever: advertiser', adclick.advertiser_click_count(7, timestamptz '-infinity', 'infinity', '{"ip": "203.0.113.0/24"}')::text),
+		('ever: users', adclick.unique_users_between(1, timestamptz '-infinity', 'infinity')::text),
+		('ever: advertiser', adclick.advertiser_click_count_between(7, timestamptz '-infinity', 'infinity', '{"ip": "203.0.113.0/24"}')::text),
 		('ever: by device', (SELECT string_agg(value || ' ' || click_count, ', ')
-			FROM adclick.breakdown(1, timestamptz '-infinity', 'infinity', 'device', '{"user_id": 501}')))
+			FROM adclick.breakdown_between(1, timestamptz '-infinity', 'infinity', 'device', '{"user_id": 501}')))
 $$;
 
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, device)
@@ -180,7 +180,7 @@ SELECT adclick.advertiser_click_count(7, 60) AS seven, adclick.ad_click_count(1,
 
 -- NULL is answered by NULL, or by no row
 SELECT adclick.advertiser_click_count(NULL, 60), adclick.advertiser_click_count(7, NULL), adclick.advertiser_click_count(7, 60, NULL),
-	adclick.unique_users(NULL, 60), adclick.unique_users(1, NULL, timestamptz 'infinity');
+	adclick.unique_users(NULL, 60), adclick.unique_users_between(1, NULL, timestamptz 'infinity');
 SELECT * FROM adclick.click_series(1, :'t', :'t', NULL);
 SELECT * FROM adclick.click_series(1, :'t', NULL, '1 minute');
 SELECT * FROM adclick.breakdown(1, 60, NULL);
@@ -215,11 +215,11 @@ SELECT round(extract(epoch FROM click_minute - :'t') / 60) AS minute, country, r
 FROM adclick.most_clicked_ads JOIN adclick.filters USING (filter_id) ORDER BY 1, filter_id;
 SELECT (most_clicked_ads[1]).ad_id, (most_clicked_ads[1]).click_count, (a).ad_id AS also
 FROM adclick.most_clicked_ads, unnest(most_clicked_ads) a WHERE click_minute = :'t' AND filter_id = :ca;
-SELECT way, lists, cut_off, nth_count, probes, tail FROM adclick.explain_top_n(1, :'t', :'t'::timestamptz + interval '10 minutes', '{"country": "CA"}');
-SELECT * FROM adclick.top_n_ads(1, :'t', :'t'::timestamptz + interval '10 minutes', '{"country": "CA"}');
+SELECT way, lists, cut_off, nth_count, probes, tail FROM adclick.explain_top_n_between(1, :'t', :'t'::timestamptz + interval '10 minutes', '{"country": "CA"}');
+SELECT * FROM adclick.top_n_ads_between(1, :'t', :'t'::timestamptz + interval '10 minutes', '{"country": "CA"}');
 SELECT adclick.drop_filter('{"country": "CA"}');
-SELECT way, lists > 0 AS lists FROM adclick.explain_top_n(1, :'t', :'t'::timestamptz + interval '10 minutes', '{"country": "CA"}');
-SELECT * FROM adclick.top_n_ads(1, :'t', :'t'::timestamptz + interval '10 minutes', '{"country": "CA"}');
+SELECT way, lists > 0 AS lists FROM adclick.explain_top_n_between(1, :'t', :'t'::timestamptz + interval '10 minutes', '{"country": "CA"}');
+SELECT * FROM adclick.top_n_ads_between(1, :'t', :'t'::timestamptz + interval '10 minutes', '{"country": "CA"}');
 SELECT way FROM adclick.explain_top_n(1, 60, '{"user_id": 501}');
 SELECT way FROM adclick.explain_top_n(1, 60, '{"ip": "203.0.113.7"}');
 SELECT count(*) AS orphans FROM adclick.most_clicked_ads WHERE filter_id NOT IN (SELECT filter_id FROM adclick.filters);

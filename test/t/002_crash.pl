@@ -110,7 +110,7 @@ for my $mode ('fast', 'immediate')
 	$node->stop($mode);
 	$node->start;
 	$node->safe_psql('clicks', $copy);
-	is($node->safe_psql('clicks', "SELECT adclick.ad_click_count(900077, timestamptz '-infinity', timestamptz 'infinity')"),
+	is($node->safe_psql('clicks', "SELECT adclick.ad_click_count_between(900077, timestamptz '-infinity', timestamptz 'infinity')"),
 		$node->safe_psql('clicks', "SELECT count(DISTINCT coalesce(click_id, gen_random_uuid())) FROM adclick.clicks WHERE ad_id = 900077"),
 		"a copy sent after a restart ($mode) is a duplicate at once");
 	drained($node, 'clicks');

@@ -21,7 +21,7 @@ my $ALWAYS = q{timestamptz '-infinity', timestamptz 'infinity'};
 sub count_of
 {
 	my ($ad) = @_;
-	return $node->safe_psql('clicks', "SELECT adclick.ad_click_count($ad, $ALWAYS)");
+	return $node->safe_psql('clicks', "SELECT adclick.ad_click_count_between($ad, $ALWAYS)");
 }
 
 # n clicks of an ad, as a statement
@@ -77,10 +77,10 @@ $open->query_safe(q{
 			END;
 		END LOOP;
 	END $$});
-is($open->query_safe("SELECT adclick.ad_click_count(900004, $ALWAYS)"), '106',
+is($open->query_safe("SELECT adclick.ad_click_count_between(900004, $ALWAYS)"), '106',
 	'its own uncommitted clicks are in its own answer');
 is(count_of(900004), '0', 'and in no other');
-is($open->query_safe("SELECT click_count FROM adclick.top_n_ads(100000, $ALWAYS) WHERE ad_id = 900004"),
+is($open->query_safe("SELECT click_count FROM adclick.top_n_ads_between(100000, $ALWAYS) WHERE ad_id = 900004"),
 	'106', 'the same with top_n_ads');
 for my $i (1 .. 5)
 {
@@ -89,7 +89,7 @@ for my $i (1 .. 5)
 }
 facts_ok($node, 'clicks', 'others are taken while a writer stays open');
 answers_ok($node, 'clicks', 'others are taken while a writer stays open');
-is($open->query_safe("SELECT adclick.ad_click_count(900004, $ALWAYS)"), '106', 'its own answer is still the same');
+is($open->query_safe("SELECT adclick.ad_click_count_between(900004, $ALWAYS)"), '106', 'its own answer is still the same');
 is($node->safe_psql('clicks', 'SELECT open_writer_pid, open_writer_prepared IS NULL, open_writer_since < now() FROM adclick.status'),
 	"$pid|t|t", 'status names the open writer');
 $open->query_safe('SAVEPOINT s');
@@ -104,15 +104,15 @@ is($node->safe_psql('clicks', 'SELECT open_writer_pid IS NULL FROM adclick.statu
 
 # Under REPEATABLE READ the answer stays as it was, ticks or not.
 $open->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY');
-my $first = $open->query_safe("SELECT adclick.ad_click_count(900004, $ALWAYS)");
+my $first = $open->query_safe("SELECT adclick.ad_click_count_between(900004, $ALWAYS)");
 $node->safe_psql('clicks', clicks(900004, 50));
-is($open->query_safe("SELECT adclick.ad_click_count(900004, $ALWAYS)"), $first, 'repeatable read: the tail of later is not seen');
+is($open->query_safe("SELECT adclick.ad_click_count_between(900004, $ALWAYS)"), $first, 'repeatable read: the tail of later is not seen');
 drained($node, 'clicks');
 $node->safe_psql('clicks', 'SELECT adclick.compact()');
-is($open->query_safe("SELECT adclick.ad_click_count(900004, $ALWAYS)"), $first, 'nor what ticks and compaction made of it');
+is($open->query_safe("SELECT adclick.ad_click_count_between(900004, $ALWAYS)"), $first, 'nor what ticks and compaction made of it');
 is($open->query_safe('SELECT count(*) FROM oracle.wrong_answers(24)'), '0', 'all answers are those of the old snapshot');
 $open->query_safe('COMMIT');
-is($open->query_safe("SELECT adclick.ad_click_count(900004, $ALWAYS)"), '157', 'afterwards it is');
+is($open->query_safe("SELECT adclick.ad_click_count_between(900004, $ALWAYS)"), '157', 'afterwards it is');
 
 #
 # Prepared transactions

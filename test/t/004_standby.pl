@@ -63,7 +63,7 @@ for my $round (1 .. 5)
 {
 	$primary->poll_query_until('clicks', 'SELECT count(*) > ' . (5000 + $round * 1000) . ' FROM adclick.clicks');
 	is($standby->safe_psql('clicks', q{
-		WITH whole AS MATERIALIZED (SELECT sum(click_count) AS n FROM adclick.top_n_ads(1000000, timestamptz '-infinity', 'infinity'))
+		WITH whole AS MATERIALIZED (SELECT sum(click_count) AS n FROM adclick.top_n_ads_between(1000000, timestamptz '-infinity', 'infinity'))
 		SELECT n - clicks_counted FROM whole, adclick.status}), '0', "under load, round $round: what was counted, neither more nor less");
 	conserved_ok($standby, 'clicks', "under load, round $round, on the standby");
 }
@@ -89,7 +89,7 @@ exact_ok($standby, 'clicks', 'promoted, the tail taken');
 $standby->safe_psql('clicks', qq{
 	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
 	SELECT click_id, ad_id, clicked_at FROM adclick.clicks WHERE click_id = '$id'});
-is($standby->safe_psql('clicks', "SELECT adclick.ad_click_count($ad, timestamptz '-infinity', 'infinity')"),
+is($standby->safe_psql('clicks', "SELECT adclick.ad_click_count_between($ad, timestamptz '-infinity', 'infinity')"),
 	'1', 'promoted: a copy of a click of the old primary is a duplicate');
 send_copies($standby, 'clicks', 300);
 send_clicks($standby, 'clicks', 3000);

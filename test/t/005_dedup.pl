@@ -118,7 +118,7 @@ quiet_workers($node, 'clicks');
 my $before = ever_queued();
 $node->safe_psql('clicks', q{
 	INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT 910001, now() + interval '2 minutes' FROM generate_series(1, 100)});
-is($node->safe_psql('clicks', "SELECT adclick.ad_click_count(910001, timestamptz '-infinity', 'infinity')"),
+is($node->safe_psql('clicks', "SELECT adclick.ad_click_count_between(910001, timestamptz '-infinity', 'infinity')"),
 	'100', 'clicks of a new bucket after a restart are counted at once');
 $node->safe_psql('clicks', 'SELECT adclick.tick()');
 is(ever_queued() - $before, 0, 'and need no queue');
@@ -157,7 +157,7 @@ $node->safe_psql('clicks', q{
 	UNION ALL SELECT NULL, 920004, hour + m * interval '1 minute' FROM v7, generate_series(0, 59) m});
 drained($node, 'clicks');
 is($node->safe_psql('clicks', q{
-	SELECT string_agg(adclick.ad_click_count(a, timestamptz '-infinity', 'infinity')::text, ' ' ORDER BY a)
+	SELECT string_agg(adclick.ad_click_count_between(a, timestamptz '-infinity', 'infinity')::text, ' ' ORDER BY a)
 	FROM generate_series(920001, 920004) a}), '1 6 6 60',
 	'the time in a version-7 id chooses the bucket, unless it is far from the click');
 conserved_ok($node, 'clicks', 'version-7 ids');
@@ -175,7 +175,7 @@ workers_ready($node, 'clicks');
 send_copies($node, 'clicks', 100);
 send_clicks($node, 'clicks', 300);
 drained($node, 'clicks');
-is($node->safe_psql('clicks', "SELECT adclick.ad_click_count(930001, timestamptz '-infinity', 'infinity')"),
+is($node->safe_psql('clicks', "SELECT adclick.ad_click_count_between(930001, timestamptz '-infinity', 'infinity')"),
 	'3', 'arrivals set by hand');
 conserved_ok($node, 'clicks', 'arrivals set by hand');
 

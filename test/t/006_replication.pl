@@ -119,9 +119,9 @@ send_clicks($node, 'clicks', 1000);
 exact_ok($node, 'clicks', 'partitions made again');
 
 # Past hours: a partition is detached or dropped as raw data goes, counts stay.
-my $kept = $node->safe_psql('clicks', "SELECT sum(click_count) FROM adclick.top_n_ads(100000, timestamptz '-infinity', 'infinity')");
+my $kept = $node->safe_psql('clicks', "SELECT sum(click_count) FROM adclick.top_n_ads_between(100000, timestamptz '-infinity', 'infinity')");
 $node->safe_psql('clicks', $DROP);
-is($node->safe_psql('clicks', "SELECT sum(click_count) FROM adclick.top_n_ads(100000, timestamptz '-infinity', 'infinity')"),
+is($node->safe_psql('clicks', "SELECT sum(click_count) FROM adclick.top_n_ads_between(100000, timestamptz '-infinity', 'infinity')"),
 	$kept, 'raw data dropped: the counts stay');
 
 done_testing();

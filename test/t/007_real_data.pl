@@ -49,7 +49,7 @@ answers_ok($node, 'clicks', 'while it is counted');
 counted_is($node, 'clicks', $lines, 'without ids: every click counts');
 exact_ok($node, 'clicks', 'without ids', questions => 60);
 is($node->safe_psql('clicks', q{
-	SELECT string_agg(ad_id || ' ' || click_count, ', ' ORDER BY rank) FROM adclick.top_n_ads(10, timestamptz '2017-11-07', '2017-11-08')}),
+	SELECT string_agg(ad_id || ' ' || click_count, ', ' ORDER BY rank) FROM adclick.top_n_ads_between(10, timestamptz '2017-11-07', '2017-11-08')}),
 	$node->safe_psql('clicks', q{
 	SELECT string_agg(ad_id || ' ' || n, ', ' ORDER BY n DESC, ad_id)
 	FROM (SELECT ad_id, count(*) AS n FROM sample WHERE clicked_at >= '2017-11-07' AND clicked_at < '2017-11-08'

@@ -56,20 +56,20 @@ $node->safe_psql('clicks', q{
 			EXECUTE damage;
 			FOREACH question IN ARRAY ARRAY[
 				-- the order by ad
-				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz)',
-				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"country": "C1"}'')',
+				'SELECT count(*) FROM adclick.top_n_ads_between(100, ''-infinity''::timestamptz, ''infinity''::timestamptz)',
+				'SELECT count(*) FROM adclick.top_n_ads_between(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"country": "C1"}'')',
 				'SELECT count(*) FROM adclick.top_n_ads(100, 3)',
-				'SELECT sum(adclick.ad_click_count(a, ''-infinity''::timestamptz, ''infinity''::timestamptz)) FROM generate_series(1, 3000, 150) a',
-				'SELECT count(*) FROM adclick.breakdown(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''country'')',
-				'SELECT sum(adclick.advertiser_click_count(a, ''-infinity''::timestamptz, ''infinity''::timestamptz)) FROM generate_series(1, 3) a',
+				'SELECT sum(adclick.ad_click_count_between(a, ''-infinity''::timestamptz, ''infinity''::timestamptz)) FROM generate_series(1, 3000, 150) a',
+				'SELECT count(*) FROM adclick.breakdown_between(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''country'')',
+				'SELECT sum(adclick.advertiser_click_count_between(a, ''-infinity''::timestamptz, ''infinity''::timestamptz)) FROM generate_series(1, 3) a',
 				'SELECT count(*) FROM adclick_internal.facts()',
 				-- the order by user: all of them, and some by themselves
-				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, oracle.users())',
-				'SELECT sum(adclick.ad_click_count(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, jsonb_build_object(''user_id'', u))) FROM generate_series(1, 3000, 150) u',
-				'SELECT adclick.unique_users(1, ''-infinity''::timestamptz, ''infinity''::timestamptz)',
+				'SELECT count(*) FROM adclick.top_n_ads_between(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, oracle.users())',
+				'SELECT sum(adclick.ad_click_count_between(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, jsonb_build_object(''user_id'', u))) FROM generate_series(1, 3000, 150) u',
+				'SELECT adclick.unique_users_between(1, ''-infinity''::timestamptz, ''infinity''::timestamptz)',
 				-- the order by address
-				'SELECT count(*) FROM adclick.top_n_ads(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"ip": ["::/0", "0.0.0.0/0"]}'')',
-				'SELECT sum(adclick.ad_click_count(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, jsonb_build_object(''ip'', ''10.0.0.0''::inet + i))) FROM generate_series(1, 3000, 150) i',
+				'SELECT count(*) FROM adclick.top_n_ads_between(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"ip": ["::/0", "0.0.0.0/0"]}'')',
+				'SELECT sum(adclick.ad_click_count_between(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, jsonb_build_object(''ip'', ''10.0.0.0''::inet + i))) FROM generate_series(1, 3000, 150) i',
 				'SELECT adclick.compact()']
 			LOOP
 				outcomes := outcomes || oracle.ask(question);
@@ -150,7 +150,7 @@ for my $damage ('most_clicked_ads[1] = NULL', 'most_clicked_ads[1].click_count =
 # Damage that stays: the worker does not crash the server either, and says so.
 $node->safe_psql('clicks', 'UPDATE adclick_internal.deltas SET data = set_byte(data, 0, 255)');
 my (undef, undef, $error) = $node->psql('clicks', q{\set VERBOSITY verbose
-SELECT * FROM adclick.top_n_ads(1, timestamptz '-infinity', 'infinity')});
+SELECT * FROM adclick.top_n_ads_between(1, timestamptz '-infinity', 'infinity')});
 like($error, qr/ERROR:  XX001: .*segment/, 'damage that stays: refused');
 (undef, undef, $error) = $node->psql('clicks', q{\set VERBOSITY verbose
 SELECT adclick.compact()});

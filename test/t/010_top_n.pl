@@ -118,7 +118,7 @@ $node->safe_psql('clicks', q{
 				OR oracle.meets(countries, NULL, devices, users, networks, advertisers, country, NULL, device, user_id, ip, advertiser_id))
 		GROUP BY 1, 2
 	), expected AS MATERIALIZED (
-		SELECT i, n, filters, format('%s, timestamptz %L, %L, %L', n, "from", "to", filters) AS arguments,
+		SELECT i, n, filters, format('%s, %L, %L, %L', n, "from", "to", filters) AS arguments,
 			coalesce((SELECT string_agg(ad_id || ' ' || clicks, ', ' ORDER BY clicks DESC, ad_id) FROM
 				(SELECT ad_id, clicks FROM by_ad b WHERE b.i = q.i ORDER BY clicks DESC, ad_id LIMIT n) t), '') AS expected,
 			(SELECT clicks FROM by_ad b WHERE b.i = q.i ORDER BY clicks DESC, ad_id LIMIT 1 OFFSET n - 1) AS nth
@@ -126,8 +126,8 @@ $node->safe_psql('clicks', q{
 	)
 	INSERT INTO oracle.asked
 	SELECT data, arguments, filters, expected,
-		coalesce(oracle.answer(format('SELECT string_agg(ad_id || '' '' || click_count, '', '') FROM adclick.top_n_ads(%s)', arguments)), ''),
-		oracle.answer(format('SELECT to_jsonb(e) FROM adclick.explain_top_n(%s) e', arguments))::jsonb, nth
+		coalesce(oracle.answer(format('SELECT string_agg(ad_id || '' '' || click_count, '', '') FROM adclick.top_n_ads_between(%s)', arguments)), ''),
+		oracle.answer(format('SELECT to_jsonb(e) FROM adclick.explain_top_n_between(%s) e', arguments))::jsonb, nth
 	FROM expected
 	$$});
 
@@ -201,8 +201,8 @@ $node->safe_psql('clicks', join(";\n", 'DROP EXTENSION adclick', 'CREATE EXTENSI
 		generate_series(1, clicks)
 	WHERE m % 2 = odd}, 'true'), 'SELECT adclick.tick()', 'SELECT adclick.compact()'));
 is($node->safe_psql('clicks', qq{
-	SELECT string_agg(ad_id || ' ' || click_count, ', '), (SELECT way FROM adclick.explain_top_n(3, t, t + interval '20 minutes'))
-	FROM (SELECT timestamptz '$start' AS t) x, adclick.top_n_ads(3, t, t + interval '20 minutes') GROUP BY t}),
+	SELECT string_agg(ad_id || ' ' || click_count, ', '), (SELECT way FROM adclick.explain_top_n_between(3, t, t + interval '20 minutes'))
+	FROM (SELECT timestamptz '$start' AS t) x, adclick.top_n_ads_between(3, t, t + interval '20 minutes') GROUP BY t}),
 	'50 240, 51 220, 1 130|lists and probes', 'an ad that ties for the last place by clicks of no list');
 
 #

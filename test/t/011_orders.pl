@@ -43,7 +43,7 @@ sub user_clicks
 	my ($server, $at, $minutes) = @_;
 
 	return $server->safe_psql('clicks', qq{
-		SELECT regexp_replace(oracle.answer(format('SELECT adclick.ad_click_count(900001, %L, %L, %L)', t, t + interval '$minutes minutes',
+		SELECT regexp_replace(oracle.answer(format('SELECT adclick.ad_click_count_between(900001, %L, %L, %L)', t, t + interval '$minutes minutes',
 			'{"user_id": 7}')), '^refused: .*', 'refused') FROM (SELECT timestamptz '$at' AS t) x});
 }
 

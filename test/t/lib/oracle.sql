@@ -224,7 +224,8 @@ WITH clicks AS MATERIALIZED (
 		oracle.list(filters->'device') AS devices, oracle.list(filters->'user_id')::bigint[] AS users,
 		oracle.list(filters->'ip')::inet[] AS networks, oracle.list(filters->'advertiser_id')::bigint[] AS advertisers,
 		bucket, ARRAY(SELECT t FROM generate_series(start, stop, bucket) t WHERE t < stop) AS buckets,
-		format('%s, %L', coalesce(minutes::text, format('timestamptz %L, %L', "from", "to")), filters) AS arguments
+		CASE WHEN minutes IS NULL THEN '_between' ELSE '' END AS form,
+		coalesce(minutes::text, format('%L, %L', "from", "to")) AS span
 	FROM filtered f CROSS JOIN LATERAL (SELECT CASE WHEN stop - start > interval '1 day' THEN '1 day'
 		ELSE ('{1 minute,1 minute,5 minutes,7 minutes,1 hour,1 month}'::interval[])[1 + size] END AS bucket) b
 ), by_ad AS MATERIALIZED (
@@ -243,26 +244,26 @@ WITH clicks AS MATERIALIZED (
 		AND oracle.meets(q.countries, q.regions, q.devices, q.users, q.networks, q.advertisers,
 			c.country, c.region, c.device, c.user_id, c.ip, c.advertiser_id)
 ), expected AS (
-	SELECT format('SELECT adclick.ad_click_count(%L, %s)', ad, arguments) AS question, filters ?| '{user_id,ip}' AS of_users,
+	SELECT format('SELECT adclick.ad_click_count%s(%L, %s, %L)', form, ad, span, filters) AS question, filters ?| '{user_id,ip}' AS of_users,
 		coalesce((SELECT clicks FROM by_ad b WHERE b.i = q.i AND b.ad_id = q.ad), 0)::text AS expected
 	FROM asked q
 	UNION ALL
-	SELECT format('SELECT string_agg(rank || '': '' || ad_id || '' '' || click_count, '', '') FROM adclick.top_n_ads(%s, %s)',
-			top, arguments), filters ?| '{user_id,ip}',
+	SELECT format('SELECT string_agg(rank || '': '' || ad_id || '' '' || click_count, '', '') FROM adclick.top_n_ads%s(%s, %s, %L)',
+			form, top, span, filters), filters ?| '{user_id,ip}',
 		(SELECT string_agg(r.rank || ': ' || r.ad_id || ' ' || r.clicks, ', ' ORDER BY r.rank)
 			FROM ranked r WHERE r.i = q.i AND r.rank <= q.top)
 	FROM asked q
 	UNION ALL
-	SELECT format('SELECT adclick.advertiser_click_count(%L, %s)', advertiser, arguments), filters ?| '{user_id,ip}',
+	SELECT format('SELECT adclick.advertiser_click_count%s(%L, %s, %L)', form, advertiser, span, filters), filters ?| '{user_id,ip}',
 		coalesce((SELECT sum(clicks) FROM by_ad b WHERE b.i = q.i AND b.advertiser_id = q.advertiser), 0)::text
 	FROM asked q WHERE other = 0
 	UNION ALL
-	SELECT format('SELECT adclick.unique_users(%L, %s)', ad, arguments), true,
+	SELECT format('SELECT adclick.unique_users%s(%L, %s, %L)', form, ad, span, filters), true,
 		(SELECT count(DISTINCT user_id) FROM of_ad u WHERE u.i = q.i)::text
 	FROM asked q WHERE other = 1
 	UNION ALL
-	SELECT format('SELECT string_agg(value || '' '' || click_count, '', '') FROM adclick.breakdown(%L, %s, %L, %L)',
-			ad, coalesce(minutes::text, format('timestamptz %L, %L', "from", "to")), q.by, filters), filters ?| '{user_id,ip}',
+	SELECT format('SELECT string_agg(value || '' '' || click_count, '', '') FROM adclick.breakdown%s(%L, %s, %L, %L)',
+			form, ad, span, q.by, filters), filters ?| '{user_id,ip}',
 		(SELECT string_agg(value || ' ' || n, ', ' ORDER BY n DESC, value COLLATE "C")
 			FROM (SELECT value, count(*) AS n FROM of_ad v WHERE v.i = q.i GROUP BY 1) v)
 	FROM asked q WHERE other = 2
