@@ -128,6 +128,20 @@ make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
+const uint64 *
+process_seed(void)
+{
+	static uint64 seed[2];
+	static bool made = false;
+
+	if (!made && !pg_strong_random(seed, sizeof(seed)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate a random seed")));
+	made = true;
+	return seed;
+}
+
 void
 prevent_read_only(const char *function)
 {

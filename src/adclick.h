@@ -40,6 +40,9 @@ extern int	adclick_top_ads_kept;
 
 extern void guc_define(void);
 
+/* A secret of this process, for hash tables of what clients choose: two words. */
+extern const uint64 *process_seed(void);
+
 /* A function writes: say so before it starts. */
 extern void prevent_read_only(const char *function);
 

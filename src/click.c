@@ -19,6 +19,7 @@
 
 #include "adclick.h"
 #include "click.h"
+#include "siphash.h"
 
 /* A time in an id that lies further than this from the click's is not believed. */
 #define ID_TIME_BELIEVED USECS_PER_DAY
@@ -134,6 +135,14 @@ click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact)
 		fact->ip = (IpAddress) {0};
 	else
 		ip_from_inet(DatumGetInetPP(slot->tts_values[CLICK_IP - 1]), &fact->ip);
+}
+
+uint32
+bucket_key_hash(const BucketKey *key)
+{
+	const uint64 *seed = process_seed();
+
+	return (uint32) siphash(seed, siphash(seed, key->key.hi, key->key.lo), (uint64) key->bucket);
 }
 
 const char *

@@ -16,7 +16,6 @@
 
 #include "postgres.h"
 
-#include "common/hashfn.h"
 #include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "utils/inet.h"
@@ -60,18 +59,15 @@ typedef struct Click
 	int64		bucket;			/* dedup bucket */
 } Click;
 
-/* A key in its bucket; no padding, so that it can be hashed as bytes. */
+/* A key in its bucket. */
 typedef struct BucketKey
 {
 	DedupKey	key;
 	int64		bucket;
 } BucketKey;
 
-static inline uint32
-bucket_key_hash(const BucketKey *key)
-{
-	return hash_bytes((const unsigned char *) key, sizeof(BucketKey));
-}
+/* For hash tables of this process: clients choose the keys, but not where they lie. */
+extern uint32 bucket_key_hash(const BucketKey *key);
 
 static inline bool
 bucket_key_equal(const BucketKey *a, const BucketKey *b)

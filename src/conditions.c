@@ -15,6 +15,8 @@
 
 #include "access/xact.h"
 #include "lib/qunique.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inet.h"
@@ -69,6 +71,15 @@ conditions_window(Conditions *conditions, TimestampTz from, TimestampTz to)
 				 errhint("The window is from \"from\" up to, not including, \"to\".")));
 }
 
+/*
+ * The most values all lists of a question may have together: sorting them and
+ * looking them up stays below a second.
+ */
+#define MAX_FILTER_VALUES 100000
+
+/* How much of a wrong text an error shows, in bytes. */
+#define SHOWN_LENGTH 100
+
 /* The keys of the argument "filters". */
 typedef enum FilterKey
 {
@@ -94,6 +105,14 @@ static const struct
 	[KEY_ADVERTISER] = {"advertiser_id", jbvNumeric, "an integer or a list of integers", "{\"advertiser_id\": 7} or {\"advertiser_id\": [7, 8]}"},
 };
 
+static const char *
+shown(const char *text, int length)
+{
+	if (length <= SHOWN_LENGTH)
+		return pnstrdup(text, length);
+	return psprintf("%.*s...", pg_mbcliplen(text, length, SHOWN_LENGTH), text);
+}
+
 static FilterKey
 key_of(JsonbValue *key)
 {
@@ -103,7 +122,7 @@ key_of(JsonbValue *key)
 			return i;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown filter \"%.*s\"", key->val.string.len, key->val.string.val),
+			 errmsg("unknown filter \"%s\"", shown(key->val.string.val, key->val.string.len)),
 			 errhint("Filters are country, region, device, user_id, ip and advertiser_id.")));
 	return KEY_DIMENSION;
 }
@@ -117,6 +136,17 @@ wrong_value(FilterKey key)
 			 errhint("For example %s.", filter_keys[key].example)));
 }
 
+/* Room for one more in an array that is still to grow. */
+#define MAKE_ROOM(array, n, room) \
+	do { \
+		if ((n) == (room)) \
+		{ \
+			(room) = Max(16, 2 * (room)); \
+			(array) = (array) ? repalloc((array), sizeof(*(array)) * (room)) : \
+				palloc(sizeof(*(array)) * (room)); \
+		} \
+	} while (0)
+
 static void
 add_id(IdList *list, FilterKey key, Numeric number)
 {
@@ -129,7 +159,7 @@ add_id(IdList *list, FilterKey key, Numeric number)
 		DatumGetBool(DirectFunctionCall2(numeric_gt, value,
 										 NumericGetDatum(int64_to_numeric(PG_INT64_MAX)))))
 		wrong_value(key);
-	list->ids = list->ids ? repalloc(list->ids, sizeof(int64) * (list->n + 1)) : palloc(sizeof(int64));
+	MAKE_ROOM(list->ids, list->n, list->room);
 	list->ids[list->n++] = DatumGetInt64(DirectFunctionCall1(numeric_int8, value));
 }
 
@@ -147,8 +177,8 @@ host_bits(int network_bits, int first_bit, int nbits)
 static void
 add_ip(Conditions *conditions, const char *text, int length)
 {
-	char	   *string = pnstrdup(text, length);
-	bool		is_v6 = strchr(string, ':') != NULL;
+	char		string[SHOWN_LENGTH];
+	bool		is_v6 = memchr(text, ':', length) != NULL;
 	inet		address = {0};
 	IpRange    *range;
 	int			bits;
@@ -156,18 +186,17 @@ add_ip(Conditions *conditions, const char *text, int length)
 				low_bits;
 
 	address.inet_data.family = is_v6 ? PGSQL_AF_INET6 : PGSQL_AF_INET;
+	strlcpy(string, text, Min(length + 1, SHOWN_LENGTH));
 	bits = strlen(string) == length ?
 		pg_inet_net_pton(address.inet_data.family, string, address.inet_data.ipaddr, -1) : -1;
 	if (bits < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("filter \"ip\" has no address or network in \"%s\"", string),
+				 errmsg("filter \"ip\" has no address or network in \"%s\"", shown(text, length)),
 				 errhint("For example %s.", filter_keys[KEY_IP].example)));
 	SET_INET_VARSIZE(&address);
 
-	if (conditions->nips == 0)
-		conditions->ips = palloc(sizeof(IpRange));
-	conditions->ips = repalloc(conditions->ips, sizeof(IpRange) * (conditions->nips + 1));
+	MAKE_ROOM(conditions->ips, conditions->nips, conditions->ips_room);
 	range = &conditions->ips[conditions->nips++];
 	ip_from_inet(&address, &range->first);
 	range->last = range->first;
@@ -191,9 +220,12 @@ add_value(Conditions *conditions, IdList *advertisers, FilterKey key, JsonbValue
 	else if (key == KEY_IP)
 		add_ip(conditions, value->val.string.val, value->val.string.len);
 	else
-		conditions->values[key] =
-			lappend(conditions->values[key],
-					cstring_to_text_with_len(value->val.string.val, value->val.string.len));
+	{
+		ValueList  *list = &conditions->values[key];
+
+		MAKE_ROOM(list->values, list->n, list->room);
+		list->values[list->n++] = (FilterValue) {value->val.string.val, value->val.string.len};
+	}
 }
 
 /* There is a condition of this kind, even if its list of values is empty. */
@@ -218,6 +250,7 @@ read_object(Conditions *conditions, IdList *advertisers, Jsonb *filters)
 	JsonbValue	value;
 	FilterKey	key = KEY_DIMENSION;
 	int			depth = 0;
+	int			nvalues = 0;
 
 	if (!JB_ROOT_IS_OBJECT(filters))
 		ereport(ERROR,
@@ -227,6 +260,7 @@ read_object(Conditions *conditions, IdList *advertisers, Jsonb *filters)
 	iterator = JsonbIteratorInit(&filters->root);
 	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
 	{
+		CHECK_FOR_INTERRUPTS();
 		switch (token)
 		{
 			case WJB_BEGIN_OBJECT:
@@ -245,6 +279,12 @@ read_object(Conditions *conditions, IdList *advertisers, Jsonb *filters)
 				break;
 			case WJB_VALUE:
 			case WJB_ELEM:
+				if (++nvalues > MAX_FILTER_VALUES)
+					ereport(ERROR,
+							(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+							 errmsg("too many values in filters"),
+							 errdetail("There may be %d.", MAX_FILTER_VALUES),
+							 errhint("Ask in several parts.")));
 				add_value(conditions, advertisers, key, &value);
 				break;
 			default:
@@ -290,13 +330,67 @@ sort_ids(IdList *list)
 	list->n = (int) qunique(list->ids, list->n, sizeof(int64), compare_int64);
 }
 
+/* By length first: only equality matters. */
+static int
+compare_values(const void *a, const void *b)
+{
+	const FilterValue *x = a;
+	const FilterValue *y = b;
+
+	if (x->length != y->length)
+		return x->length - y->length;
+	return memcmp(x->value, y->value, x->length);
+}
+
+static void
+sort_values(ValueList *list)
+{
+	int			n = 0;
+
+	for (int i = 0; i < list->n; i++)
+		if (list->values[i].length > 0 && list->values[i].length <= DIMENSION_MAX_LENGTH)
+			list->values[n++] = list->values[i];
+	list->n = n;
+	if (n < 2)
+		return;
+	qsort(list->values, n, sizeof(FilterValue), compare_values);
+	list->n = (int) qunique(list->values, n, sizeof(FilterValue), compare_values);
+}
+
+static int
+compare_ips(const IpAddress *x, const IpAddress *y)
+{
+	if (x->family != y->family)
+		return x->family < y->family ? -1 : 1;
+	if (x->high != y->high)
+		return x->high < y->high ? -1 : 1;
+	return (x->low > y->low) - (x->low < y->low);
+}
+
+/* A network before those within it. */
 static int
 compare_ranges(const void *a, const void *b)
 {
-	uint64		x = ((const IpRange *) a)->first.high;
-	uint64		y = ((const IpRange *) b)->first.high;
+	const IpRange *x = a;
+	const IpRange *y = b;
+	int			order = compare_ips(&x->first, &y->first);
 
-	return (x > y) - (x < y);
+	return order != 0 ? order : compare_ips(&y->last, &x->last);
+}
+
+/* Networks are within each other or apart: the outermost say it all. */
+static void
+sort_ips(Conditions *conditions)
+{
+	int			n = 0;
+
+	if (conditions->nips < 2)
+		return;
+	qsort(conditions->ips, conditions->nips, sizeof(IpRange), compare_ranges);
+	for (int i = 0; i < conditions->nips; i++)
+		if (n == 0 || compare_ips(&conditions->ips[i].first, &conditions->ips[n - 1].last) > 0)
+			conditions->ips[n++] = conditions->ips[i];
+	conditions->nips = n;
 }
 
 /* Only ads of these advertisers. */
@@ -316,8 +410,9 @@ conditions_filters(Conditions *conditions, Jsonb *filters)
 
 	read_object(conditions, &advertisers, filters);
 	sort_ids(&conditions->users);
-	if (conditions->nips > 1)
-		qsort(conditions->ips, conditions->nips, sizeof(IpRange), compare_ranges);
+	for (int i = 0; i < DIMENSIONS; i++)
+		sort_values(&conditions->values[i]);
+	sort_ips(conditions);
 	restrict_to_advertisers(conditions, &advertisers);
 	find_matches(conditions);
 }
@@ -341,11 +436,11 @@ conditions_advertiser(Conditions *conditions, int64 advertiser_id)
 	IdList	   *ads = &conditions->ads;
 	int			n = 0;
 
-	restrict_to_advertisers(&theirs, &(IdList) {true, 1, &advertiser_id});
+	restrict_to_advertisers(&theirs, &(IdList) {.given = true, .n = 1, .ids = &advertiser_id});
 	for (int i = 0; i < theirs.ads.n; i++)
 		if (conditions_match_id(ads, theirs.ads.ids[i]))
 			theirs.ads.ids[n++] = theirs.ads.ids[i];
-	*ads = (IdList) {true, n, theirs.ads.ids};
+	*ads = (IdList) {.given = true, .n = n, .ids = theirs.ads.ids};
 }
 
 bool
@@ -358,9 +453,10 @@ conditions_as_filter(const Conditions *conditions, StoreFilter *dimensions)
 	{
 		if (!conditions->has_values[i])
 			continue;
-		if (list_length(conditions->values[i]) != 1)
+		if (conditions->values[i].n != 1)
 			return false;
-		dimensions->values[i] = text_to_cstring(linitial(conditions->values[i]));
+		dimensions->values[i] = pnstrdup(conditions->values[i].values[0].value,
+										 conditions->values[i].values[0].length);
 	}
 	return true;
 }
@@ -404,24 +500,21 @@ conditions_of_filter(Conditions *conditions, const StoreFilter *dimensions)
 		if (dimensions->values[i])
 		{
 			conditions->filtered = conditions->has_values[i] = true;
-			conditions->values[i] = list_make1(cstring_to_text(dimensions->values[i]));
+			conditions->values[i].n = 1;
+			conditions->values[i].values = palloc(sizeof(FilterValue));
+			conditions->values[i].values[0] = (FilterValue) {
+				dimensions->values[i], strlen(dimensions->values[i])
+			};
 		}
 	find_matches(conditions);
 }
 
 static bool
-has_value(List *values, const char *value, int length)
+has_value(const ValueList *list, const char *value, int length)
 {
-	ListCell   *cell;
+	FilterValue wanted = {value, length};
 
-	foreach(cell, values)
-	{
-		text	   *one = lfirst(cell);
-
-		if (VARSIZE_ANY_EXHDR(one) == length && memcmp(VARDATA_ANY(one), value, length) == 0)
-			return true;
-	}
-	return false;
+	return bsearch(&wanted, list->values, list->n, sizeof(FilterValue), compare_values) != NULL;
 }
 
 bool
@@ -429,7 +522,7 @@ conditions_match_dimensions(const Conditions *conditions, const Dimensions *dime
 {
 	for (int i = 0; i < DIMENSIONS; i++)
 		if (conditions->has_values[i] &&
-			!has_value(conditions->values[i], dimensions->value[i], dimensions->length[i]))
+			!has_value(&conditions->values[i], dimensions->value[i], dimensions->length[i]))
 			return false;
 	return true;
 }
@@ -437,15 +530,22 @@ conditions_match_dimensions(const Conditions *conditions, const Dimensions *dime
 bool
 conditions_match_ip(const Conditions *conditions, const IpAddress *ip)
 {
-	for (int i = 0; i < conditions->nips; i++)
-	{
-		const IpRange *range = &conditions->ips[i];
+	int			low = 0;
+	int			high = conditions->nips;
 
-		if (ip->family == range->first.family &&
-			ip->high >= range->first.high && ip->high <= range->last.high &&
-			(ip->high > range->first.high || ip->low >= range->first.low) &&
-			(ip->high < range->last.high || ip->low <= range->last.low))
+	if (!conditions->has_ips)
+		return true;
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		const IpRange *range = &conditions->ips[middle];
+
+		if (compare_ips(ip, &range->first) < 0)
+			high = middle;
+		else if (compare_ips(ip, &range->last) > 0)
+			low = middle + 1;
+		else
 			return true;
 	}
-	return !conditions->has_ips;
+	return false;
 }

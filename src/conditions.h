@@ -35,8 +35,23 @@ typedef struct IdList
 {
 	bool		given;			/* whether there is a condition at all */
 	int			n;
+	int			room;
 	int64	   *ids;
 } IdList;
+
+/* A sorted list of values of a dimension, each once. */
+typedef struct FilterValue
+{
+	const char *value;
+	int			length;
+} FilterValue;
+
+typedef struct ValueList
+{
+	int			n;
+	int			room;
+	FilterValue *values;
+} ValueList;
 
 typedef struct Conditions
 {
@@ -46,10 +61,11 @@ typedef struct Conditions
 	IdList		users;
 	bool		has_ips;
 	int			nips;
-	IpRange    *ips;			/* any of them; sorted by their first column */
+	int			ips_room;
+	IpRange    *ips;			/* any of them; sorted, apart from each other */
 	bool		filtered;		/* whether there are conditions on dimensions */
 	bool		has_values[DIMENSIONS];
-	List	   *values[DIMENSIONS]; /* of text *: any of them */
+	ValueList	values[DIMENSIONS]; /* any of them */
 	int32		max_filter_id;
 	bool	   *matches;		/* by filter_id, 0 .. max_filter_id */
 } Conditions;
@@ -60,7 +76,10 @@ extern void conditions_last_minutes(Conditions *conditions, int32 minutes);
 /* From one time up to, not including, another; both on whole minutes. */
 extern void conditions_window(Conditions *conditions, TimestampTz from, TimestampTz to);
 
-/* What a question's filters say. */
+/*
+ * What a question's filters say.  Refers to the strings in "filters".  Values that
+ * no click counts under, the empty one and those that are too long, match nothing.
+ */
 extern void conditions_filters(Conditions *conditions, Jsonb *filters);
 
 /* Only this ad, of those that there are conditions on; or the ads of an advertiser. */

@@ -22,6 +22,7 @@
  *-------------------------------------------------------------------------
  */
 #include "dedup.h"
+#include "siphash.h"
 
 #include <string.h>
 
@@ -112,51 +113,9 @@ struct DedupSet
 #define CACHE_LINE 64
 
 static inline uint64_t
-rotate_left(uint64_t value, int bits)
-{
-	return (value << bits) | (value >> (64 - bits));
-}
-
-static inline void
-sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[1] = rotate_left(v[1], 13) ^ v[0];
-	v[0] = rotate_left(v[0], 32);
-	v[2] += v[3];
-	v[3] = rotate_left(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = rotate_left(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = rotate_left(v[1], 17) ^ v[2];
-	v[2] = rotate_left(v[2], 32);
-}
-
-/*
- * SipHash-1-3 (Aumasson and Bernstein 2012) of exactly two words, without the
- * block of the length, which is always the same.
- */
-static inline uint64_t
 hash_words(const DedupSet *set, uint64_t first, uint64_t second)
 {
-	uint64_t	v[4] = {
-		set->seed[0] ^ UINT64_C(0x736f6d6570736575),
-		set->seed[1] ^ UINT64_C(0x646f72616e646f6d),
-		set->seed[0] ^ UINT64_C(0x6c7967656e657261),
-		set->seed[1] ^ UINT64_C(0x7465646279746573)
-	};
-
-	v[3] ^= first;
-	sip_round(v);
-	v[0] ^= first;
-	v[3] ^= second;
-	sip_round(v);
-	v[0] ^= second;
-	v[2] ^= 0xff;
-	sip_round(v);
-	sip_round(v);
-	sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
+	return siphash(set->seed, first, second);
 }
 
 /*

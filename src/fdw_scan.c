@@ -243,7 +243,7 @@ load_tail(FactScan *scan)
 	{
 		conditions.from = scan->range.from;
 		conditions.to = scan->range.to;
-		conditions.ads = (IdList) {scan->range.is_list, scan->range.nads, scan->range.ads};
+		conditions.ads = (IdList) {.given = scan->range.is_list, .n = scan->range.nads, .ids = scan->range.ads};
 	}
 	else
 		scan->tail_is_whole = true;

@@ -53,7 +53,8 @@ dimensions_hash(const Dimensions *d)
 	uint32		hash = 0;
 
 	for (int i = 0; i < DIMENSIONS; i++)
-		hash = hash_combine(hash, hash_bytes((const unsigned char *) d->value[i], d->length[i]));
+		hash = hash_combine(hash, (uint32) hash_bytes_extended((const unsigned char *) d->value[i],
+															   d->length[i], process_seed()[i % 2]));
 	return hash;
 }
 

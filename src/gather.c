@@ -94,16 +94,30 @@ ranges_of_ids(Gathering *g, const IdList *list)
 		g->ranges[i].low = g->ranges[i].high = facts_from_int64(list->ids[i]);
 }
 
-/* Networks may overlap: as ranges of the first column they are joined. */
+static int
+compare_key_ranges(const void *a, const void *b)
+{
+	uint64		x = ((const KeyRange *) a)->low;
+	uint64		y = ((const KeyRange *) b)->low;
+
+	return (x > y) - (x < y);
+}
+
+/* Of both families, they may overlap as ranges of the first column: they are joined. */
 static void
 ranges_of_ips(Gathering *g)
 {
 	const Conditions *conditions = g->conditions;
 
+	KeyRange   *all = palloc(sizeof(KeyRange) * (conditions->nips + 1));
+
+	for (int i = 0; i < conditions->nips; i++)
+		all[i] = (KeyRange) {conditions->ips[i].first.high, conditions->ips[i].last.high};
+	qsort(all, conditions->nips, sizeof(KeyRange), compare_key_ranges);
 	g->ranges = palloc(sizeof(KeyRange) * (conditions->nips + 1));
 	for (int i = 0; i < conditions->nips; i++)
 	{
-		KeyRange	range = {conditions->ips[i].first.high, conditions->ips[i].last.high};
+		KeyRange	range = all[i];
 		KeyRange   *last = g->nranges > 0 ? &g->ranges[g->nranges - 1] : NULL;
 
 		if (last && range.low <= last->high)

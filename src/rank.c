@@ -83,7 +83,7 @@ scan_slice(SliceCounts *counts, const SlicePart *parts, int nparts, TopN *top)
 		if (!slice_counts_fit(counts, last, n))
 		{
 			pfree(counts->slots);
-			slice_counts_init(counts, n,
+			slice_counts_init(counts, n, counts->multiplier,
 							  MemoryContextAllocHuge(CurrentMemoryContext, slice_counts_memory(n)));
 			slice_counts_reset(counts, first, last, n);
 		}
@@ -117,7 +117,7 @@ rank_by_scan(int32 n, const Conditions *conditions, const StoreRun *runs, int nr
 	topn_init(&ranking->top, limit,
 			  MemoryContextAllocHuge(CurrentMemoryContext, sizeof(AdCount) * limit));
 	slice_ads = Min((size_t) SLICE_ADS_OF_RUN * (nruns + 1), SLICE_ADS);
-	slice_counts_init(&counts, slice_ads, palloc(slice_counts_memory(slice_ads)));
+	slice_counts_init(&counts, slice_ads, process_seed()[0], palloc(slice_counts_memory(slice_ads)));
 
 	slices = slices_begin_picking(runs, nruns, conditions, tail);
 	while ((parts = slices_next(slices, &nparts)) != NULL)

@@ -31,8 +31,9 @@ slice_counts_memory(size_t max_ads)
 }
 
 void
-slice_counts_init(SliceCounts *counts, size_t max_ads, void *memory)
+slice_counts_init(SliceCounts *counts, size_t max_ads, uint64_t seed, void *memory)
 {
+	counts->multiplier = seed | 1;
 	counts->nslots = slots_for(max_ads);
 	counts->shift = 64 - __builtin_ctzll(counts->nslots);
 	counts->slots = memory;
@@ -56,11 +57,15 @@ slice_counts_fit(const SliceCounts *counts, uint64_t last, size_t n)
 	return counts->n + n <= counts->nslots / 2;
 }
 
-/* Fibonacci hashing: the product's high bits spread neighbouring ads well. */
+/*
+ * Multiplicative hashing with a random odd factor: any two ads share a slot with
+ * a probability of no more than 2 / nslots (Dietzfelbinger et al. 1997, doi
+ * 10.1006/jagm.1997.0873), whoever chose the ads.
+ */
 static inline AdCount *
 slot_of(SliceCounts *counts, uint64_t ad)
 {
-	size_t		i = (size_t) ((ad * UINT64_C(0x9E3779B97F4A7C15)) >> counts->shift);
+	size_t		i = (size_t) ((ad * counts->multiplier) >> counts->shift);
 
 	while (counts->slots[i].clicks != 0 && counts->slots[i].ad != ad)
 		i = (i + 1) & (counts->nslots - 1);

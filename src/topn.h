@@ -28,6 +28,7 @@ typedef struct SliceCounts
 {
 	size_t		nslots;			/* a power of two, at least twice max_ads */
 	int			shift;			/* 64 - log2(nslots), for hashing */
+	uint64_t	multiplier;		/* odd, random: clients choose the ads */
 	bool		dense;			/* slots by distance from base, not by hash */
 	uint64_t	base;
 	size_t		n;				/* distinct ads held, if not dense */
@@ -35,7 +36,7 @@ typedef struct SliceCounts
 } SliceCounts;
 
 extern size_t slice_counts_memory(size_t max_ads);
-extern void slice_counts_init(SliceCounts *counts, size_t max_ads, void *memory);
+extern void slice_counts_init(SliceCounts *counts, size_t max_ads, uint64_t seed, void *memory);
 
 /*
  * Empty it, for ads of which the first batch of n facts lies between "first" and

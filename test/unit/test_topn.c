@@ -101,7 +101,7 @@ counts_slice(size_t max_ads, size_t batch, uint64_t spread, bool dense)
 	TopN		top;
 	bool		right;
 
-	slice_counts_init(&counts, max_ads, memory);
+	slice_counts_init(&counts, max_ads, next_random(), memory);
 	/* what was counted before the reset must be gone */
 	memset(ads, 1, batch * sizeof(uint64_t));
 	memset(clicks, 1, batch * sizeof(uint64_t));

@@ -115,13 +115,15 @@ $$;
 -- A value or values for a filter, mostly those of two clicks.
 CREATE FUNCTION oracle.random_values(key text, one jsonb, other jsonb) RETURNS jsonb
 	LANGUAGE sql VOLATILE AS $$
-SELECT CASE floor(random() * 12)
+SELECT CASE floor(random() * 14)
 	WHEN 0 THEN nobody
 	WHEN 1 THEN '[]'
 	WHEN 2 THEN jsonb_build_array(nobody, a)
 	WHEN 3 THEN jsonb_build_array(a, a, b)
 	WHEN 4 THEN jsonb_build_array(b, a)
 	WHEN 5 THEN jsonb_build_array(a)
+	WHEN 6 THEN CASE WHEN key IN ('country', 'region', 'device') THEN '""'::jsonb ELSE a END
+	WHEN 7 THEN CASE WHEN key IN ('country', 'region', 'device') THEN jsonb_build_array('', repeat('x', 65), a) ELSE a END
 	ELSE a END
 FROM (SELECT to_jsonb(CASE key WHEN 'ip' THEN '192.0.2.0/24' ELSE 'nowhere' END) AS text, to_jsonb(4711000) AS number) n
 CROSS JOIN LATERAL (SELECT CASE WHEN key IN ('user_id', 'advertiser_id') THEN number ELSE text END AS nobody) x
