@@ -92,7 +92,7 @@ my ($ok, $output) = demo(
 ok($ok, 'COLUMNS: succeeds') or diag($output);
 like($output, qr/^top ad in CA: 7, 1 click$/m, '1 click');
 unlike($output, qr/\b1 (clicks|duplicates)/, 'no 1 clicks');
-is(ask('SELECT ad_id, device, country, clicked_at <> '2026-01-01 00:00:30+00', ip IS NULL FROM adclick.clicks'), '7|a,b|CA|t|t',
+is(ask(q{SELECT ad_id, device, country, clicked_at <> '2026-01-01 00:00:30+00', ip IS NULL FROM adclick.clicks}), '7|a,b|CA|t|t',
 	'COLUMNS: what is mapped is read');
 
 SKIP:
