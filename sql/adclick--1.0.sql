@@ -129,6 +129,7 @@ CREATE TABLE adclick.discarded_clicks (
 	reason text NOT NULL,
 	discarded_at timestamptz NOT NULL DEFAULT now()
 );
+ALTER TABLE adclick.discarded_clicks REPLICA IDENTITY FULL;
 COMMENT ON TABLE adclick.discarded_clicks IS 'clicks that were not counted, as they arrived, with the reason';
 COMMENT ON COLUMN adclick.discarded_clicks.click_id IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.ad_id IS 'as in adclick.clicks';
@@ -147,6 +148,8 @@ CREATE TABLE adclick_internal.late_clicks (
 	LIKE adclick.clicks,
 	bucket bigint NOT NULL
 );
+-- Rows are deleted, which a publication of all tables needs an identity for; so below.
+ALTER TABLE adclick_internal.late_clicks REPLICA IDENTITY FULL;
 COMMENT ON TABLE adclick_internal.late_clicks IS 'clicks taken off the log whose dedup bucket had left memory, waiting for the compactor';
 COMMENT ON COLUMN adclick_internal.late_clicks.bucket IS 'dedup bucket of the click';
 
@@ -205,6 +208,7 @@ CREATE TABLE adclick_internal.extents (
 	last_block bigint NOT NULL,
 	buckets bigint[] NOT NULL
 );
+ALTER TABLE adclick_internal.extents REPLICA IDENTITY FULL;
 COMMENT ON TABLE adclick_internal.extents IS 'where in the log each tick found its clicks, and of which dedup buckets they were: the way back to them after a restart';
 
 CREATE TABLE adclick_internal.runs (
@@ -233,7 +237,8 @@ CREATE TABLE adclick_internal.deltas (
 	data bytea NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1);
 ALTER TABLE adclick_internal.deltas ALTER data SET STORAGE PLAIN;
-CREATE INDEX deltas_key_idx ON adclick_internal.deltas (run_id, first_key, number);
+CREATE UNIQUE INDEX deltas_key_idx ON adclick_internal.deltas (run_id, first_key, number);
+ALTER TABLE adclick_internal.deltas REPLICA IDENTITY USING INDEX deltas_key_idx;
 COMMENT ON COLUMN adclick_internal.deltas.number IS 'place in the run: an ad with many facts has several segments with the same first key';
 COMMENT ON TABLE adclick_internal.deltas IS 'segments of delta runs, short-lived';
 
@@ -244,7 +249,8 @@ CREATE TABLE adclick_internal.segments (
 	data bytea NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02);
 ALTER TABLE adclick_internal.segments ALTER data SET STORAGE PLAIN;
-CREATE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key, number);
+CREATE UNIQUE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key, number);
+ALTER TABLE adclick_internal.segments REPLICA IDENTITY USING INDEX segments_key_idx;
 COMMENT ON COLUMN adclick_internal.segments.number IS 'place in the run: an ad with many facts has several segments with the same first key';
 COMMENT ON TABLE adclick_internal.segments IS 'segments of final runs';
 

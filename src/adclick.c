@@ -25,6 +25,7 @@
 #include "adclick.h"
 #include "compact.h"
 #include "compat.h"
+#include "definitions.h"
 #include "partitions.h"
 #include "seen.h"
 #include "shmem.h"
@@ -153,11 +154,14 @@ Datum
 adclick_tick(PG_FUNCTION_ARGS)
 {
 	TickResult	r;
+	int			level;
 	bool		nulls[7] = {false};
 	Datum		values[7];
 
 	prevent_read_only("adclick.tick()");
+	level = definitions_begin_writes();
 	tick_run(&r);
+	definitions_end_writes(level);
 	nulls[0] = r.tick == 0;
 	values[0] = Int64GetDatum(r.tick);
 	values[1] = Int64GetDatum(r.rows_read);
@@ -173,11 +177,14 @@ Datum
 adclick_compact(PG_FUNCTION_ARGS)
 {
 	CompactResult r;
+	int			level;
 	bool		nulls[4] = {false};
 	Datum		values[4];
 
 	prevent_read_only("adclick.compact()");
+	level = definitions_begin_writes();
 	compact_run(true, &r);
+	definitions_end_writes(level);
 	values[0] = Int64GetDatum(r.late_counted);
 	values[1] = Int64GetDatum(r.late_duplicates);
 	values[2] = Int32GetDatum(r.runs_merged);

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
+
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -40,6 +42,7 @@
 
 #include "adclick.h"
 #include "compat.h"
+#include "definitions.h"
 #include "fdw.h"
 #include "store.h"
 
@@ -67,6 +70,15 @@ typedef struct FactRel
 	double		runs;			/* in the window */
 	double		facts;
 } FactRel;
+
+static void
+check_table(Oid table)
+{
+	Relation	relation = table_open(table, NoLock);
+
+	definitions_check_facts(relation);
+	table_close(relation, NoLock);
+}
 
 void
 owner_begin(Oid foreign_table, UserBefore *before)
@@ -249,6 +261,7 @@ fact_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
 	UserBefore	before;
 	Cost		cost;
 
+	check_table(table);
 	fact_rel->table = table;
 	fact_rel->all_pushed = sort_clauses(rel->baserestrictinfo, rel, fact_rel->pushed) == NIL;
 	known = plan_window(root, rel, fact_rel->pushed[PUSHED_WINDOW], &range);

@@ -23,6 +23,7 @@
 
 #include "adclick.h"
 #include "conditions.h"
+#include "definitions.h"
 #include "fdw_scan.h"
 #include "tail.h"
 
@@ -136,6 +137,7 @@ fact_scan_begin(ForeignScanState *node, int eflags)
 	scan->context = CurrentMemoryContext;
 	scan->table = linitial_oid(plan->fdw_private);
 	table = table_open(scan->table, NoLock);
+	definitions_check_facts(table);
 	scan->row = ExecInitExtraTupleSlot(node->ss.ps.state, CreateTupleDescCopy(RelationGetDescr(table)),
 									   &TTSOpsVirtual);
 	table_close(table, NoLock);

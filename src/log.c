@@ -31,6 +31,7 @@
 
 #include "adclick.h"
 #include "click.h"
+#include "definitions.h"
 #include "log.h"
 #include "partitions.h"
 #include "xact_index.h"
@@ -138,25 +139,6 @@ plan_spans(LogReader *reader)
 }
 
 static void
-check_columns(Relation relation)
-{
-	TupleDesc	desc = RelationGetDescr(relation);
-	static const char *const names[CLICK_COLUMNS] = {
-		"click_id", "ad_id", "clicked_at", "user_id", "xact",
-		"received_at", "ip", "country", "region", "device"
-	};
-
-	for (int i = 0; i < CLICK_COLUMNS; i++)
-		if (i >= desc->natts || strcmp(NameStr(TupleDescAttr(desc, i)->attname), names[i]) != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-					 errmsg("partition \"%s\" of the click log has other columns than the log",
-							RelationGetRelationName(relation)),
-					 errdetail("Column %d should be \"%s\".", i + 1, names[i]),
-					 errhint("Detach the partition, and copy its rows into adclick.clicks.")));
-}
-
-static void
 open_span(LogReader *reader)
 {
 	Span		span = reader->spans[reader->next_span++];
@@ -201,7 +183,7 @@ open_partition(LogReader *reader)
 		plan_spans(reader);
 		if (reader->nspans > 0)
 		{
-			check_columns(reader->relation);
+			definitions_check_log(reader->relation);
 			return true;
 		}
 		close_partition(reader);
@@ -269,7 +251,7 @@ log_begin_taken(const LogProgress *progress, Snapshot snapshot, Oid partition,
 	reader->relation = try_relation_open(partition, AccessShareLock);
 	if (reader->relation == NULL)
 		return reader;
-	check_columns(reader->relation);
+	definitions_check_log(reader->relation);
 	reader->at_partition = 0;
 	nblocks = RelationGetNumberOfBlocks(reader->relation);
 	if (log_filenode(partition) != filenode)

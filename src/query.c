@@ -24,6 +24,7 @@
 #include "adclick.h"
 #include "compat.h"
 #include "conditions.h"
+#include "definitions.h"
 #include "gather.h"
 #include "lists.h"
 #include "rank.h"
@@ -389,10 +390,15 @@ adclick_add_filter(PG_FUNCTION_ARGS)
 {
 	StoreFilter filter;
 	int32		filter_id;
+	bool		added;
+	int			level;
 
 	prevent_read_only("adclick.add_filter()");
 	conditions_read_filter(PG_GETARG_JSONB_P(0), &filter);
-	if (!lists_add_filter(&filter, &filter_id))
+	level = definitions_begin_writes();
+	added = lists_add_filter(&filter, &filter_id);
+	definitions_end_writes(level);
+	if (!added)
 		ereport(NOTICE,
 				(errmsg("this filter is registered already"),
 				 errdetail("It has the filter_id %d.", filter_id)));
@@ -403,10 +409,15 @@ Datum
 adclick_drop_filter(PG_FUNCTION_ARGS)
 {
 	StoreFilter filter;
+	bool		dropped;
+	int			level;
 
 	prevent_read_only("adclick.drop_filter()");
 	conditions_read_filter(PG_GETARG_JSONB_P(0), &filter);
-	if (!lists_drop_filter(&filter))
+	level = definitions_begin_writes();
+	dropped = lists_drop_filter(&filter);
+	definitions_end_writes(level);
+	if (!dropped)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("this filter is not registered"),

@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "definitions.h"
 #include "store_sql.h"
 
 #define MAX_PARAMETERS 18
@@ -189,6 +190,7 @@ sql_plan(Statement statement)
 {
 	static SPIPlanPtr plans[STATEMENTS];
 
+	definitions_check();
 	if (plans[statement] == NULL)
 	{
 		SPIPlanPtr	plan = SPI_prepare(statements[statement].text,

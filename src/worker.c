@@ -24,7 +24,6 @@
 #include "access/genam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -42,6 +41,7 @@
 #include "adclick.h"
 #include "compact.h"
 #include "compat.h"
+#include "definitions.h"
 #include "partitions.h"
 #include "shmem.h"
 #include "store.h"
@@ -114,31 +114,6 @@ remember_error(void)
 	LWLockRelease(shmem->lock);
 }
 
-/* The owner of the extension, or InvalidOid if the database has none. */
-static Oid
-extension_owner(void)
-{
-	Oid			extension = get_extension_oid("adclick", true);
-	Relation	relation;
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple	tuple;
-	Oid			owner = InvalidOid;
-
-	if (!OidIsValid(extension))
-		return InvalidOid;
-	relation = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(relation, ExtensionOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return owner;
-}
-
 static void
 begin_transaction(void)
 {
@@ -162,6 +137,7 @@ pin_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
+		{"session_replication_role", "replica"},	/* no triggers of users */
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"synchronous_commit", "off"},	/* what is lost is taken again */
@@ -197,7 +173,7 @@ start_worker(WorkerKind kind, Oid database)
 #endif
 
 	begin_transaction();
-	owner = extension_owner();
+	owner = definitions_owner();
 	if (!OidIsValid(owner))
 		leave();
 	CommitTransactionCommand();

@@ -1,0 +1,329 @@
+/*-------------------------------------------------------------------------
+ *
+ * definitions.c
+ *	  Whether the tables of the extension still are what its code takes them for.
+ *
+ * See definitions.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/pg_lsn.h"
+#include "utils/rel.h"
+
+#include "adclick.h"
+#include "definitions.h"
+
+#define MAX_COLUMNS 17
+
+/* Instead of a type: an array of adclick.ad_click. */
+#define AD_CLICKS InvalidOid
+
+typedef struct Column
+{
+	const char *name;			/* NULL: no more columns */
+	Oid			type;
+} Column;
+
+typedef struct Definition
+{
+	const char *schema;
+	const char *name;
+	char		kind;			/* pg_class.relkind */
+	int			nchecks;		/* CHECK constraints of ours */
+	Column		columns[MAX_COLUMNS + 1];
+} Definition;
+
+#define LOG_COLUMNS \
+	{"click_id", UUIDOID}, {"ad_id", INT8OID}, {"clicked_at", TIMESTAMPTZOID}, {"user_id", INT8OID}, \
+	{"xact", XID8OID}, {"received_at", TIMESTAMPTZOID}, {"ip", INETOID}, {"country", TEXTOID}, \
+	{"region", TEXTOID}, {"device", TEXTOID}
+
+static const Definition log_definition = {
+	ADCLICK_SCHEMA, "clicks", RELKIND_RELATION, 0, {LOG_COLUMNS}
+};
+
+static const Definition facts_definition = {
+	ADCLICK_INTERNAL_SCHEMA, "fact_rows", RELKIND_FOREIGN_TABLE, 0, {
+		{"ad_id", INT8OID}, {"click_minute", TIMESTAMPTZOID}, {"filter_id", INT4OID},
+		{"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}, {"click_count", INT8OID}
+	}
+};
+
+static const Definition definitions[] = {
+	{ADCLICK_SCHEMA, "clicks", RELKIND_PARTITIONED_TABLE, 0, {LOG_COLUMNS}},
+	{ADCLICK_SCHEMA, "filters", RELKIND_RELATION, 0, {
+			{"filter_id", INT4OID}, {"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}
+	}},
+	{ADCLICK_SCHEMA, "discarded_clicks", RELKIND_RELATION, 0, {
+			LOG_COLUMNS, {"reason", TEXTOID}, {"discarded_at", TIMESTAMPTZOID}
+	}},
+	{ADCLICK_SCHEMA, "most_clicked_ads", RELKIND_RELATION, 0, {
+			{"click_minute", TIMESTAMPTZOID}, {"filter_id", INT4OID}, {"most_clicked_ads", AD_CLICKS},
+			{"cut_off", INT8OID}
+	}},
+	{ADCLICK_SCHEMA, "ad_click", RELKIND_COMPOSITE_TYPE, 0, {
+			{"ad_id", INT8OID}, {"click_count", INT8OID}
+	}},
+	{ADCLICK_SCHEMA, "ads", RELKIND_RELATION, 0, {
+			{"ad_id", INT8OID}, {"advertiser_id", INT8OID}, {"redirect_url", TEXTOID}, {"website", TEXTOID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "late_clicks", RELKIND_RELATION, 0, {LOG_COLUMNS, {"bucket", INT8OID}}},
+	{ADCLICK_INTERNAL_SCHEMA, "state", RELKIND_RELATION, 1, {
+			{"only_row", BOOLOID}, {"tick", INT8OID}, {"ticked_at", TIMESTAMPTZOID}, {"taken", PG_SNAPSHOTOID},
+			{"taking", PG_SNAPSHOTOID}, {"at_partition", TIMESTAMPTZOID}, {"at_block", INT8OID},
+			{"open_from", TIMESTAMPTZOID}, {"closing_at", TIMESTAMPTZOID}, {"closing_xmax", XID8OID},
+			{"newest_received", TIMESTAMPTZOID}, {"event_time", TIMESTAMPTZOID}, {"rows_read", INT8OID},
+			{"counted", INT8OID}, {"duplicates", INT8OID}, {"discarded", INT8OID}, {"queued", INT8OID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "late_state", RELKIND_RELATION, 1, {
+			{"only_row", BOOLOID}, {"counted", INT8OID}, {"duplicates", INT8OID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "extents", RELKIND_RELATION, 0, {
+			{"tick", INT8OID}, {"partition", OIDOID}, {"filenode", OIDOID}, {"first_block", INT8OID},
+			{"last_block", INT8OID}, {"buckets", INT8ARRAYOID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "runs", RELKIND_RELATION, 2, {
+			{"run_id", INT8OID}, {"sort_order", INT2OID}, {"is_delta", BOOLOID}, {"first_minute", TIMESTAMPTZOID},
+			{"last_minute", TIMESTAMPTZOID}, {"segments", INT4OID}, {"facts", INT8OID}, {"clicks", INT8OID},
+			{"minutes", TIMESTAMPTZARRAYOID}, {"minute_facts", INT8ARRAYOID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "deltas", RELKIND_RELATION, 0, {
+			{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "segments", RELKIND_RELATION, 0, {
+			{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, 0, {{"minute", TIMESTAMPTZOID}}},
+};
+
+/* Those last found right; a change of one of them clears all_right. */
+static Oid	checked[lengthof(definitions)];
+static bool all_right = false;
+
+Oid
+definitions_owner(void)
+{
+	Oid			extension = get_extension_oid("adclick", true);
+	Relation	relation;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	Oid			owner = InvalidOid;
+
+	if (!OidIsValid(extension))
+		return InvalidOid;
+	relation = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(extension));
+	scan = systable_beginscan(relation, ExtensionOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return owner;
+}
+
+/* The error about a difference; "detail" tells it. */
+static void
+refuse(Relation relation, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("relation \"%s.%s\" of adclick has been altered",
+					get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation)),
+			 errdetail_internal("%s", detail),
+			 errhint("Undo the change. No click is lost meanwhile.")));
+}
+
+static Oid
+expected_type(const Column *column)
+{
+	Oid			ad_click;
+
+	if (column->type != AD_CLICKS)
+		return column->type;
+	ad_click = get_relname_relid("ad_click", get_namespace_oid(ADCLICK_SCHEMA, false));
+	return get_array_type(get_rel_type_id(ad_click));
+}
+
+static void
+check_columns(Relation relation, const Definition *definition)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+	const Column *column = definition->columns;
+
+	for (int i = 0; column->name != NULL; i++, column++)
+	{
+		Form_pg_attribute attribute = i < desc->natts ? TupleDescAttr(desc, i) : NULL;
+		Oid			type = expected_type(column);
+
+		if (attribute == NULL || attribute->attisdropped ||
+			strcmp(NameStr(attribute->attname), column->name) != 0)
+			refuse(relation, psprintf("Column %d should be \"%s\" of type %s.",
+									  i + 1, column->name, format_type_be(type)));
+		if (attribute->atttypid != type || attribute->atttypmod != -1)
+			refuse(relation, psprintf("Column \"%s\" should be of type %s, not %s.",
+									  column->name, format_type_be(type),
+									  format_type_with_typemod(attribute->atttypid, attribute->atttypmod)));
+		if (attribute->attgenerated != '\0')
+			refuse(relation, psprintf("Column \"%s\" should not be generated.", column->name));
+	}
+}
+
+/* A trigger that fires although session_replication_role is replica. */
+static void
+check_triggers(Relation relation)
+{
+	TriggerDesc *triggers = relation->trigdesc;
+
+	for (int i = 0; triggers && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (!trigger->tgisinternal && (trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
+									   trigger->tgenabled == TRIGGER_FIRES_ON_REPLICA))
+			refuse(relation, psprintf("Trigger \"%s\" should not be enabled always or for replicas.",
+									  trigger->tgname));
+	}
+}
+
+static void
+check_relation(Relation relation, const Definition *definition, Oid owner)
+{
+	TupleConstr *constraints = RelationGetDescr(relation)->constr;
+
+	if (relation->rd_rel->relkind != definition->kind)
+		refuse(relation, "It should be another kind of relation.");
+	if (relation->rd_rel->relowner != owner)
+		refuse(relation, psprintf("Its owner should be %s, not %s.",
+								  GetUserNameFromId(owner, false),
+								  GetUserNameFromId(relation->rd_rel->relowner, false)));
+	check_columns(relation, definition);
+	if (definition->kind != RELKIND_RELATION)
+		return;
+	if (relation->rd_rules != NULL)
+		refuse(relation, "It should have no rules.");
+	if (relation->rd_rel->relforcerowsecurity)
+		refuse(relation, "It should not force row security.");
+	if (constraints && constraints->num_check > definition->nchecks)
+		refuse(relation, "It should have no CHECK constraints.");
+	check_triggers(relation);
+}
+
+static void
+forget_checked(Datum arg, Oid relid)
+{
+	if (!OidIsValid(relid))
+		all_right = false;
+	for (int i = 0; i < lengthof(checked); i++)
+		if (checked[i] == relid)
+			all_right = false;
+}
+
+static void
+check_one(int i, Oid owner)
+{
+	const Definition *definition = &definitions[i];
+	Oid			relid = get_relname_relid(definition->name, get_namespace_oid(definition->schema, false));
+	Relation	relation = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+
+	if (relation == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"%s.%s\" of adclick is missing", definition->schema, definition->name)));
+	check_relation(relation, definition, owner);
+	checked[i] = relid;
+	relation_close(relation, NoLock);
+}
+
+void
+definitions_check(void)
+{
+	static bool registered = false;
+	Oid			owner;
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(forget_checked, (Datum) 0);
+	registered = true;
+	if (all_right)
+		return;
+	owner = definitions_owner();
+
+	/* What changes from here on is seen: each table is locked before it is looked at. */
+	all_right = true;
+	PG_TRY();
+	{
+		for (int i = 0; i < lengthof(definitions); i++)
+			check_one(i, owner);
+	}
+	PG_CATCH();
+	{
+		all_right = false;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+void
+definitions_check_log(Relation relation)
+{
+	if (relation->rd_rel->relkind != RELKIND_RELATION)
+		refuse(relation, "A partition of the click log should be a plain table.");
+	check_columns(relation, &log_definition);
+}
+
+void
+definitions_check_facts(Relation relation)
+{
+	Oid			internal = get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, true);
+
+	if (RelationGetNamespace(relation) != internal ||
+		strcmp(RelationGetRelationName(relation), facts_definition.name) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
+				 errmsg("foreign table \"%s\" cannot be read through server adclick_facts",
+						RelationGetRelationName(relation)),
+				 errhint("Read the views adclick.ad_click_counts and adclick.clicks_per_minute.")));
+	check_relation(relation, &facts_definition, definitions_owner());
+}
+
+int
+definitions_begin_writes(void)
+{
+	int			level = NewGUCNestLevel();
+
+	if (SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
+		(void) set_config_option("session_replication_role", "replica", PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return level;
+}
+
+void
+definitions_end_writes(int level)
+{
+	AtEOXact_GUC(true, level);
+}

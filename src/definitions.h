@@ -1,0 +1,44 @@
+/*-------------------------------------------------------------------------
+ *
+ * definitions.h
+ *	  Whether the tables of the extension still are what its code takes them for.
+ *
+ * Who owns a table can change its columns, give it rules, constraints and
+ * triggers, or put a view in its place.  The code reads values by their types and
+ * writes as the owner of the extension, so it looks before it uses them: once,
+ * and again whenever one of the tables has changed.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_DEFINITIONS_H
+#define ADCLICK_DEFINITIONS_H
+
+#include "postgres.h"
+
+#include "utils/relcache.h"
+
+/* The owner of the extension, or InvalidOid if the database has none. */
+extern Oid	definitions_owner(void);
+
+/*
+ * Raise an error that names the first difference, if there is one, in any table
+ * that internal statements read or write.
+ */
+extern void definitions_check(void);
+
+/* The same for the columns of a partition of the click log. */
+extern void definitions_check_log(Relation relation);
+
+/* The same for the foreign table behind the views; no other can be read. */
+extern void definitions_check_facts(Relation relation);
+
+/*
+ * Between these, statements fire no triggers of users.  An error in between ends
+ * it, too.
+ */
+extern int	definitions_begin_writes(void);
+extern void definitions_end_writes(int level);
+
+#endif							/* ADCLICK_DEFINITIONS_H */

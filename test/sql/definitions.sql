@@ -1,0 +1,96 @@
+-- What the owner of a table can change is noticed, named, and stops nothing but what needs it.
+CREATE EXTENSION adclick;
+CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	detail text;
+BEGIN
+	EXECUTE statement;
+	RETURN 'done';
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+	RETURN sqlstate || ' ' || sqlerrm || ': ' || detail;
+END $$;
+-- A change, what a tick and a question say of it, and the change undone.
+CREATE FUNCTION changed(change text, VARIADIC questions text[] DEFAULT '{"SELECT adclick.tick()", "SELECT adclick.ad_click_count(1, 60)"}')
+	RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	said text[];
+BEGIN
+	BEGIN
+		EXECUTE change;
+		said := ARRAY(SELECT try(q) FROM unnest(questions) q);
+		RAISE division_by_zero;
+	EXCEPTION WHEN division_by_zero THEN NULL;
+	END;
+	RETURN QUERY SELECT unnest(said);
+END $$;
+CREATE ROLE adclick_other;
+INSERT INTO adclick.clicks (ad_id, user_id, country) VALUES (1, 17, 'CA'), (1, 17, 'FR'), (1, 18, 'CA');
+
+-- Columns of the log, of its partitions, of other tables, of a type.
+SELECT changed('ALTER TABLE adclick.clicks ALTER user_id TYPE text');
+SELECT changed('ALTER TABLE adclick.clicks ALTER ad_id TYPE numeric');
+SELECT changed('ALTER TABLE adclick.clicks ALTER country TYPE int USING NULL');
+SELECT changed('ALTER TABLE adclick.clicks ALTER country TYPE varchar(2)');
+SELECT changed('ALTER TABLE adclick.clicks DROP device');
+SELECT changed('ALTER TABLE adclick.clicks DROP device, ADD device text');
+SELECT changed('ALTER TABLE adclick.clicks ADD campaign text');
+SELECT changed('ALTER TABLE adclick.clicks RENAME country TO land');
+SELECT changed('ALTER TABLE adclick.filters ALTER filter_id TYPE bigint');
+SELECT changed('ALTER TABLE adclick_internal.runs ALTER facts TYPE numeric');
+SELECT changed('ALTER TABLE adclick_internal.deltas ALTER data TYPE text USING NULL');
+SELECT changed('ALTER TABLE adclick.most_clicked_ads ALTER most_clicked_ads TYPE text[] USING ''{}''');
+
+-- Owners, views, rules, constraints, policies, triggers.
+SELECT changed('ALTER TABLE adclick.filters OWNER TO adclick_other');
+SELECT changed('ALTER TABLE adclick.ads OWNER TO adclick_other', 'SELECT adclick.advertiser_click_count(7, 5)');
+SELECT changed('ALTER TABLE adclick.ads RENAME TO old; CREATE VIEW adclick.ads AS TABLE adclick.old', 'SELECT adclick.advertiser_click_count(7, 5)');
+SELECT changed('CREATE RULE gone AS ON INSERT TO adclick.filters DO INSTEAD NOTHING');
+SELECT changed('ALTER TABLE adclick.filters ADD CHECK (random() < 2) NOT VALID');
+SELECT changed('ALTER TABLE adclick.filters FORCE ROW LEVEL SECURITY');
+CREATE TABLE public.seen_by_trigger (n int);
+CREATE FUNCTION public.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.seen_by_trigger VALUES (1); RETURN new; END $$;
+SELECT changed('CREATE TRIGGER note BEFORE INSERT ON adclick.filters FOR EACH ROW EXECUTE FUNCTION public.note(); ALTER TABLE adclick.filters ENABLE ALWAYS TRIGGER note');
+CREATE TRIGGER note BEFORE INSERT OR UPDATE OR DELETE ON adclick.filters FOR EACH ROW EXECUTE FUNCTION public.note();
+CREATE TRIGGER note BEFORE INSERT OR UPDATE OR DELETE ON adclick.most_clicked_ads FOR EACH ROW EXECUTE FUNCTION public.note();
+CREATE TRIGGER note BEFORE INSERT OR UPDATE OR DELETE ON adclick_internal.runs FOR EACH ROW EXECUTE FUNCTION public.note();
+CREATE TRIGGER note BEFORE INSERT OR UPDATE OR DELETE ON adclick_internal.state FOR EACH ROW EXECUTE FUNCTION public.note();
+SELECT rows_read, counted FROM adclick.tick();
+SELECT adclick.add_filter('{"country": "CA"}') > 0 AS added;
+SELECT late_counted FROM adclick.compact();
+SELECT adclick.drop_filter('{"country": "CA"}');
+SELECT count(*) FROM public.seen_by_trigger;
+SHOW session_replication_role;
+
+-- A publication of all tables, deletes and updates included.
+SET client_min_messages = error;
+CREATE PUBLICATION everything FOR ALL TABLES;
+RESET client_min_messages;
+INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT n % 5, now() - n % 4 * interval '5 minutes' FROM generate_series(1, 100) n;
+SELECT rows_read, counted FROM adclick.tick();
+SELECT runs_merged > 0 AS merged FROM adclick.compact();
+INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT n % 5, now() - n % 4 * interval '5 minutes' FROM generate_series(1, 100) n;
+SELECT rows_read, counted FROM adclick.tick();
+SELECT runs_merged > 0 AS merged FROM adclick.compact();
+SELECT count(*) AS without_identity FROM pg_class c
+WHERE relnamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace) AND relkind = 'r' AND NOT relispartition
+	AND relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary);
+DROP PUBLICATION everything;
+
+-- Foreign tables of other names and shapes.
+CREATE FOREIGN TABLE public.few (ad_id bigint) SERVER adclick_facts;
+CREATE FOREIGN TABLE public.texts (ad_id text, click_minute timestamptz, filter_id int, country text, region text, device text,
+	click_count bigint) SERVER adclick_facts;
+SELECT * FROM public.few;
+SELECT country FROM public.texts;
+SELECT sum(1) FROM public.texts GROUP BY country;
+SELECT changed('ALTER FOREIGN TABLE adclick_internal.fact_rows ALTER country TYPE varchar(2)', 'SELECT * FROM adclick_internal.fact_rows');
+DROP FOREIGN TABLE public.few, public.texts;
+
+SELECT count(*) AS wrong FROM oracle.wrong_facts();
+SELECT oracle.lost();
+DROP EXTENSION adclick;
+DROP ROLE adclick_other;
+DROP FUNCTION changed, try;
+DROP TABLE public.seen_by_trigger;
+DROP FUNCTION public.note;
