@@ -28,6 +28,7 @@
 
 #include "compat.h"
 #include "shmem.h"
+#include "uninstall.h"
 #include "utility.h"
 
 /* How long to wait for a worker to end; then the statement has its say. */
@@ -140,6 +141,7 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, Proc
 	const char *name = database_needed(node);
 	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
 
+	uninstall_check(node);
 	if (!OidIsValid(database) || !is_owner(database))
 	{
 		call_next(statement, text, read_only_tree, context, parameters, environment, dest, completion);

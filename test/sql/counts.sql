@@ -109,4 +109,4 @@ SELECT oracle.lost();
 
 DROP FUNCTION ask;
 DROP TABLE data, first_answers, second_answers;
-DROP EXTENSION adclick;
+DROP EXTENSION adclick CASCADE;

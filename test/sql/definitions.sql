@@ -89,7 +89,7 @@ DROP FOREIGN TABLE public.few, public.texts;
 
 SELECT count(*) AS wrong FROM oracle.wrong_facts();
 SELECT oracle.lost();
-DROP EXTENSION adclick;
+DROP EXTENSION adclick CASCADE;
 DROP ROLE adclick_other;
 DROP FUNCTION changed, try;
 DROP TABLE public.seen_by_trigger;

@@ -102,4 +102,4 @@ SELECT counted FROM adclick.tick();
 SELECT minutes_written > 0 AS written FROM adclick.compact();
 SELECT * FROM oracle.wrong_facts();
 SELECT oracle.lost();
-DROP EXTENSION adclick;
+DROP EXTENSION adclick CASCADE;

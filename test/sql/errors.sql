@@ -255,4 +255,4 @@ SELECT try('SET adclick.no_such_setting = 1');
 SELECT try('SELECT adclick_internal.refuse_change()');
 
 DROP FUNCTION try;
-DROP EXTENSION adclick;
+DROP EXTENSION adclick CASCADE;

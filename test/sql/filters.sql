@@ -74,4 +74,4 @@ SELECT adclick.ad_click_count(1, 5, jsonb_build_object(repeat('é', 200), 1));
 -- Each filter has been made once.
 SELECT country, region, device, count(*) FROM adclick.filters GROUP BY 1, 2, 3 HAVING count(*) > 1;
 SELECT oracle.lost();
-DROP EXTENSION adclick;
+DROP EXTENSION adclick CASCADE;

@@ -69,4 +69,4 @@ FROM pg_inherits JOIN pg_class ON oid = inhrelid
 WHERE inhparent = 'adclick.clicks'::regclass AND inhrelid <> 'adclick_internal.clicks_default'::regclass;
 SELECT adclick_internal.make_partitions() <= 1 AS none_missing;
 
-DROP EXTENSION adclick;
+DROP EXTENSION adclick CASCADE;

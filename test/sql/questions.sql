@@ -245,4 +245,4 @@ SELECT * FROM oracle.wrong_facts();
 SELECT oracle.lost();
 DROP FUNCTION ask;
 DROP TABLE data, first_answers, second_answers;
-DROP EXTENSION adclick;
+DROP EXTENSION adclick CASCADE;

@@ -84,4 +84,4 @@ EXECUTE q (2, 5, '{"device": "unknown"}');
 DEALLOCATE q;
 RESET plan_cache_mode;
 
-DROP EXTENSION adclick;
+DROP EXTENSION adclick CASCADE;

@@ -121,6 +121,6 @@ DROP PROCEDURE half;
 DROP FUNCTION send;
 DROP TABLE began;
 DROP VIEW checked;
-DROP EXTENSION adclick;
+DROP EXTENSION adclick CASCADE;
 DROP TABLE public.audit;
 DROP FUNCTION public.audited;

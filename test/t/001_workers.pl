@@ -110,7 +110,7 @@ my $writers = writers_start($node, 'two', 2);
 $node->poll_query_until('two', 'SELECT clicks_counted > 2000 FROM adclick.status');
 for my $round (1 .. 3)
 {
-	$node->safe_psql('two', 'DROP EXTENSION adclick');
+	$node->safe_psql('two', 'DROP EXTENSION adclick CASCADE');
 	pass("DROP EXTENSION under load, round $round");
 	workers_are(both('one'), 'its workers leave');
 	$node->safe_psql('two', 'CREATE EXTENSION adclick');
@@ -120,7 +120,7 @@ for my $round (1 .. 3)
 }
 writers_stop($writers);
 exact_ok($node, 'two', 'extension made again');
-$node->safe_psql('two', 'DROP EXTENSION adclick; CREATE EXTENSION adclick');
+$node->safe_psql('two', 'DROP EXTENSION adclick CASCADE; CREATE EXTENSION adclick');
 is($node->safe_psql('two', 'SELECT clicks_counted, duplicates, discarded, queued FROM adclick.status'),
 	'0|0|0|0', 'made again: counts from zero');
 send_clicks($node, 'two', 500);

@@ -130,7 +130,7 @@ $node->restart;
 #
 # Hostile times
 #
-$node->safe_psql('clicks', 'DROP EXTENSION adclick');
+$node->safe_psql('clicks', 'DROP EXTENSION adclick CASCADE');
 adclick_again();
 $node->safe_psql('clicks', q{
 	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
@@ -182,7 +182,7 @@ conserved_ok($node, 'clicks', 'arrivals set by hand');
 #
 # One click per user and ad
 #
-$node->safe_psql('clicks', 'DROP EXTENSION adclick');
+$node->safe_psql('clicks', 'DROP EXTENSION adclick CASCADE');
 set_conf($node, 'adclick.dedup_by' => 'user_and_ad');
 $node->restart;
 adclick_again();

@@ -87,7 +87,7 @@ my $DROP = q{
 			EXECUTE format('DROP TABLE %s', p);
 		END LOOP;
 	END $$};
-$node->safe_psql('clicks', 'DROP EXTENSION adclick; CREATE EXTENSION adclick');
+$node->safe_psql('clicks', 'DROP EXTENSION adclick CASCADE; CREATE EXTENSION adclick');
 workers_ready($node, 'clicks');
 quiet_workers($node, 'clicks');
 $node->safe_psql('clicks', $DROP);
@@ -110,7 +110,7 @@ send_clicks($node, 'clicks', 500);
 exact_ok($node, 'clicks', 'the net after a restart');
 
 # The worker makes them by itself when it starts.
-$node->safe_psql('clicks', 'DROP EXTENSION adclick; CREATE EXTENSION adclick');
+$node->safe_psql('clicks', 'DROP EXTENSION adclick CASCADE; CREATE EXTENSION adclick');
 $node->safe_psql('clicks', $DROP);
 my ($aggregator) = workers_ready($node, 'clicks');
 $node->safe_psql('clicks', "SELECT pg_terminate_backend($aggregator, 60000)");

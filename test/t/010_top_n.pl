@@ -180,7 +180,7 @@ foreach my $name (sort keys %clicks)
 	my $some = send_sql($clicks, 'random() < 0.05');
 
 	keep_ads($kept);
-	ask("$name, compacted", $largest, 'DROP EXTENSION adclick', 'CREATE EXTENSION adclick',
+	ask("$name, compacted", $largest, 'DROP EXTENSION adclick CASCADE', 'CREATE EXTENSION adclick',
 		'INSERT INTO adclick.ads (ad_id, advertiser_id) SELECT i, abs(i) % 8 FROM generate_series(-30, 1200) i',
 		q{SELECT adclick.add_filter('{"country": "CA"}')}, send_sql($clicks, 'true'),
 		'SELECT adclick.tick()', 'SELECT adclick.compact()', q{SELECT adclick.add_filter('{"device": "mobile"}')});
@@ -195,7 +195,7 @@ foreach my $name (sort keys %clicks)
 # An ad that reaches the third place only with all that lists cut off, and takes
 # it by its id.
 keep_ads(3);
-$node->safe_psql('clicks', join(";\n", 'DROP EXTENSION adclick', 'CREATE EXTENSION adclick', send_sql(q{
+$node->safe_psql('clicks', join(";\n", 'DROP EXTENSION adclick CASCADE', 'CREATE EXTENSION adclick', send_sql(q{
 	SELECT ad, m FROM generate_series(0, 20) m,
 		(VALUES (0, 50, 12), (0, 51, 11), (0, 1, 10), (1, 50, 12), (1, 51, 11), (1, 70, 13), (1, 1, 3)) v (odd, ad, clicks),
 		generate_series(1, clicks)
