@@ -10,13 +10,15 @@ PG_CFLAGS = -std=gnu99 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 # Calls between our own files need no look-up at run time.
 SHLIB_LINK = -Wl,-Bsymbolic-functions
 
+# Debian has pg_config --pgxs in packages without the headers of the server.
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
-ifneq ($(wildcard $(PGXS)),)
+HEADER := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h
+ifneq ($(and $(wildcard $(PGXS)),$(wildcard $(HEADER))),)
 include $(PGXS)
 else
 all install:
-	@echo "PostgreSQL's development files are missing (Debian: postgresql-server-dev-15), or PG_CONFIG is wrong" >&2; exit 1
+	@echo "PostgreSQL's development files are missing (Debian: postgresql-server-dev-15, -17 or -18), or PG_CONFIG is wrong" >&2; exit 1
 endif
 
 $(OBJS): $(wildcard src/*.h)

@@ -511,7 +511,7 @@ COMMENT ON FUNCTION adclick_internal.workers() IS 'the workers of this database,
 
 CREATE VIEW adclick.status AS
 	SELECT t.rows AS lag_rows,
-		coalesce(extract(epoch FROM clock_timestamp() - t.oldest), 0)::float8 AS lag_seconds,
+		CASE WHEN t.rows IS NOT NULL THEN coalesce(extract(epoch FROM clock_timestamp() - t.oldest), 0)::float8 END AS lag_seconds,
 		s.tick AS last_tick,
 		s.ticked_at AS last_tick_at,
 		s.counted + l.counted AS clicks_counted,
@@ -546,7 +546,7 @@ CREATE VIEW adclick.status AS
 			AND k.mode = 'RowExclusiveLock' AND k.granted
 		ORDER BY since NULLS LAST LIMIT 1) b ON true;
 COMMENT ON VIEW adclick.status IS 'one row: how far the ticks are, what they counted, and who runs';
-COMMENT ON COLUMN adclick.status.lag_rows IS 'committed clicks that no tick has taken';
+COMMENT ON COLUMN adclick.status.lag_rows IS 'committed clicks that no tick has taken; NULL while a table of the extension is altered, see last_error';
 COMMENT ON COLUMN adclick.status.lag_seconds IS 'age of the oldest of them, 0 if there is none';
 COMMENT ON COLUMN adclick.status.last_tick IS 'number of the last tick that took clicks';
 COMMENT ON COLUMN adclick.status.last_tick_at IS 'when that was';

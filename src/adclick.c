@@ -198,13 +198,17 @@ adclick_tail(PG_FUNCTION_ARGS)
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[2] = {false};
+	bool		nulls[2] = {true, true};
 	Datum		values[2];
 
+	/* the status tells the error of the workers then */
+	if (!definitions_are_right())
+		return make_row(fcinfo, values, nulls);
 	store_get_state(&state);
 	rows = tail_rows(&state, &oldest);
 	values[0] = Int64GetDatum(rows);
 	values[1] = TimestampTzGetDatum(oldest);
+	nulls[0] = false;
 	nulls[1] = rows == 0;
 	return make_row(fcinfo, values, nulls);
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compat.h
- *	  What differs between PostgreSQL 14 and 18, in one place.
+ *	  What differs between PostgreSQL 15 and 18, in one place.
  *
  * The rest of the code is written for the newest names.
  *
@@ -16,13 +16,11 @@
 
 #include "access/brin_revmap.h"
 #include "access/genam.h"
-#include "funcapi.h"
 #include "storage/lwlock.h"
 #include "utils/guc.h"
-#include "utils/tuplestore.h"
 
-#if PG_VERSION_NUM < 140000
-#error "adclick needs PostgreSQL 14 or newer"
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "adclick needs PostgreSQL 15, 16, 17 or 18"
 #endif
 
 /* 17 dropped the snapshot of BRIN's range map functions */
@@ -94,38 +92,9 @@
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode)
 #endif
 
-/* 15 brought these under their names */
-#if PG_VERSION_NUM < 150000
-#include "miscadmin.h"
-
-#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
-#define strtou64(text, end, base) pg_strtouint64(text, end, base)
-#define InitMaterializedSRF(fcinfo, flags) compat_materialized_srf(fcinfo)
-
-static inline void
-compat_materialized_srf(FunctionCallInfo fcinfo)
-{
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	MemoryContext outer;
-
-	if (result == NULL || !IsA(result, ReturnSetInfo) ||
-		(result->allowedModes & SFRM_Materialize) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("set-valued function called in context that cannot accept a set")));
-	outer = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &result->setDesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	result->returnMode = SFRM_Materialize;
-	result->setResult = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0,
-											  false, work_mem);
-	MemoryContextSwitchTo(outer);
-}
-#endif
-
-/* 15 asks for shared memory in a hook of its own; before it, _PG_init does */
-#if PG_VERSION_NUM < 150000
-#define COMPAT_NO_SHMEM_REQUEST_HOOK
+/* 18 has the attribute at the front of a declaration */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn __attribute__((noreturn))
 #endif
 
 #endif							/* ADCLICK_COMPAT_H */

@@ -119,9 +119,10 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, 0, {{"minute", TIMESTAMPTZOID}}},
 };
 
-/* Those last found right; a change of one of them clears all_right. */
+/* Those looked at last; how often one of them has changed; how often when all were found right. */
 static Oid	checked[lengthof(definitions)];
-static bool all_right = false;
+static uint64 changes = 1;
+static uint64 right_at = 0;
 
 Oid
 definitions_owner(void)
@@ -147,16 +148,33 @@ definitions_owner(void)
 	return owner;
 }
 
-/* The error about a difference; "detail" tells it. */
-static void
-refuse(Relation relation, const char *detail)
+/* A difference: the relation, and what is wrong with it. */
+typedef struct Difference
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("relation \"%s.%s\" of adclick has been altered",
-					get_namespace_name(RelationGetNamespace(relation)), RelationGetRelationName(relation)),
-			 errdetail_internal("%s", detail),
-			 errhint("Undo the change. No click is lost meanwhile.")));
+	const char *relation;		/* NULL: none */
+	const char *detail;
+} Difference;
+
+static Difference
+difference(Relation relation, const char *detail)
+{
+	return (Difference) {
+		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+								   RelationGetRelationName(relation)), detail
+	};
+}
+
+static const Difference no_difference = {NULL, NULL};
+
+static void
+refuse(Difference difference)
+{
+	if (difference.relation)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("relation \"%s\" of adclick has been altered", difference.relation),
+				 errdetail_internal("%s", difference.detail),
+				 errhint("Undo the change. No click is lost meanwhile.")));
 }
 
 static Oid
@@ -170,7 +188,7 @@ expected_type(const Column *column)
 	return get_array_type(get_rel_type_id(ad_click));
 }
 
-static void
+static Difference
 check_columns(Relation relation, const Definition *definition)
 {
 	TupleDesc	desc = RelationGetDescr(relation);
@@ -183,19 +201,20 @@ check_columns(Relation relation, const Definition *definition)
 
 		if (attribute == NULL || attribute->attisdropped ||
 			strcmp(NameStr(attribute->attname), column->name) != 0)
-			refuse(relation, psprintf("Column %d should be \"%s\" of type %s.",
+			return difference(relation, psprintf("Column %d should be \"%s\" of type %s.",
 									  i + 1, column->name, format_type_be(type)));
 		if (attribute->atttypid != type || attribute->atttypmod != -1)
-			refuse(relation, psprintf("Column \"%s\" should be of type %s, not %s.",
+			return difference(relation, psprintf("Column \"%s\" should be of type %s, not %s.",
 									  column->name, format_type_be(type),
 									  format_type_with_typemod(attribute->atttypid, attribute->atttypmod)));
 		if (attribute->attgenerated != '\0')
-			refuse(relation, psprintf("Column \"%s\" should not be generated.", column->name));
+			return difference(relation, psprintf("Column \"%s\" should not be generated.", column->name));
 	}
+	return no_difference;
 }
 
 /* A trigger that fires although session_replication_role is replica. */
-static void
+static Difference
 check_triggers(Relation relation)
 {
 	TriggerDesc *triggers = relation->trigdesc;
@@ -206,94 +225,105 @@ check_triggers(Relation relation)
 
 		if (!trigger->tgisinternal && (trigger->tgenabled == TRIGGER_FIRES_ALWAYS ||
 									   trigger->tgenabled == TRIGGER_FIRES_ON_REPLICA))
-			refuse(relation, psprintf("Trigger \"%s\" should not be enabled always or for replicas.",
+			return difference(relation, psprintf("Trigger \"%s\" should not be enabled always or for replicas.",
 									  trigger->tgname));
 	}
+	return no_difference;
 }
 
-static void
+static Difference
 check_relation(Relation relation, const Definition *definition, Oid owner)
 {
 	TupleConstr *constraints = RelationGetDescr(relation)->constr;
+	Difference	columns;
 
 	if (relation->rd_rel->relkind != definition->kind)
-		refuse(relation, "It should be another kind of relation.");
+		return difference(relation, "It should be another kind of relation.");
 	if (relation->rd_rel->relowner != owner)
-		refuse(relation, psprintf("Its owner should be %s, not %s.",
+		return difference(relation, psprintf("Its owner should be %s, not %s.",
 								  GetUserNameFromId(owner, false),
 								  GetUserNameFromId(relation->rd_rel->relowner, false)));
-	check_columns(relation, definition);
-	if (definition->kind != RELKIND_RELATION)
-		return;
+	columns = check_columns(relation, definition);
+	if (columns.relation || definition->kind != RELKIND_RELATION)
+		return columns;
 	if (relation->rd_rules != NULL)
-		refuse(relation, "It should have no rules.");
+		return difference(relation, "It should have no rules.");
 	if (relation->rd_rel->relforcerowsecurity)
-		refuse(relation, "It should not force row security.");
+		return difference(relation, "It should not force row security.");
 	if (constraints && constraints->num_check > definition->nchecks)
-		refuse(relation, "It should have no CHECK constraints.");
-	check_triggers(relation);
+		return difference(relation, "It should have no CHECK constraints.");
+	return check_triggers(relation);
 }
 
 static void
 forget_checked(Datum arg, Oid relid)
 {
-	if (!OidIsValid(relid))
-		all_right = false;
 	for (int i = 0; i < lengthof(checked); i++)
-		if (checked[i] == relid)
-			all_right = false;
+		if (checked[i] == relid || !OidIsValid(relid))
+		{
+			changes++;
+			break;
+		}
 }
 
-static void
+static Difference
 check_one(int i, Oid owner)
 {
 	const Definition *definition = &definitions[i];
 	Oid			relid = get_relname_relid(definition->name, get_namespace_oid(definition->schema, false));
 	Relation	relation = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+	Difference	found;
 
 	if (relation == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"%s.%s\" of adclick is missing", definition->schema, definition->name)));
-	check_relation(relation, definition, owner);
+		return (Difference) {
+			quote_qualified_identifier(definition->schema, definition->name), "It is missing."
+		};
 	checked[i] = relid;
+	found = check_relation(relation, definition, owner);
 	relation_close(relation, NoLock);
+	return found;
 }
 
-void
-definitions_check(void)
+static Difference
+check_all(void)
 {
 	static bool registered = false;
+	Difference	found = no_difference;
+	uint64		before;
 	Oid			owner;
 
 	if (!registered)
 		CacheRegisterRelcacheCallback(forget_checked, (Datum) 0);
 	registered = true;
-	if (all_right)
-		return;
+	if (right_at == changes)
+		return found;
 	owner = definitions_owner();
+	before = changes;
+	for (int i = 0; i < lengthof(definitions) && found.relation == NULL; i++)
+		found = check_one(i, owner);
+	if (found.relation == NULL)
+		right_at = before;		/* unless one has changed meanwhile */
+	return found;
+}
 
-	/* What changes from here on is seen: each table is locked before it is looked at. */
-	all_right = true;
-	PG_TRY();
-	{
-		for (int i = 0; i < lengthof(definitions); i++)
-			check_one(i, owner);
-	}
-	PG_CATCH();
-	{
-		all_right = false;
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+void
+definitions_check(void)
+{
+	refuse(check_all());
+}
+
+bool
+definitions_are_right(void)
+{
+	return check_all().relation == NULL;
 }
 
 void
 definitions_check_log(Relation relation)
 {
 	if (relation->rd_rel->relkind != RELKIND_RELATION)
-		refuse(relation, "A partition of the click log should be a plain table.");
-	check_columns(relation, &log_definition);
+		refuse(difference(relation, "A partition of the click log should be a plain table."));
+	refuse(check_columns(relation, &log_definition));
 }
 
 void
@@ -308,7 +338,7 @@ definitions_check_facts(Relation relation)
 				 errmsg("foreign table \"%s\" cannot be read through server adclick_facts",
 						RelationGetRelationName(relation)),
 				 errhint("Read the views adclick.ad_click_counts and adclick.clicks_per_minute.")));
-	check_relation(relation, &facts_definition, definitions_owner());
+	refuse(check_relation(relation, &facts_definition, definitions_owner()));
 }
 
 int

@@ -28,6 +28,9 @@ extern Oid	definitions_owner(void);
  */
 extern void definitions_check(void);
 
+/* Whether there is none. */
+extern bool definitions_are_right(void);
+
 /* The same for the columns of a partition of the click log. */
 extern void definitions_check_log(Relation relation);
 

@@ -23,9 +23,7 @@ Shmem	   *shmem = NULL;
 DedupSet   *shmem_dedup = NULL;
 
 static shmem_startup_hook_type previous_startup_hook = NULL;
-#ifndef COMPAT_NO_SHMEM_REQUEST_HOOK
 static shmem_request_hook_type previous_request_hook = NULL;
-#endif
 
 static Size
 dedup_bytes(void)
@@ -36,10 +34,8 @@ dedup_bytes(void)
 static void
 shmem_ask(void)
 {
-#ifndef COMPAT_NO_SHMEM_REQUEST_HOOK
 	if (previous_request_hook)
 		previous_request_hook();
-#endif
 	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Shmem)), dedup_bytes()));
 	RequestNamedLWLockTranche("adclick", 2);
 }
@@ -79,12 +75,8 @@ shmem_start(void)
 void
 shmem_install(void)
 {
-#ifdef COMPAT_NO_SHMEM_REQUEST_HOOK
-	shmem_ask();
-#else
 	previous_request_hook = shmem_request_hook;
 	shmem_request_hook = shmem_ask;
-#endif
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = shmem_start;
 }

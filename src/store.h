@@ -18,6 +18,7 @@
 #include "executor/tuptable.h"
 
 #include "click.h"
+#include "compat.h"
 #include "filters.h"
 #include "log.h"
 #include "orders.h"
@@ -169,7 +170,7 @@ extern bool store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 
 extern void store_scan_end(StoreScan *scan);
 
 /* Error about a segment that cannot be decoded, the one last returned. */
-extern void store_scan_corrupt(StoreScan *scan, const char *what) pg_attribute_noreturn();
+pg_noreturn extern void store_scan_corrupt(StoreScan *scan, const char *what);
 
 /*
  * Minutes with clicks that were counted while orders user and ip were off, and

@@ -68,11 +68,12 @@ SELECT value, click_count FROM adclick.breakdown(1::bigint, 5, 'country');
 ROLLBACK;
 
 -- In parallel mode
-SET force_parallel_mode = on;
+SELECT name AS parallel FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query') \gset
+SET :parallel = on;
 SELECT adclick.ad_click_count(1, 5);
 SELECT * FROM adclick.top_n_ads(5, 5);
 SELECT adclick.unique_users(1, 5), adclick.ad_click_count(1, 5, '{"user_id": 1}');
-RESET force_parallel_mode;
+RESET :parallel;
 
 -- As a prepared statement, planned generically, with the answer of each execution
 SET plan_cache_mode = force_generic_plan;

@@ -198,7 +198,7 @@ my $attempts = 0;
 while ($attempts++ < 1800)
 {
 	@errors = slurp_file($node->logfile, $log_before) =~
-	  /^\S+ (\d+:\d+:[\d.]+) .*ERROR:  relation "adclick_internal.runs" does not exist/mg;
+	  /^\S+ (\d+:\d+:[\d.]+) .*ERROR:  relation "adclick_internal.runs" of adclick has been altered/mg;
 	last if @errors >= 5;
 	# each look costs a round trip, which is the pause between two
 	$node->safe_psql('one', "SELECT pg_sleep(0.1)");
