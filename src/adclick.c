@@ -216,15 +216,13 @@ adclick_tail(PG_FUNCTION_ARGS)
 Datum
 adclick_workers(PG_FUNCTION_ARGS)
 {
-	DatabaseSlot slot = {0};
-	DatabaseSlot *mine;
+	DatabaseSlot *mine = shmem_my_slot();
+	DatabaseSlot slot;
 	bool		nulls[7];
 	Datum		values[7];
 
 	LWLockAcquire(shmem->lock, LW_SHARED);
-	mine = shmem_slot(MyDatabaseId, false);
-	if (mine)
-		slot = *mine;
+	slot = *mine;
 	LWLockRelease(shmem->lock);
 
 	values[0] = Int32GetDatum((slot.worker_pid[WORKER_AGGREGATOR] != 0) +

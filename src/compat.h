@@ -92,6 +92,9 @@
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode)
 #endif
 
+/* Minor versions since 2023 know databases whose removal was interrupted */
+#define COMPAT_INVALID_CONNECTION_LIMIT (-2)
+
 /* 18 has the attribute at the front of a declaration */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn __attribute__((noreturn))

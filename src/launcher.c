@@ -4,7 +4,9 @@
  *	  The launcher: keeps workers in every database that has the extension.
  *
  * It has no database itself.  Of a database it does not know it learns from the
- * aggregator it starts there, which leaves again if there is no extension.
+ * aggregator it starts there, which leaves again if there is no extension; it is
+ * asked again after some minutes, and only a few at a time, so that databases
+ * without it neither take slots nor worker processes from those that have it.
  * CREATE EXTENSION and the end of a worker wake it (utility.c, bgw_notify_pid).
  *
  * Portions Copyright (c) 2026, the adclick authors
@@ -19,6 +21,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -42,6 +45,24 @@
 /* A worker that failed n times in a row is started after 2^n seconds, up to: */
 #define MAX_BACKOFF_S 60
 
+/* A database that had no extension is asked again after this, in ms. */
+#define ASK_AGAIN_MS (5 * 60 * 1000)
+
+/* So often an aggregator must have failed to start where nothing is known. */
+#define ASKED_IN_VAIN 3
+
+/* Databases asked at the same time. */
+#define MAX_ASKED 4
+
+/* Databases that had no extension when they were asked last. */
+typedef struct Without
+{
+	Oid			database;
+	TimestampTz asked_at;
+} Without;
+
+static List *without = NIL;
+
 static const struct
 {
 	const char *type;
@@ -54,6 +75,9 @@ static const struct
 
 /* Handles of the workers started, by slot. */
 static BackgroundWorkerHandle *handles[SHMEM_MAX_DATABASES][WORKER_KINDS];
+
+/* For which database of a slot it was said that there is no room for its workers. */
+static Oid	complained_about[SHMEM_MAX_DATABASES];
 
 void
 worker_register_launcher(void)
@@ -93,30 +117,110 @@ is_stopped(int i, WorkerKind kind)
 	return true;
 }
 
-/* Make a slot for each database there is, and free those of dropped ones. */
-static void
-update_slots(List *databases)
+static Without *
+find_without(Oid database)
 {
 	ListCell   *cell;
 
-	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-	foreach(cell, databases)
-		(void) shmem_slot(lfirst_oid(cell), true);
+	foreach(cell, without)
+		if (((Without *) lfirst(cell))->database == database)
+			return lfirst(cell);
+	return NULL;
+}
+
+static void
+note_without(Oid database)
+{
+	Without    *known = find_without(database);
+
+	if (known == NULL)
+	{
+		MemoryContext outer = MemoryContextSwitchTo(TopMemoryContext);
+
+		known = palloc(sizeof(Without));
+		known->database = database;
+		without = lappend(without, known);
+		MemoryContextSwitchTo(outer);
+	}
+	known->asked_at = GetCurrentTimestamp();
+}
+
+static void
+forget_dropped(List *databases)
+{
+	ListCell   *cell;
+
+	foreach(cell, without)
+		if (!list_member_oid(databases, ((Without *) lfirst(cell))->database))
+		{
+			pfree(lfirst(cell));
+			without = foreach_delete_current(without, cell);
+		}
+}
+
+/* Nothing to do there, as far as is known: no extension, or no way in to look. */
+static bool
+is_without(const DatabaseSlot *slot)
+{
+	return slot->interest == DATABASE_HAS_NONE ||
+		(slot->interest == DATABASE_UNKNOWN && slot->created == 0 &&
+		 slot->failures[WORKER_AGGREGATOR] >= ASKED_IN_VAIN);
+}
+
+/* Free the slots of databases that are not there, or have no extension. */
+static void
+free_slots(List *databases)
+{
 	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
 	{
 		DatabaseSlot *slot = &shmem->slots[i];
+		bool		is_there = list_member_oid(databases, slot->database);
 
-		if (!OidIsValid(slot->database) || list_member_oid(databases, slot->database))
+		if (!OidIsValid(slot->database) || (is_there && !is_without(slot)) ||
+			slot->held_by != 0 || !is_stopped(i, WORKER_AGGREGATOR) || !is_stopped(i, WORKER_COMPACTOR))
 			continue;
-		slot->interest = DATABASE_HAS_NONE; /* it was dropped */
-		if (is_stopped(i, WORKER_AGGREGATOR) && is_stopped(i, WORKER_COMPACTOR))
-		{
-			LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-			dedup_drop_space(shmem_dedup, slot->database);
-			LWLockRelease(shmem->dedup_lock);
-			slot->database = InvalidOid;
-		}
+		if (is_there)
+			note_without(slot->database);
+		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
+		dedup_drop_space(shmem_dedup, slot->database);
+		LWLockRelease(shmem->dedup_lock);
+		slot->database = InvalidOid;
 	}
+}
+
+/* Make slots for databases that are to be asked, a few at a time. */
+static void
+ask_databases(List *databases)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	ListCell   *cell;
+	int			asked = 0;
+
+	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
+		asked += OidIsValid(shmem->slots[i].database) && shmem->slots[i].interest == DATABASE_UNKNOWN;
+	foreach(cell, databases)
+	{
+		Oid			database = lfirst_oid(cell);
+		Without    *known = find_without(database);
+
+		if (asked >= MAX_ASKED)
+			break;
+		if (shmem_slot(database, false) != NULL ||
+			(known && !TimestampDifferenceExceeds(known->asked_at, now, ASK_AGAIN_MS)))
+			continue;
+		if (shmem_slot(database, true) == NULL)
+			break;
+		asked++;
+	}
+}
+
+static void
+update_slots(List *databases)
+{
+	forget_dropped(databases);
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	free_slots(databases);
+	ask_databases(databases);
 	LWLockRelease(shmem->lock);
 }
 
@@ -137,7 +241,8 @@ look_at_databases(void)
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
 		/* a worker in a template would be in the way of CREATE DATABASE */
-		if (database->datallowconn && !database->datistemplate)
+		if (database->datallowconn && !database->datistemplate && 
+			database->datconnlimit != COMPAT_INVALID_CONNECTION_LIMIT)
 			databases = lappend_oid(databases, database->oid);
 	}
 	table_endscan(scan);
@@ -193,34 +298,82 @@ is_due(const DatabaseSlot *slot, WorkerKind kind, long *wait_ms)
 	return false;
 }
 
+/* There is no room for the worker: say it in the log and in the database's status, once. */
+static void
+complain(int i, WorkerKind kind)
+{
+	DatabaseSlot *slot = &shmem->slots[i];
+	char	   *name;
+	char		message[SHMEM_ERROR_LENGTH];
+
+	if (complained_about[i] == slot->database)
+		return;
+	complained_about[i] = slot->database;
+	StartTransactionCommand();
+	name = get_database_name(slot->database);
+	snprintf(message, sizeof(message), "could not start the %s of database \"%s\"",
+			 kinds[kind].type, name ? name : "");
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("%s", message),
+			 errdetail("All worker processes are in use."),
+			 errhint("Raise max_worker_processes; each database with the extension needs two.")));
+	CommitTransactionCommand();
+	strlcat(message, ": all worker processes are in use (max_worker_processes)", sizeof(message));
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	strlcpy(slot->last_error, message, SHMEM_ERROR_LENGTH);
+	slot->last_error_at = GetCurrentTimestamp();
+	LWLockRelease(shmem->lock);
+}
+
+/* One that is only asked makes room for others to be asked. */
+static void
+give_way(DatabaseSlot *slot)
+{
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	if (slot->interest == DATABASE_UNKNOWN && slot->created == 0)
+		slot->interest = DATABASE_HAS_NONE;
+	LWLockRelease(shmem->lock);
+}
+
+/* Start what a slot lacks. */
+static void
+start_workers_of(int i, long *wait_ms)
+{
+	DatabaseSlot *slot = &shmem->slots[i];
+	bool		lacking = false;
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	/* who kept the workers out may be gone without a word */
+	if (slot->held_by != 0 && BackendPidGetProc(slot->held_by) == NULL)
+		slot->held_by = 0;
+	LWLockRelease(shmem->lock);
+
+	for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
+	{
+		if (!is_stopped(i, kind) || !is_due(slot, kind, wait_ms) || start_worker(i, kind))
+			continue;
+		give_way(slot);
+		if (slot->interest != DATABASE_HAS_NONE)
+			complain(i, kind);
+		lacking = true;
+	}
+	if (!lacking)
+		complained_about[i] = InvalidOid;
+}
+
+/* Those known to have the extension first: the others are only asked. */
 static long
 start_workers(void)
 {
-	static bool complained = false;
 	long		wait_ms = LOOK_INTERVAL_MS;
 
 	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
-	{
-		DatabaseSlot *slot = &shmem->slots[i];
-
-		LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-		/* who kept the workers out may be gone without a word */
-		if (slot->held_by != 0 && BackendPidGetProc(slot->held_by) == NULL)
-			slot->held_by = 0;
-		LWLockRelease(shmem->lock);
-
-		for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
-		{
-			if (!is_stopped(i, kind) || !is_due(slot, kind, &wait_ms) || start_worker(i, kind))
-				continue;
-			if (!complained)
-				ereport(WARNING,
-						(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-						 errmsg("could not start the %s", kinds[kind].type),
-						 errhint("Raise max_worker_processes; each database with the extension needs two.")));
-			complained = true;
-		}
-	}
+		if (shmem->slots[i].interest == DATABASE_HAS_EXTENSION)
+			start_workers_of(i, &wait_ms);
+	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
+		if (shmem->slots[i].interest != DATABASE_HAS_EXTENSION)
+			start_workers_of(i, &wait_ms);
 	return wait_ms;
 }
 

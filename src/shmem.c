@@ -109,6 +109,11 @@ shmem_my_slot(void)
 
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	slot = shmem_slot(MyDatabaseId, true);
+	if (slot && slot->interest != DATABASE_HAS_EXTENSION)
+	{
+		slot->interest = DATABASE_UNKNOWN;
+		slot->created++;
+	}
 	LWLockRelease(shmem->lock);
 	if (slot == NULL)
 		ereport(ERROR,

@@ -45,6 +45,7 @@ typedef struct DatabaseSlot
 {
 	Oid			database;		/* InvalidOid: free slot */
 	DatabaseInterest interest;
+	uint32		created;		/* how often someone in it, who has the extension, has asked for workers */
 	pid_t		held_by;		/* process that keeps workers out (DROP DATABASE), or 0 */
 	pid_t		worker_pid[WORKER_KINDS];	/* 0: does not run */
 	int			failures[WORKER_KINDS]; /* starts without a successful round since */
@@ -80,7 +81,7 @@ extern void shmem_install(void);
  */
 extern DatabaseSlot *shmem_slot(Oid database, bool make);
 
-/* The slot of this database; an error if all are taken. */
+/* The slot of this database, for one who has the extension; an error if all are taken. */
 extern DatabaseSlot *shmem_my_slot(void);
 
 /* Wake the launcher, if it runs. */

@@ -19,6 +19,7 @@
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
@@ -145,8 +146,8 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, Proc
 	if (!OidIsValid(database) || !is_owner(database))
 	{
 		call_next(statement, text, read_only_tree, context, parameters, environment, dest, completion);
-		if (IsA(node, CreateExtensionStmt) &&
-			strcmp(((CreateExtensionStmt *) node)->extname, "adclick") == 0)
+		/* with CASCADE, another may have brought it along */
+		if (IsA(node, CreateExtensionStmt) && OidIsValid(get_extension_oid("adclick", true)))
 			created_extension = true;
 		return;
 	}
@@ -175,7 +176,10 @@ at_commit(XactEvent event, void *arg)
 		LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 		slot = shmem_slot(MyDatabaseId, true);
 		if (slot)
+		{
 			slot->interest = DATABASE_UNKNOWN;
+			slot->created++;
+		}
 		LWLockRelease(shmem->lock);
 		shmem_wake_launcher();
 	}

@@ -56,6 +56,7 @@
 
 static WorkerKind my_kind;
 static DatabaseSlot *my_slot = NULL;
+static uint32 created_at_start;
 
 static void
 detach(int code, Datum arg)
@@ -70,9 +71,12 @@ detach(int code, Datum arg)
 static void
 attach(void)
 {
-	my_slot = shmem_my_slot();
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	my_slot = shmem_slot(MyDatabaseId, false);
+	if (my_slot == NULL)
+		proc_exit(0);			/* the launcher has changed its mind */
 	my_slot->worker_pid[my_kind] = MyProcPid;
+	created_at_start = my_slot->created;
 	LWLockRelease(shmem->lock);
 	before_shmem_exit(detach, (Datum) 0);
 }
@@ -87,14 +91,16 @@ round_succeeded(void)
 	LWLockRelease(shmem->lock);
 }
 
+/* Unless CREATE EXTENSION has come since this worker started: then what it saw is old. */
 static void
 set_interest(DatabaseInterest interest)
 {
 	bool		news;
 
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-	news = my_slot->interest != interest;
-	my_slot->interest = interest;
+	news = my_slot->interest != interest && (interest != DATABASE_HAS_NONE || my_slot->created == created_at_start);
+	if (news)
+		my_slot->interest = interest;
 	LWLockRelease(shmem->lock);
 	if (news)
 		shmem_wake_launcher();
