@@ -183,7 +183,7 @@ adclick_compact(PG_FUNCTION_ARGS)
 
 	prevent_read_only("adclick.compact()");
 	level = definitions_begin_writes();
-	compact_run(true, &r);
+	compact_run(COMPACT_ALL, true, &r);
 	definitions_end_writes(level);
 	values[0] = Int64GetDatum(r.late_counted);
 	values[1] = Int64GetDatum(r.late_duplicates);

@@ -319,9 +319,9 @@ merge_other(Compaction *c, FactOrder order)
 }
 
 static bool
-anything_to_do(Compaction *c, bool everything)
+anything_to_do(Compaction *c, CompactPart parts, bool everything)
 {
-	bool		found;
+	bool		found = false;
 	int64		bucket;
 	int			nruns,
 				ndeltas,
@@ -329,11 +329,15 @@ anything_to_do(Compaction *c, bool everything)
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	store_get_state(&c->state);
-	plan_minutes(c, everything);
-	plan_runs(c, &nruns, &ndeltas);
-	store_get_deltas(ORDER_IP, ROUND_DELTAS, &nother);
-	found = store_first_queued(&bucket) || c->nminutes > 0 || ndeltas > MAX_DELTAS ||
-		nother > MAX_OTHER_DELTAS;
+	if (parts & COMPACT_LATE)
+		found = store_first_queued(&bucket);
+	if ((parts & COMPACT_RUNS) && !found)
+	{
+		plan_minutes(c, everything);
+		plan_runs(c, &nruns, &ndeltas);
+		store_get_deltas(ORDER_IP, ROUND_DELTAS, &nother);
+		found = c->nminutes > 0 || ndeltas > MAX_DELTAS || nother > MAX_OTHER_DELTAS;
+	}
 	PopActiveSnapshot();
 	return found;
 }
@@ -374,34 +378,43 @@ compact_late(Compaction *c, bool everything)
 	} while (found && !result->more);
 }
 
+/* Merge the deltas, of all orders. */
+static void
+compact_runs(Compaction *c, bool everything)
+{
+	StoreRun   *runs;
+	int			nruns,
+				ndeltas;
+
+	push_snapshot(c);
+	plan_minutes(c, everything);
+	runs = plan_runs(c, &nruns, &ndeltas);
+	if (c->nminutes > 0 || ndeltas > MAX_DELTAS)
+		merge_minutes(c, runs, nruns);
+	merge_other(c, ORDER_USER);
+	merge_other(c, ORDER_IP);
+	PopActiveSnapshot();
+}
+
 void
-compact_run(bool everything, CompactResult *result)
+compact_run(CompactPart parts, bool everything, CompactResult *result)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick compaction",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	Compaction *c = palloc0(sizeof(Compaction));
-	StoreRun   *runs;
-	int			nruns,
-				ndeltas;
 
 	memset(result, 0, sizeof(*result));
 	c->context = context;
 	c->result = result;
-	if (anything_to_do(c, everything))
+	if (anything_to_do(c, parts, everything))
 	{
 		result->more = false;
 		store_lock(STORE_LOCK_COMPACTION);
-		compact_late(c, everything);
-
-		push_snapshot(c);
-		plan_minutes(c, everything);
-		runs = plan_runs(c, &nruns, &ndeltas);
-		if (c->nminutes > 0 || ndeltas > MAX_DELTAS)
-			merge_minutes(c, runs, nruns);
-		merge_other(c, ORDER_USER);
-		merge_other(c, ORDER_IP);
-		PopActiveSnapshot();
+		if (parts & COMPACT_LATE)
+			compact_late(c, everything);
+		if (parts & COMPACT_RUNS)
+			compact_runs(c, everything);
 	}
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

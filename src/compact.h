@@ -23,10 +23,18 @@ typedef struct CompactResult
 	bool		more;			/* there is work left for another round */
 } CompactResult;
 
+/* The parts of a round; the compactor does each in a transaction of its own. */
+typedef enum CompactPart
+{
+	COMPACT_LATE = 1,			/* decide late clicks */
+	COMPACT_RUNS = 2,			/* merge runs */
+	COMPACT_ALL = COMPACT_LATE | COMPACT_RUNS
+} CompactPart;
+
 /*
- * One round in the current transaction.  "everything": fold in every late
- * click of closed minutes, not only where it is worth it.
+ * A round, or a part of it, in the current transaction.  "everything": fold in
+ * every late click of closed minutes, not only where it is worth it.
  */
-extern void compact_run(bool everything, CompactResult *result);
+extern void compact_run(CompactPart parts, bool everything, CompactResult *result);
 
 #endif							/* ADCLICK_COMPACT_H */

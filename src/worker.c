@@ -3,8 +3,9 @@
  * worker.c
  *	  The aggregator and the compactor.
  *
- * Each is a loop of rounds, a transaction each.  An error ends the process with
- * code 1; the launcher starts another, later each time it fails (launcher.c).
+ * Each goes through its chores again and again, a transaction each.  A chore that
+ * fails is rolled back and tried again, later each time; the others go on.  What
+ * ends the process (FATAL, or a failure to start) is the launcher's (launcher.c).
  *
  * They connect without a role and then act as the owner of the extension, whose
  * role need not be allowed to log in, in a context that keeps user code out.
@@ -50,6 +51,9 @@
 
 /* Time between two looks at the partitions of the log. */
 #define PARTITIONS_INTERVAL_MS 60000
+
+/* A chore that failed n times in a row is tried again after 2^n seconds, up to: */
+#define MAX_BACKOFF_S 60
 
 /* Memory a worker does not give back between rounds, in bytes. */
 #define KEPT_MEMORY (128 * 1024 * 1024)
@@ -104,20 +108,6 @@ set_interest(DatabaseInterest interest)
 	LWLockRelease(shmem->lock);
 	if (news)
 		shmem_wake_launcher();
-}
-
-static void
-remember_error(void)
-{
-	ErrorData  *error;
-
-	MemoryContextSwitchTo(TopMemoryContext);
-	error = CopyErrorData();
-	LWLockReleaseAll();
-	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-	strlcpy(my_slot->last_error, error->message ? error->message : "", SHMEM_ERROR_LENGTH);
-	my_slot->last_error_at = GetCurrentTimestamp();
-	LWLockRelease(shmem->lock);
 }
 
 static void
@@ -187,22 +177,77 @@ start_worker(WorkerKind kind, Oid database)
 	set_interest(DATABASE_HAS_EXTENSION);
 }
 
-/* One transaction of a worker; returns whether there is more to do at once. */
-typedef bool (*worker_round) (void);
+/* What a worker does in a transaction of its own; returns whether there is more to do at once. */
+typedef struct Chore
+{
+	const char *activity;
+	bool		(*run) (void);
+	int			failures;		/* in a row */
+	TimestampTz retry_at;
+} Chore;
 
 static bool
-run_round(worker_round round, const char *activity)
+run_round(Chore *chore)
 {
 	bool		more;
 
 	begin_transaction();
-	pgstat_report_activity(STATE_RUNNING, activity);
+	pgstat_report_activity(STATE_RUNNING, chore->activity);
 	if (!store_keep_extension())
 		leave();
-	more = round();
+	more = chore->run();
 	CommitTransactionCommand();
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
+	return more;
+}
+
+/* Say it in the status and in the log, and be as before. */
+static void
+chore_failed(Chore *chore)
+{
+	ErrorData  *error;
+	int			backoff_s = chore->failures >= 5 ? MAX_BACKOFF_S : 2 << chore->failures;
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	error = CopyErrorData();
+	HOLD_INTERRUPTS();
+	errcontext("adclick %s", chore->activity);
+	EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	snprintf(my_slot->last_error, SHMEM_ERROR_LENGTH, "%s: %s", chore->activity,
+			 error->message ? error->message : "");
+	my_slot->last_error_at = GetCurrentTimestamp();
+	LWLockRelease(shmem->lock);
+	FreeErrorData(error);
+	chore->failures++;
+	chore->retry_at = GetCurrentTimestamp() + backoff_s * USECS_PER_SEC;
+}
+
+static bool
+run_chore(Chore *chore)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool more = false;
+
+	if (GetCurrentTimestamp() < chore->retry_at)
+		return false;
+	PG_TRY();
+	{
+		more = run_round(chore);
+		chore->failures = 0;
+	}
+	PG_CATCH();
+	{
+		chore_failed(chore);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
 	return more;
 }
 
@@ -230,27 +275,26 @@ summarize_round(void)
 static bool
 partitions_round(void)
 {
-	PushActiveSnapshot(GetTransactionSnapshot());
-	partitions_make();
-	PopActiveSnapshot();
+	static TimestampTz made_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TimestampDifferenceExceeds(made_at, now, PARTITIONS_INTERVAL_MS))
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		partitions_make();
+		PopActiveSnapshot();
+		made_at = now;
+	}
 	return false;
 }
 
 static bool
-aggregator_round(void)
+late_round(void)
 {
-	static TimestampTz partitions_at = 0;
-	TimestampTz now = GetCurrentTimestamp();
-	bool		more;
+	CompactResult result;
 
-	if (TimestampDifferenceExceeds(partitions_at, now, PARTITIONS_INTERVAL_MS))
-	{
-		run_round(partitions_round, "making partitions of the click log");
-		partitions_at = now;
-	}
-	more = run_round(tick_round, "tick");
-	run_round(summarize_round, "summarizing the click log");
-	return more;
+	compact_run(COMPACT_LATE, false, &result);
+	return result.more;
 }
 
 static bool
@@ -258,18 +302,25 @@ compact_round(void)
 {
 	CompactResult result;
 
-	compact_run(false, &result);
+	compact_run(COMPACT_RUNS, false, &result);
 	return result.more;
 }
 
-static bool
-compactor_round(void)
-{
-	return run_round(compact_round, "compaction");
-}
+static Chore aggregator_chores[] = {
+	{"making partitions of the click log", partitions_round},
+	{"tick", tick_round},
+	{"summarizing the click log", summarize_round},
+	{NULL}
+};
+
+static Chore compactor_chores[] = {
+	{"deciding late clicks", late_round},
+	{"compaction", compact_round},
+	{NULL}
+};
 
 static void
-worker_loop(worker_round round)
+worker_loop(Chore *chores)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "adclick round",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -278,18 +329,12 @@ worker_loop(worker_round round)
 	{
 		bool		more = false;
 
-		PG_TRY();
+		for (Chore *chore = chores; chore->activity != NULL; chore++)
 		{
 			MemoryContextSwitchTo(context);
-			more = round();
+			more |= run_chore(chore);
 			MemoryContextReset(context);
 		}
-		PG_CATCH();
-		{
-			remember_error();
-			PG_RE_THROW();
-		}
-		PG_END_TRY();
 		round_succeeded();
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -308,12 +353,12 @@ void
 adclick_aggregator_main(Datum arg)
 {
 	start_worker(WORKER_AGGREGATOR, DatumGetObjectId(arg));
-	worker_loop(aggregator_round);
+	worker_loop(aggregator_chores);
 }
 
 void
 adclick_compactor_main(Datum arg)
 {
 	start_worker(WORKER_COMPACTOR, DatumGetObjectId(arg));
-	worker_loop(compactor_round);
+	worker_loop(compactor_chores);
 }
