@@ -56,6 +56,9 @@
 #define ROUND_DELTAS 128
 #define ROUND_MINUTES 60
 
+/* Places of the table from minutes to writers, a power of two above them. */
+#define MINUTE_PLACES 256
+
 typedef struct Compaction
 {
 	MemoryContext context;
@@ -65,7 +68,7 @@ typedef struct Compaction
 	int			nminutes;		/* minutes to write, ascending */
 	int64	   *minutes;
 	StoreWriter **writers;		/* one for each, and one for all other facts */
-	uint16	   *minute_index;	/* by minutes since the first: which writer */
+	uint8		places[MINUTE_PLACES];	/* by minute, or after it: which writer */
 	MinuteLists **lists;		/* one for each */
 	Facts		sorted;			/* a batch, by writer */
 
@@ -198,21 +201,33 @@ plan_runs(Compaction *c, int *nruns, int *ndeltas)
 	return runs;
 }
 
+/*
+ * Where a minute stands in the table, or would.  Minutes of one time have places
+ * of their own; chosen ones share them, but there are few.  What it takes does not
+ * grow with the time between them.
+ */
+static inline uint8
+place_of(const Compaction *c, int64 minute)
+{
+	uint8		place = (uint64) minute % MINUTE_PLACES;
+
+	while (c->places[place] != c->nminutes && c->minutes[c->places[place]] != minute)
+		place++;
+	return place;
+}
+
 /* A writer and lists for each minute, and the way from a minute to them. */
 static void
 begin_minutes(Compaction *c)
 {
 	KeptFilters *kept = lists_kept();
-	int64		span = c->nminutes == 0 ? 0 : c->minutes[c->nminutes - 1] - c->minutes[0] + 1;
 
 	c->writers = palloc(sizeof(StoreWriter *) * (c->nminutes + 1));
 	c->lists = palloc(sizeof(MinuteLists *) * (c->nminutes + 1));
-	c->minute_index = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint16) * (span + 1));
-	for (int64 i = 0; i < span; i++)
-		c->minute_index[i] = c->nminutes;
+	memset(c->places, c->nminutes, sizeof(c->places));
 	for (int i = 0; i < c->nminutes; i++)
 	{
-		c->minute_index[c->minutes[i] - c->minutes[0]] = i;
+		c->places[place_of(c, c->minutes[i])] = i;
 		c->writers[i] = store_writer_begin(ORDER_AD, false);
 		c->lists[i] = lists_begin(kept, c->minutes[i]);
 	}
@@ -225,7 +240,7 @@ writer_of(const Compaction *c, int64 minute)
 {
 	if (c->nminutes == 0 || minute < c->minutes[0] || minute > c->minutes[c->nminutes - 1])
 		return c->nminutes;
-	return c->minute_index[minute - c->minutes[0]];
+	return c->places[place_of(c, minute)];
 }
 
 /* Sort a batch by writer, keeping the order within each; "end" is where each ends. */

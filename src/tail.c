@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "miscadmin.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -127,6 +128,8 @@ keep_first_copies(Tail *tail)
 	bool		found;
 
 	for (size_t i = 0; i < tail->nkeys; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (tail->keys[i].row != NOT_ASKED_FOR)
 		{
 			FirstCopy  *first = first_copy_insert(firsts, tail->keys[i].key, &found);
@@ -135,10 +138,12 @@ keep_first_copies(Tail *tail)
 			if (!found)
 				first->position = tail->nkeys;
 		}
+	}
 	for (size_t i = 0; i < tail->nkeys && firsts->members > 0; i++)
 	{
 		FirstCopy  *first;
 
+		CHECK_FOR_INTERRUPTS();
 		if ((bloom >> (tail->keys[i].key.key.lo % 64) & 1) == 0)
 			continue;
 		first = first_copy_lookup(firsts, tail->keys[i].key);
@@ -164,6 +169,7 @@ candidates_to_facts(Tail *tail, const FactRole *roles, int nroles)
 	{
 		Candidate  *candidate = &tail->candidates[i];
 
+		CHECK_FOR_INTERRUPTS();
 		if (!candidate->counts)
 			continue;
 		for (int c = 0; c < nroles; c++)
