@@ -25,6 +25,7 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/predicate.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/xid8.h"
@@ -180,6 +181,8 @@ open_partition(LogReader *reader)
 											 AccessShareLock);
 		if (reader->relation == NULL)
 			continue;
+		/* of a serializable transaction: clicks that others insert from here on are a conflict */
+		PredicateLockRelation(reader->relation, reader->snapshot);
 		plan_spans(reader);
 		if (reader->nspans > 0)
 		{
@@ -223,7 +226,9 @@ log_begin(const LogProgress *progress, Snapshot snapshot, const Xacts *upto)
 
 	reader->upto = upto;
 	reader->ended = upto;
-	if (upto == NULL && !RecoveryInProgress() && !FullTransactionIdIsValid(GetTopFullTransactionIdIfAny()))
+	/* so are clicks that are there, of transactions still running: they must be met */
+	if (upto == NULL && !RecoveryInProgress() && !IsolationIsSerializable() &&
+		!FullTransactionIdIsValid(GetTopFullTransactionIdIfAny()))
 		reader->ended = xacts_current();
 	reader->partitions = partitions_after(progress->open_from, &reader->npartitions);
 	return reader;

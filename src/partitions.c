@@ -53,7 +53,7 @@ partitions_after(TimestampTz open_from, int *count)
 	{
 		int			index = bounds->indexes[i];	/* of the one that ends here */
 		bool		finite = bounds->kind[i][0] == PARTITION_RANGE_DATUM_VALUE;
-		TimestampTz upper = finite ? DatumGetTimestampTz(bounds->datums[i][0]) : DT_NOEND - 1;
+		TimestampTz upper = finite ? DatumGetTimestampTz(bounds->datums[i][0]) : END_TIMESTAMP - 1;
 
 		if (index >= 0 && upper > open_from)
 			partitions[n++] = (Partition) {desc->oids[index], upper};

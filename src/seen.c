@@ -440,14 +440,18 @@ void
 seen_prepare_query(void)
 {
 	StoreState	state;
+	Snapshot	newest;
 
 	if (is_ready(shmem_my_slot()))
 		return;
 	store_lock(STORE_LOCK_TICK);
-	PushActiveSnapshot(GetLatestSnapshot());
+	/* as GetLatestSnapshot, which parallel mode refuses */
+	newest = RegisterSnapshot(GetNonHistoricCatalogSnapshot(InvalidOid));
+	PushActiveSnapshot(newest);
 	store_get_state(&state);
 	seen_prepare_tick(&state);
 	PopActiveSnapshot();
+	UnregisterSnapshot(newest);
 	store_unlock(STORE_LOCK_TICK);
 }
 

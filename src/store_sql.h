@@ -72,10 +72,17 @@ extern Datum sql_result(uint64 row, int column, Datum or_else);
 
 extern SPIPlanPtr sql_plan(Statement statement);
 
-/* The time at which a minute begins. */
+/*
+ * The time at which a minute begins; an infinity where no time can be, as what
+ * prints parameters (auto_explain, log_parameter_max_length) wants valid ones.
+ */
 static inline Datum
 sql_minute(int64 minute)
 {
+	if (minute <= MIN_TIMESTAMP / USECS_PER_MINUTE)
+		return TimestampTzGetDatum(DT_NOBEGIN);
+	if (minute >= END_TIMESTAMP / USECS_PER_MINUTE)
+		return TimestampTzGetDatum(DT_NOEND);
 	return TimestampTzGetDatum(minute * USECS_PER_MINUTE);
 }
 

@@ -1,0 +1,23 @@
+-- What prints the parameters of internal statements finds values it can print.
+CREATE EXTENSION adclick;
+INSERT INTO adclick.clicks (ad_id, user_id) SELECT n % 5, n FROM generate_series(1, 100) n;
+LOAD 'auto_explain';
+SET auto_explain.log_min_duration = 0;
+SET auto_explain.log_nested_statements = on;
+SET auto_explain.log_analyze = on;
+SELECT rows_read FROM adclick.tick();
+INSERT INTO adclick.clicks (ad_id, user_id) SELECT n % 5, n FROM generate_series(1, 50) n;
+SELECT minutes_written >= 0 AS compacted FROM adclick.compact();
+SELECT adclick.add_filter('{"country": "CA"}') > 0 AS added;
+SELECT sum(click_count) FROM adclick.clicks_per_minute;
+SELECT sum(click_count) FROM adclick.ad_click_counts WHERE click_minute <= now();
+SELECT sum(click_count) FROM adclick.ad_click_counts WHERE click_minute >= '4713-01-01 00:00Z BC' AND click_minute < '294276-12-31 23:59Z';
+SELECT adclick.ad_click_count_between(3, '-infinity', 'infinity');
+SELECT count(*) FROM adclick.top_n_ads_between(3, '-infinity', 'infinity');
+SELECT count(*) FROM adclick.top_n_ads_between(3, '-infinity', 'infinity', '{"country": "CA"}');
+SELECT adclick.unique_users_between(3, '-infinity', 'infinity');
+SELECT count(*) FROM adclick.breakdown_between(3, '-infinity', 'infinity', 'country');
+SELECT adclick.advertiser_click_count_between(3, '-infinity', 'infinity');
+SELECT lag_rows, clicks_counted FROM adclick.status;
+SET auto_explain.log_min_duration = -1;
+DROP EXTENSION adclick CASCADE;
