@@ -93,10 +93,13 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON adclick.clicks
 	FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change();
 CREATE TRIGGER append_only_row BEFORE UPDATE OR DELETE ON adclick.clicks
 	FOR EACH ROW EXECUTE FUNCTION adclick_internal.refuse_change();
+-- Also for what logical replication applies.
+ALTER TABLE adclick.clicks ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_row;
 
 -- TRUNCATE has no row trigger: each partition gets one of its own (see partitions.c).
 CREATE TRIGGER append_only BEFORE TRUNCATE ON adclick_internal.clicks_default
 	FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change();
+ALTER TABLE adclick_internal.clicks_default ENABLE ALWAYS TRIGGER append_only;
 
 CREATE FUNCTION adclick_internal.make_partitions() RETURNS int
 	AS 'MODULE_PATHNAME', 'adclick_make_partitions' LANGUAGE C STRICT;

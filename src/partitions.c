@@ -113,6 +113,7 @@ make_partition(TimestampTz from)
 						  "COMMENT ON TABLE adclick_internal.%1$s IS 'one hour of the click log'; "
 						  "CREATE TRIGGER append_only BEFORE TRUNCATE ON adclick_internal.%1$s "
 						  "FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change(); "
+						  "ALTER TABLE adclick_internal.%1$s ENABLE ALWAYS TRIGGER append_only; "
 						  "ALTER TABLE adclick.clicks ATTACH PARTITION adclick_internal.%1$s "
 						  "FOR VALUES FROM (to_timestamp(%2$lld)) TO (to_timestamp(%3$lld))",
 						  name, (long long) unix_time, (long long) unix_time + SECS_PER_HOUR);
