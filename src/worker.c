@@ -337,8 +337,10 @@ worker_loop(Chore *chores)
 		}
 		round_succeeded();
 
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 more ? 0 : adclick_tick_interval, PG_WAIT_EXTENSION);
+		/* A wait within a chore, as for a page, may have reset the latch of a reload. */
+		if (!ConfigReloadPending)
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 more ? 0 : adclick_tick_interval, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)

@@ -42,13 +42,13 @@ sub records_while_idle
 
 	return '' if $node->safe_psql('clicks', "SELECT date_trunc('hour', now())") ne $hour;    # a partition was made
 	$node->safe_psql('clicks', 'CHECKPOINT');    # there must be some WAL to read
-	# PostgreSQL 15 has a function of its own for that; catalogs are pruned when they are read
+	# PostgreSQL 15 has a function of its own for that; reading prunes catalogs, and sets hints in them
 	my $records = $node->safe_psql('clicks', q{SELECT count(*) FROM pg_proc WHERE proname = 'pg_get_wal_records_info_till_end_of_wal'})
 	  ? "pg_get_wal_records_info_till_end_of_wal('$begin')" : "pg_get_wal_records_info('$begin', 'FFFFFFFF/FFFFFFFF')";
 	return $node->safe_psql('clicks', qq{
 		SELECT string_agg(DISTINCT resource_manager || '/' || record_type, ', ')
 		FROM $records
-		WHERE NOT (resource_manager = 'Heap2' AND record_type LIKE 'PRUNE%') AND NOT (resource_manager = 'Standby' AND record_type = 'RUNNING_XACTS')
+		WHERE NOT (resource_manager = 'Heap2' AND record_type LIKE 'PRUNE%') AND record_type <> 'FPI_FOR_HINT' AND NOT (resource_manager = 'Standby' AND record_type = 'RUNNING_XACTS')
 			AND NOT (resource_manager = 'XLOG' AND record_type LIKE 'CHECKPOINT%')});
 }
 
