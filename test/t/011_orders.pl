@@ -47,6 +47,14 @@ sub user_clicks
 			'{"user_id": 7}')), '^refused: .*', 'refused') FROM (SELECT timestamptz '$at' AS t) x});
 }
 
+# Clicks for a tail to be asked about: none so late that its window is not in memory
+# after a restart, as those show only once the compactor has decided them.
+sub send_tail
+{
+	$node->safe_psql('clicks', "SELECT oracle.send_clicks(1000, '5 minutes', false)");
+	return;
+}
+
 # A click of user 7 in a minute that has no others.
 sub send_one
 {
@@ -68,8 +76,7 @@ exact_ok($node, 'clicks', 'orders on');
 for my $mode ('fast', 'immediate')
 {
 	quiet_workers($node, 'clicks');
-	# none so late that its window is not loaded again: those show once the compactor has decided them
-	$node->safe_psql('clicks', "SELECT oracle.send_clicks(1000, '5 minutes', false)");
+	send_tail();
 	$node->stop($mode);
 	$node->start;
 	workers_ready($node, 'clicks');
@@ -151,7 +158,7 @@ drained($node, 'clicks');
 set_orders('off');
 is(user_clicks($node, $early, 1), 'refused', 'off: refused');
 send_one($later);
-send_clicks($node, 'clicks', 1000);
+send_tail();
 answers_ok($node, 'clicks', 'off, a tail', may_refuse => 1);
 wake_workers($node);
 drained($node, 'clicks');
