@@ -319,36 +319,36 @@ CREATE FUNCTION adclick.compact(OUT late_counted bigint, OUT late_duplicates big
 COMMENT ON FUNCTION adclick.compact() IS 'decide queued late clicks and merge deltas into minutes now, as the compactor does, and fold in every late click';
 
 --
--- The questions.  Those with a window from/to have names of their own: most
--- drivers send parameters without a type, which cannot choose among functions
--- of the same name.
+-- The questions, answered with the rights of their owner (see privileges.c).
+-- Those with a window from/to have names of their own: most drivers send
+-- parameters without a type, which cannot choose among functions of the same name.
 --
 
 CREATE FUNCTION adclick.ad_click_count(ad_id bigint, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_ad_click_count' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.ad_click_count(bigint, int, jsonb) IS 'clicks of an ad in the last minutes, the current one included';
 
 CREATE FUNCTION adclick.ad_click_count_between(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_ad_click_count' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.ad_click_count_between(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another';
 
 CREATE FUNCTION adclick.top_n_ads(n int, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (rank int, ad_id bigint, click_count bigint)
 	AS 'MODULE_PATHNAME', 'adclick_top_n_ads' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
+	STABLE STRICT PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.top_n_ads(int, int, jsonb) IS 'the n ads with the most clicks in the last minutes, the current one included; ties go to the smaller ad_id';
 
 CREATE FUNCTION adclick.top_n_ads_between(n int, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (rank int, ad_id bigint, click_count bigint)
 	AS 'MODULE_PATHNAME', 'adclick_top_n_ads' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
+	STABLE STRICT PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.top_n_ads_between(int, timestamptz, timestamptz, jsonb) IS 'the n ads with the most clicks from one whole minute up to, not including, another; ties go to the smaller ad_id';
 
@@ -356,7 +356,7 @@ CREATE FUNCTION adclick.explain_top_n(n int, minutes int, filters jsonb DEFAULT 
 	RETURNS TABLE (way text, lists int, cut_off bigint, nth_count bigint, candidates int,
 		probes int, runs int, segments bigint, facts bigint, tail bigint)
 	AS 'MODULE_PATHNAME', 'adclick_explain_top_n' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 1
+	STABLE STRICT PARALLEL RESTRICTED ROWS 1
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.explain_top_n(int, int, jsonb) IS 'how adclick.top_n_ads() answers the same question: which way it takes, and what it reads';
 
@@ -364,56 +364,56 @@ CREATE FUNCTION adclick.explain_top_n_between(n int, "from" timestamptz, "to" ti
 	RETURNS TABLE (way text, lists int, cut_off bigint, nth_count bigint, candidates int,
 		probes int, runs int, segments bigint, facts bigint, tail bigint)
 	AS 'MODULE_PATHNAME', 'adclick_explain_top_n' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 1
+	STABLE STRICT PARALLEL RESTRICTED ROWS 1
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.explain_top_n_between(int, timestamptz, timestamptz, jsonb) IS 'how adclick.top_n_ads_between() answers the same question: which way it takes, and what it reads';
 
 CREATE FUNCTION adclick.click_series(ad_id bigint, "from" timestamptz, "to" timestamptz, bucket interval, filters jsonb DEFAULT '{}')
 	RETURNS TABLE ("time" timestamptz, click_count bigint)
 	AS 'MODULE_PATHNAME', 'adclick_click_series' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 60
+	STABLE STRICT PARALLEL RESTRICTED ROWS 60
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.click_series(bigint, timestamptz, timestamptz, interval, jsonb) IS 'clicks of an ad over time, one row a bucket, the empty ones as 0; the first bucket begins at "from"';
 
 CREATE FUNCTION adclick.breakdown(ad_id bigint, minutes int, dimension text, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (value text, click_count bigint)
 	AS 'MODULE_PATHNAME', 'adclick_breakdown' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
+	STABLE STRICT PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.breakdown(bigint, int, text, jsonb) IS 'clicks of an ad in the last minutes by country, region or device, most clicks first';
 
 CREATE FUNCTION adclick.breakdown_between(ad_id bigint, "from" timestamptz, "to" timestamptz, dimension text, filters jsonb DEFAULT '{}')
 	RETURNS TABLE (value text, click_count bigint)
 	AS 'MODULE_PATHNAME', 'adclick_breakdown' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED ROWS 10
+	STABLE STRICT PARALLEL RESTRICTED ROWS 10
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.breakdown_between(bigint, timestamptz, timestamptz, text, jsonb) IS 'clicks of an ad from one whole minute up to, not including, another by country, region or device, most clicks first';
 
 CREATE FUNCTION adclick.advertiser_click_count(advertiser_id bigint, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_advertiser_click_count' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.advertiser_click_count(bigint, int, jsonb) IS 'clicks of all ads of an advertiser, see adclick.ads, in the last minutes';
 
 CREATE FUNCTION adclick.advertiser_click_count_between(advertiser_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_advertiser_click_count' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb) IS 'clicks of all ads of an advertiser, see adclick.ads, from one whole minute up to, not including, another';
 
 CREATE FUNCTION adclick.unique_users(ad_id bigint, minutes int, filters jsonb DEFAULT '{}')
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_unique_users' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.unique_users(bigint, int, jsonb) IS 'how many different users clicked an ad in the last minutes; clicks without a user do not count';
 
 CREATE FUNCTION adclick.unique_users_between(ad_id bigint, "from" timestamptz, "to" timestamptz, filters jsonb DEFAULT '{}')
 	RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_unique_users' LANGUAGE C
-	STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+	STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb) IS 'how many different users clicked an ad from one whole minute up to, not including, another; clicks without a user do not count';
 
@@ -569,10 +569,49 @@ COMMENT ON COLUMN adclick.status.open_writer_pid IS 'process of the longest open
 COMMENT ON COLUMN adclick.status.open_writer_prepared IS 'the same, if it is a prepared transaction: its global id';
 COMMENT ON COLUMN adclick.status.open_writer_since IS 'when that transaction began';
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA adclick_internal FROM PUBLIC;
-REVOKE ALL ON FUNCTION adclick.tick(), adclick.compact(), adclick.add_filter(jsonb), adclick.drop_filter(jsonb) FROM PUBLIC;
--- Defaults and triggers run as the one who inserts.
-GRANT USAGE ON SCHEMA adclick_internal TO PUBLIC;
+--
+-- Privileges: by name, whatever the default privileges of who runs this
+--
+
+CREATE FUNCTION adclick_internal.reset_privileges() RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_reset_privileges' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.reset_privileges() IS 'take all rights on all objects of the extension from everybody but their owners';
+
+CREATE FUNCTION adclick_internal.make_role(name name) RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_make_role' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.make_role(name) IS 'make a role that cannot log in, unless the server has it';
+
+SELECT adclick_internal.reset_privileges();
+
+-- Questions about no one in particular are everybody's who may use the schema.
+GRANT EXECUTE ON FUNCTION
+	adclick.ad_click_count(bigint, int, jsonb),
+	adclick.ad_click_count_between(bigint, timestamptz, timestamptz, jsonb),
+	adclick.top_n_ads(int, int, jsonb),
+	adclick.top_n_ads_between(int, timestamptz, timestamptz, jsonb),
+	adclick.explain_top_n(int, int, jsonb),
+	adclick.explain_top_n_between(int, timestamptz, timestamptz, jsonb),
+	adclick.click_series(bigint, timestamptz, timestamptz, interval, jsonb),
+	adclick.breakdown(bigint, int, text, jsonb),
+	adclick.breakdown_between(bigint, timestamptz, timestamptz, text, jsonb),
+	adclick.advertiser_click_count(bigint, int, jsonb),
+	adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb),
+	adclick.unique_users(bigint, int, jsonb),
+	adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)
+	TO PUBLIC;
+GRANT USAGE ON TYPE adclick.ad_click TO PUBLIC;
+
+/*
+ * Defaults of the log run as the one who inserts, functions of a view as the one
+ * who reads it.  Without USAGE on their schema nobody calls them in other ways.
+ */
 GRANT EXECUTE ON FUNCTION adclick_internal.new_click_id(), adclick_internal.arrival_time() TO PUBLIC;
--- The functions of a view run as the one who reads it.
 GRANT EXECUTE ON FUNCTION adclick_internal.tail(), adclick_internal.workers() TO PUBLIC;
+
+-- Who may ask about users and addresses (see privileges.c), and read all that is no click.
+SELECT adclick_internal.make_role('adclick_reader');
+GRANT USAGE ON SCHEMA adclick TO adclick_reader;
+GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filters, adclick.ads,
+	adclick.most_clicked_ads, adclick.status TO adclick_reader;

@@ -29,6 +29,7 @@
 #include "adclick.h"
 #include "compat.h"
 #include "partitions.h"
+#include "privileges.h"
 #include "xact_index.h"
 
 /* Hours with a partition made ahead of time, after the current one. */
@@ -121,6 +122,8 @@ make_partition(TimestampTz from)
 	if (SPI_execute(statements, false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not make partition \"%s\"", name);
 	SPI_finish();
+	CommandCounterIncrement();
+	privileges_reset(get_relname_relid(name, internal));
 	return true;
 }
 

@@ -5,7 +5,8 @@
  *
  * An answer is segments + deltas + tail, all seen in the caller's snapshot.
  * Each question comes twice: name() with a window of the last minutes, and
- * name_between() with one from/to.
+ * name_between() with one from/to.  It is answered with the rights of the
+ * function's owner; who asks decides what may be asked.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -27,6 +28,7 @@
 #include "definitions.h"
 #include "gather.h"
 #include "lists.h"
+#include "privileges.h"
 #include "rank.h"
 #include "slices.h"
 #include "store.h"
@@ -34,13 +36,6 @@
 /* Rows that click_series returns at most. */
 #define MAX_BUCKETS 1000000
 
-PG_FUNCTION_INFO_V1(adclick_ad_click_count);
-PG_FUNCTION_INFO_V1(adclick_advertiser_click_count);
-PG_FUNCTION_INFO_V1(adclick_unique_users);
-PG_FUNCTION_INFO_V1(adclick_breakdown);
-PG_FUNCTION_INFO_V1(adclick_click_series);
-PG_FUNCTION_INFO_V1(adclick_top_n_ads);
-PG_FUNCTION_INFO_V1(adclick_explain_top_n);
 PG_FUNCTION_INFO_V1(adclick_add_filter);
 PG_FUNCTION_INFO_V1(adclick_drop_filter);
 PG_FUNCTION_INFO_V1(adclick_facts);
@@ -55,9 +50,9 @@ has_window(FunctionCallInfo fcinfo, int more)
 	return PG_NARGS() == 4 + more;
 }
 
-/* What the arguments ask for, but for the subject and more. */
+/* What the arguments ask for, but for the subject and more; and whether the asker may. */
 static void
-read_arguments(FunctionCallInfo fcinfo, int more, Conditions *conditions)
+read_arguments(FunctionCallInfo fcinfo, int more, Oid asker, Conditions *conditions)
 {
 	memset(conditions, 0, sizeof(*conditions));
 	if (has_window(fcinfo, more))
@@ -65,6 +60,8 @@ read_arguments(FunctionCallInfo fcinfo, int more, Conditions *conditions)
 	else
 		conditions_last_minutes(conditions, PG_GETARG_INT32(1));
 	conditions_filters(conditions, PG_GETARG_JSONB_P(PG_NARGS() - 1));
+	if (conditions->users.given || conditions->has_ips)
+		privileges_require_reader(asker);
 }
 
 static void
@@ -86,35 +83,36 @@ count_clicks(const Conditions *conditions)
 	return Int64GetDatum((int64) clicks);
 }
 
-Datum
-adclick_ad_click_count(PG_FUNCTION_ARGS)
+static Datum
+ad_click_count(FunctionCallInfo fcinfo, Oid asker)
 {
 	Conditions	conditions;
 
-	read_arguments(fcinfo, 0, &conditions);
+	read_arguments(fcinfo, 0, asker, &conditions);
 	conditions_ad(&conditions, PG_GETARG_INT64(0));
 	return count_clicks(&conditions);
 }
 
-Datum
-adclick_advertiser_click_count(PG_FUNCTION_ARGS)
+static Datum
+advertiser_click_count(FunctionCallInfo fcinfo, Oid asker)
 {
 	Conditions	conditions;
 
-	read_arguments(fcinfo, 0, &conditions);
+	read_arguments(fcinfo, 0, asker, &conditions);
 	conditions_advertiser(&conditions, PG_GETARG_INT64(0));
 	return count_clicks(&conditions);
 }
 
-Datum
-adclick_unique_users(PG_FUNCTION_ARGS)
+static Datum
+unique_users(FunctionCallInfo fcinfo, Oid asker)
 {
 	static const FactRole by_user[] = {ROLE_USER};
 	Conditions	conditions;
 	Gathering  *g;
 	size_t		users;
 
-	read_arguments(fcinfo, 0, &conditions);
+	privileges_require_reader(asker);
+	read_arguments(fcinfo, 0, asker, &conditions);
 	conditions_ad(&conditions, PG_GETARG_INT64(0));
 	g = gather(&conditions, by_user, lengthof(by_user));
 	users = gather_facts(g)->n;
@@ -206,13 +204,13 @@ return_breakdown(FunctionCallInfo fcinfo, const Conditions *conditions, int dime
 	gather_end(g);
 }
 
-Datum
-adclick_breakdown(PG_FUNCTION_ARGS)
+static Datum
+breakdown(FunctionCallInfo fcinfo, Oid asker)
 {
 	Conditions	conditions;
 	int			dimension = dimension_argument(PG_GETARG_TEXT_PP(has_window(fcinfo, 1) ? 3 : 2));
 
-	read_arguments(fcinfo, 1, &conditions);
+	read_arguments(fcinfo, 1, asker, &conditions);
 	conditions_ad(&conditions, PG_GETARG_INT64(0));
 	return_breakdown(fcinfo, &conditions, dimension);
 	return (Datum) 0;
@@ -283,8 +281,8 @@ bucket_bounds(TimestampTz from, TimestampTz to, const Interval *bucket, int *nbu
 	return bounds;
 }
 
-Datum
-adclick_click_series(PG_FUNCTION_ARGS)
+static Datum
+click_series(FunctionCallInfo fcinfo, Oid asker)
 {
 	static const FactRole by_minute[] = {ROLE_MINUTE};
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
@@ -295,7 +293,7 @@ adclick_click_series(PG_FUNCTION_ARGS)
 	const Facts *sums;
 	size_t		next = 0;
 
-	read_arguments(fcinfo, 1, &conditions);
+	read_arguments(fcinfo, 1, asker, &conditions);
 	conditions_ad(&conditions, PG_GETARG_INT64(0));
 	bounds = bucket_bounds(PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2),
 						   PG_GETARG_INTERVAL_P(3), &nbuckets);
@@ -323,12 +321,12 @@ adclick_click_series(PG_FUNCTION_ARGS)
 
 /* What is asked of top_n_ads and explain_top_n, ranked. */
 static void
-rank(FunctionCallInfo fcinfo, Ranking *ranking)
+rank(FunctionCallInfo fcinfo, Oid asker, Ranking *ranking)
 {
 	int32		n = PG_GETARG_INT32(0);
 	Conditions	conditions;
 
-	read_arguments(fcinfo, 0, &conditions);
+	read_arguments(fcinfo, 0, asker, &conditions);
 	if (n < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -338,13 +336,13 @@ rank(FunctionCallInfo fcinfo, Ranking *ranking)
 	rank_ads(n, &conditions, ranking);
 }
 
-Datum
-adclick_top_n_ads(PG_FUNCTION_ARGS)
+static Datum
+top_n_ads(FunctionCallInfo fcinfo, Oid asker)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	Ranking		ranking;
 
-	rank(fcinfo, &ranking);
+	rank(fcinfo, asker, &ranking);
 	InitMaterializedSRF(fcinfo, 0);
 	for (size_t i = 0; i < ranking.top.n; i++)
 		put_row(result, (Datum[]) {
@@ -355,14 +353,14 @@ adclick_top_n_ads(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
-Datum
-adclick_explain_top_n(PG_FUNCTION_ARGS)
+static Datum
+explain_top_n(FunctionCallInfo fcinfo, Oid asker)
 {
 	size_t		n = PG_GETARG_INT32(0);
 	Ranking		ranking;
 	uint64		nth;
 
-	rank(fcinfo, &ranking);
+	rank(fcinfo, asker, &ranking);
 	nth = ranking.top.n >= n ? ranking.top.heap[n - 1].clicks : 0;
 	InitMaterializedSRF(fcinfo, 0);
 	put_row((ReturnSetInfo *) fcinfo->resultinfo, (Datum[]) {
@@ -379,6 +377,28 @@ adclick_explain_top_n(PG_FUNCTION_ARGS)
 	});
 	return (Datum) 0;
 }
+
+/*----------
+ * The SQL functions
+ *----------
+ */
+
+#define QUESTION(name) \
+	PG_FUNCTION_INFO_V1(adclick_##name); \
+	Datum \
+	adclick_##name(PG_FUNCTION_ARGS) \
+	{ \
+		return privileges_as_owner(fcinfo, name); \
+	} \
+	extern Datum adclick_##name(PG_FUNCTION_ARGS)
+
+QUESTION(ad_click_count);
+QUESTION(advertiser_click_count);
+QUESTION(unique_users);
+QUESTION(breakdown);
+QUESTION(click_series);
+QUESTION(top_n_ads);
+QUESTION(explain_top_n);
 
 /*----------
  * Registered filters

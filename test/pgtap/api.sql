@@ -14,7 +14,7 @@ SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between'
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
 	'no function name is overloaded');
 
--- The signatures; questions are strict, stable and run as the owner, for everybody.
+-- The signatures; questions are strict and stable, and for everybody.
 CREATE TEMP TABLE signatures (function regprocedure, arguments text, result text, is_question boolean);
 INSERT INTO signatures VALUES
 	('adclick.ad_click_count(bigint, int, jsonb)', 'ad_id bigint, minutes integer, filters jsonb DEFAULT ''{}''::jsonb', 'bigint', true),
@@ -52,7 +52,7 @@ INSERT INTO signatures VALUES
 	('adclick.drop_filter(jsonb)', 'filter jsonb', 'void', false);
 SELECT is(pg_get_function_arguments(function), arguments, 'arguments of ' || function) FROM signatures;
 SELECT is(pg_get_function_result(function), result, 'result of ' || function) FROM signatures;
-SELECT ok(provolatile = 's' AND proisstrict AND prosecdef AND proparallel = 'r', function || ' is stable, strict and runs as its owner')
+SELECT ok(provolatile = 's' AND proisstrict AND NOT prosecdef AND proparallel = 'r', function || ' is stable, strict and knows its caller')
 FROM signatures JOIN pg_proc ON oid = function WHERE is_question;
 SELECT is(has_function_privilege('pg_monitor', function, 'EXECUTE'), is_question, 'who may run ' || function) FROM signatures;
 SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER BY oid), 'and there are no others')

@@ -81,7 +81,9 @@ SELECT * FROM adclick.top_n_ads(5, 60);
 SELECT * FROM adclick.top_n_ads_between(5, timestamptz '-infinity', 'infinity');
 SELECT * FROM adclick.top_n_ads(5, 60, '{"advertiser_id": 7}');
 SELECT way FROM adclick.explain_top_n(5, 60);
-SELECT adclick.advertiser_click_count(7, 60), adclick.unique_users(2, 60), adclick.ad_click_count(2, 60, '{"user_id": 1, "ip": "::/0"}');
+SELECT adclick.advertiser_click_count(7, 60);
+SELECT adclick.unique_users(2, 60);
+SELECT adclick.ad_click_count(2, 60, '{"user_id": 1, "ip": "::/0"}');
 SELECT * FROM adclick.breakdown(2, 60, 'country');
 SELECT count(*), sum(click_count) FROM adclick.click_series(2, date_trunc('minute', now()) - interval '1 hour',
 	date_trunc('minute', now()) + interval '1 minute', '1 minute');
@@ -91,6 +93,10 @@ SELECT count(*) FROM adclick.most_clicked_ads;
 SELECT count(*) FROM adclick.ads;
 INSERT INTO adclick.clicks (ad_id) VALUES (2);
 SELECT count(*) FROM adclick_internal.segments;
+RESET ROLE;
+GRANT adclick_reader TO regress_reader;
+SET ROLE regress_reader;
+SELECT adclick.unique_users(2, 60), adclick.ad_click_count(2, 60, '{"user_id": 1, "ip": "::/0"}');
 RESET ROLE;
 SELECT rows_read, counted FROM adclick.tick();
 

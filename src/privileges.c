@@ -1,0 +1,153 @@
+/*-------------------------------------------------------------------------
+ *
+ * privileges.c
+ *	  Who asks, and who may.
+ *
+ * Rights are given and taken by name: ALTER DEFAULT PRIVILEGES, of whoever makes
+ * an object, must not decide who reads clicks.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+
+#include "adclick.h"
+#include "privileges.h"
+
+#define READER_ROLE "adclick_reader"
+
+PG_FUNCTION_INFO_V1(adclick_make_role);
+PG_FUNCTION_INFO_V1(adclick_reset_privileges);
+
+static Oid
+owner_of(Oid function)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* After an error the end of the (sub)transaction puts the user back, as for SECURITY DEFINER. */
+Datum
+privileges_as_owner(FunctionCallInfo fcinfo, AsOwner inside)
+{
+	Oid			asker;
+	int			context;
+	Datum		result;
+
+	GetUserIdAndSecContext(&asker, &context);
+	SetUserIdAndSecContext(owner_of(fcinfo->flinfo->fn_oid), context | SECURITY_LOCAL_USERID_CHANGE);
+	result = inside(fcinfo, asker);
+	SetUserIdAndSecContext(asker, context);
+	return result;
+}
+
+void
+privileges_require_reader(Oid asker)
+{
+	Oid			reader = get_role_oid(READER_ROLE, true);
+
+	if (superuser_arg(asker) || (OidIsValid(reader) && has_privs_of_role(asker, reader)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to ask about users and addresses"),
+			 errdetail("Filters on user_id and ip, and unique users, are for members of the role %s.", READER_ROLE),
+			 errhint("GRANT %s TO %s.", READER_ROLE, quote_identifier(GetUserNameFromId(asker, false)))));
+}
+
+/*
+ * Statements that leave a table of ours ($1, or 0 for everything we have) to its
+ * owner alone: they take the rights of all others, and give the owner all.
+ */
+static const char *const reset_statements =
+	"WITH ours AS ("
+	" SELECT oid FROM pg_namespace WHERE nspname IN ('" ADCLICK_SCHEMA "', '" ADCLICK_INTERNAL_SCHEMA "')"
+	"), objects AS ("
+	" SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, oid::regclass::text AS name,"
+	"  relowner AS owner, relacl AS acl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", relowner) AS builtin"
+	" FROM pg_class WHERE relnamespace IN (TABLE ours) AND relkind IN ('r', 'p', 'v', 'f', 'S') AND $1 IN (0, oid)"
+	" UNION ALL"
+	" SELECT 'FUNCTION', oid::regprocedure::text, proowner, proacl, acldefault('f', proowner)"
+	" FROM pg_proc WHERE pronamespace IN (TABLE ours) AND $1 = 0"
+	" UNION ALL"
+	" SELECT 'TYPE', oid::regtype::text, typowner, typacl, acldefault('T', typowner)"
+	" FROM pg_type t WHERE typnamespace IN (TABLE ours) AND $1 = 0"
+	"  AND EXISTS (SELECT FROM pg_class c WHERE c.oid = typrelid AND relkind = 'c')"
+	" UNION ALL"
+	" SELECT 'SCHEMA', quote_ident(nspname), nspowner, nspacl, acldefault('n', nspowner)"
+	" FROM pg_namespace WHERE oid IN (TABLE ours) AND $1 = 0"
+	")"
+	" SELECT DISTINCT format('REVOKE ALL ON %s %s FROM %s CASCADE', kind, name,"
+	"  CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END)"
+	" FROM objects CROSS JOIN aclexplode(coalesce(acl, builtin)) WHERE grantee <> owner"
+	" UNION ALL"
+	" SELECT format('GRANT ALL ON %s %s TO %I', kind, name, pg_get_userbyid(owner)) FROM objects";
+
+void
+privileges_reset(Oid table)
+{
+	Oid			types[1] = {OIDOID};
+	Datum		values[1] = {ObjectIdGetDatum(table)};
+	SPITupleTable *rows;
+	uint64		n;
+
+	SPI_connect();
+	if (SPI_execute_with_args(reset_statements, 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read privileges");
+	rows = SPI_tuptable;
+	n = SPI_processed;
+	for (uint64 row = 0; row < n; row++)
+	{
+		char	   *statement = SPI_getvalue(rows->vals[row], rows->tupdesc, 1);
+
+		if (SPI_execute(statement, false, 0) != SPI_OK_UTILITY)
+			elog(ERROR, "could not run \"%s\"", statement);
+	}
+	SPI_finish();
+}
+
+Datum
+adclick_reset_privileges(PG_FUNCTION_ARGS)
+{
+	privileges_reset(InvalidOid);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Roles belong to the whole server: another database may have made this one, or
+ * be about to.
+ */
+Datum
+adclick_make_role(PG_FUNCTION_ARGS)
+{
+	const char *name = NameStr(*PG_GETARG_NAME(0));
+	Relation	roles = table_open(AuthIdRelationId, ShareRowExclusiveLock);
+
+	if (!OidIsValid(get_role_oid(name, true)))
+	{
+		SPI_connect();
+		if (SPI_execute(psprintf("CREATE ROLE %s NOLOGIN", quote_identifier(name)), false, 0) != SPI_OK_UTILITY)
+			elog(ERROR, "could not make role \"%s\"", name);
+		SPI_finish();
+	}
+	table_close(roles, NoLock);
+	PG_RETURN_VOID();
+}
