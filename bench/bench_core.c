@@ -287,7 +287,7 @@ bench_topn(const Facts *facts)
 	size_t		end;
 	double		start = now();
 
-	slice_counts_init(&counts, 16384, memory);
+	slice_counts_init(&counts, 16384, next_random(), memory);
 	topn_init(&top, 100, best);
 	for (size_t i = 0; i < facts->n; i = end)
 	{
