@@ -167,10 +167,15 @@ is_without(const DatabaseSlot *slot)
 		 slot->failures[WORKER_AGGREGATOR] >= ASKED_IN_VAIN);
 }
 
-/* Free the slots of databases that are not there, or have no extension. */
-static void
-free_slots(List *databases)
+/*
+ * Free the slots of databases that are not there, or have no extension; returns
+ * how many of the latter are put into "had_none".
+ */
+static int
+free_slots(List *databases, Oid *had_none)
 {
+	int			n = 0;
+
 	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
 	{
 		DatabaseSlot *slot = &shmem->slots[i];
@@ -180,12 +185,13 @@ free_slots(List *databases)
 			slot->held_by != 0 || !is_stopped(i, WORKER_AGGREGATOR) || !is_stopped(i, WORKER_COMPACTOR))
 			continue;
 		if (is_there)
-			note_without(slot->database);
+			had_none[n++] = slot->database;
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 		dedup_drop_space(shmem_dedup, slot->database);
 		LWLockRelease(shmem->dedup_lock);
 		slot->database = InvalidOid;
 	}
+	return n;
 }
 
 /* Make slots for databases that are to be asked, a few at a time. */
@@ -217,9 +223,17 @@ ask_databases(List *databases)
 static void
 update_slots(List *databases)
 {
+	Oid			had_none[SHMEM_MAX_DATABASES];
+	int			n;
+
 	forget_dropped(databases);
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-	free_slots(databases);
+	n = free_slots(databases, had_none);
+	LWLockRelease(shmem->lock);
+	/* not under the lock: it takes memory */
+	for (int i = 0; i < n; i++)
+		note_without(had_none[i]);
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	ask_databases(databases);
 	LWLockRelease(shmem->lock);
 }

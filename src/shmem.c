@@ -44,9 +44,14 @@ static void
 shmem_start(void)
 {
 	bool		found;
+	uint64		seed;
 
 	if (previous_startup_hook)
 		previous_startup_hook();
+	if (!pg_strong_random(&seed, sizeof(seed)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate a random seed")));
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	shmem = ShmemInitStruct("adclick", sizeof(Shmem), &found);
@@ -60,15 +65,7 @@ shmem_start(void)
 	}
 	shmem_dedup = ShmemInitStruct("adclick dedup", dedup_bytes(), &found);
 	if (!found)
-	{
-		uint64		seed;
-
-		if (!pg_strong_random(&seed, sizeof(seed)))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not generate a random seed")));
 		dedup_init(shmem_dedup, dedup_bytes(), seed);
-	}
 	LWLockRelease(AddinShmemInitLock);
 }
 

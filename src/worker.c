@@ -77,11 +77,14 @@ attach(void)
 {
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	my_slot = shmem_slot(MyDatabaseId, false);
+	if (my_slot)
+	{
+		my_slot->worker_pid[my_kind] = MyProcPid;
+		created_at_start = my_slot->created;
+	}
+	LWLockRelease(shmem->lock);
 	if (my_slot == NULL)
 		proc_exit(0);			/* the launcher has changed its mind */
-	my_slot->worker_pid[my_kind] = MyProcPid;
-	created_at_start = my_slot->created;
-	LWLockRelease(shmem->lock);
 	before_shmem_exit(detach, (Datum) 0);
 }
 
