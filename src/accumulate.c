@@ -11,7 +11,6 @@
  */
 #include "postgres.h"
 
-#include "lib/qunique.h"
 #include "utils/memutils.h"
 
 #include "accumulate.h"
@@ -52,8 +51,7 @@ note_gaps(const FactClick *clicks, size_t n)
 	for (size_t i = 0; i < n; i++)
 		if (nminutes == 0 || minutes[nminutes - 1] != clicks[i].minute)
 			minutes[nminutes++] = clicks[i].minute;
-	qsort(minutes, nminutes, sizeof(int64), compare_int64);
-	store_add_gaps(minutes, (int) qunique(minutes, nminutes, sizeof(int64), compare_int64));
+	store_add_gaps(minutes, sort_unique_int64(minutes, (int) nminutes));
 	pfree(minutes);
 }
 

@@ -16,6 +16,7 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "lib/qunique.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -26,6 +27,7 @@
 #include "compact.h"
 #include "compat.h"
 #include "definitions.h"
+#include "facts.h"
 #include "partitions.h"
 #include "seen.h"
 #include "shmem.h"
@@ -48,6 +50,12 @@ PG_FUNCTION_INFO_V1(adclick_workers);
 
 void		_PG_init(void);
 
+static void
+check_for_interrupts(void)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
 void
 _PG_init(void)
 {
@@ -57,6 +65,7 @@ _PG_init(void)
 				 errmsg("adclick must be loaded when the server starts"),
 				 errdetail("It keeps workers and shared memory."),
 				 errhint("Add adclick to shared_preload_libraries in postgresql.conf and restart the server.")));
+	facts_pause = check_for_interrupts;
 	guc_define();
 	shmem_install();
 	store_install();
@@ -127,6 +136,23 @@ make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+#define ST_SORT sort_values
+#define ST_ELEMENT_TYPE int64
+#define ST_COMPARE(a, b) ((*(a) > *(b)) - (*(a) < *(b)))
+#define ST_CHECK_FOR_INTERRUPTS
+#define ST_SCOPE static
+#define ST_DEFINE
+#include "lib/sort_template.h"
+
+int
+sort_unique_int64(int64 *values, int n)
+{
+	if (n < 2)
+		return n;
+	sort_values(values, n);
+	return (int) qunique(values, n, sizeof(int64), compare_int64);
 }
 
 const uint64 *

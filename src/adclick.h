@@ -53,7 +53,7 @@ floor_div(int64 a, int64 b)
 	return a / b - (a % b < 0);
 }
 
-/* For qsort and bsearch. */
+/* For bsearch. */
 static inline int
 compare_int64(const void *a, const void *b)
 {
@@ -62,6 +62,9 @@ compare_int64(const void *a, const void *b)
 
 	return (x > y) - (x < y);
 }
+
+/* Sort ids or minutes, however many, and leave each once; returns how many are left. */
+extern int	sort_unique_int64(int64 *values, int n);
 
 /* Every time there is lies between these minutes, and they can be made times again. */
 #define FIRST_MINUTE (-INT64CONST(4000000000))

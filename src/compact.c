@@ -184,7 +184,7 @@ plan_minutes(Compaction *c, bool everything)
 		carried -= p->pending;
 		c->minutes[c->nminutes++] = p->minute;
 	}
-	qsort(c->minutes, c->nminutes, sizeof(int64), compare_int64);
+	c->nminutes = sort_unique_int64(c->minutes, c->nminutes);
 }
 
 /* The runs to merge: deltas, oldest first, and what the chosen minutes have. */

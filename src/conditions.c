@@ -324,10 +324,7 @@ find_matches(Conditions *conditions)
 static void
 sort_ids(IdList *list)
 {
-	if (list->n < 2)
-		return;
-	qsort(list->ids, list->n, sizeof(int64), compare_int64);
-	list->n = (int) qunique(list->ids, list->n, sizeof(int64), compare_int64);
+	list->n = sort_unique_int64(list->ids, list->n);
 }
 
 /* By length first: only equality matters. */

@@ -60,6 +60,8 @@ typedef struct Layout
 	Field		field[FACTS_MAX_COLUMNS + 1];
 } Layout;
 
+void		(*facts_pause) (void) = NULL;
+
 size_t
 facts_memory(int ncolumns, size_t capacity)
 {
@@ -146,11 +148,12 @@ measure_field(Field *field, const uint64_t *values, size_t n)
 	uint64_t	min = values[0];
 	uint64_t	max = values[0];
 
-	for (size_t i = 1; i < n; i++)
-	{
-		min = values[i] < min ? values[i] : min;
-		max = values[i] > max ? values[i] : max;
-	}
+	for (size_t i = 0, end; i < n;)
+		for (end = facts_until_pause(i, n); i < end; i++)
+		{
+			min = values[i] < min ? values[i] : min;
+			max = values[i] > max ? values[i] : max;
+		}
 	field->min = min;
 	field->bits = bit_length(max - min);
 }
@@ -211,18 +214,18 @@ unpack_field(const Field *field, uint64_t *values, size_t n,
 static inline void
 pack_records(const Layout *layout, const Facts *facts, uint64_t *records, int nwords)
 {
-	for (size_t start = 0; start < facts->n; start += BLOCK_FACTS)
-	{
-		size_t		left = facts->n - start;
-		size_t		n = left < BLOCK_FACTS ? left : BLOCK_FACTS;
-		uint64_t   *block = records + start * nwords;
+	for (size_t start = 0, end; start < facts->n;)
+		for (end = facts_until_pause(start, facts->n); start < end; start += BLOCK_FACTS)
+		{
+			size_t		n = end - start < BLOCK_FACTS ? end - start : BLOCK_FACTS;
+			uint64_t   *block = records + start * nwords;
 
-		memset(block, 0, n * nwords * sizeof(uint64_t));
-		for (int f = 0; f < layout->nfields; f++)
-			if (layout->field[f].bits > 0)
-				pack_field(&layout->field[f], field_values(facts, f) + start, n,
-						   block, nwords);
-	}
+			memset(block, 0, n * nwords * sizeof(uint64_t));
+			for (int f = 0; f < layout->nfields; f++)
+				if (layout->field[f].bits > 0)
+					pack_field(&layout->field[f], field_values(facts, f) + start, n,
+							   block, nwords);
+		}
 }
 
 static inline bool
@@ -247,9 +250,10 @@ key_equal(const uint64_t *a, const uint64_t *b, uint64_t key_mask, int nwords)
 static inline bool
 records_sorted(const uint64_t *records, size_t n, uint64_t key_mask, int nwords)
 {
-	for (size_t i = 1; i < n; i++)
-		if (key_less(records + i * nwords, records + (i - 1) * nwords, key_mask, nwords))
-			return false;
+	for (size_t i = 1, end; i < n;)
+		for (end = facts_until_pause(i, n); i < end; i++)
+			if (key_less(records + i * nwords, records + (i - 1) * nwords, key_mask, nwords))
+				return false;
 	return true;
 }
 
@@ -305,16 +309,18 @@ differing_bits(const Sorter *sorter, const uint64_t *words, size_t n)
 
 	if (sorter->nwords == 1)
 	{
-		for (size_t i = 1; i < n; i++)
-			difference |= words[i] ^ words[0];
+		for (size_t i = 1, end; i < n;)
+			for (end = facts_until_pause(i, n); i < end; i++)
+				difference |= words[i] ^ words[0];
 		return bit_length(difference & sorter->key_mask);
 	}
 	for (int w = sorter->nwords - 1; w >= 0; w--)
 	{
 		uint64_t	first = record_of(sorter, words[0])[w];
 
-		for (size_t i = 1; i < n; i++)
-			difference |= record_of(sorter, words[i])[w] ^ first;
+		for (size_t i = 1, end; i < n;)
+			for (end = facts_until_pause(i, n); i < end; i++)
+				difference |= record_of(sorter, words[i])[w] ^ first;
 		if (w == 0)
 			difference &= sorter->key_mask;
 		if (difference != 0)
@@ -330,15 +336,16 @@ take_leading_bits(const Sorter *sorter, uint64_t *words, size_t n, int nbits)
 	int			w = (nbits - 1) / WORD_BITS;
 	int			used = nbits - w * WORD_BITS;
 
-	for (size_t i = 0; i < n; i++)
-	{
-		const uint64_t *record = record_of(sorter, words[i]);
-		uint64_t	leading = record[w] << (WORD_BITS - used);
+	for (size_t i = 0, end; i < n;)
+		for (end = facts_until_pause(i, n); i < end; i++)
+		{
+			const uint64_t *record = record_of(sorter, words[i]);
+			uint64_t	leading = record[w] << (WORD_BITS - used);
 
-		if (used < WORD_BITS && w > 0)
-			leading |= record[w - 1] >> used;
-		words[i] = (leading & ~sorter->number_mask) | (words[i] & sorter->number_mask);
-	}
+			if (used < WORD_BITS && w > 0)
+				leading |= record[w - 1] >> used;
+			words[i] = (leading & ~sorter->number_mask) | (words[i] & sorter->number_mask);
+		}
 }
 
 /* One stable pass; the histogram becomes the place of each digit's words. */
@@ -355,8 +362,9 @@ sort_pass(const uint64_t *from, uint64_t *to, size_t n, int shift, uint64_t mask
 		histogram[d] = place;
 		place += words;
 	}
-	for (size_t i = 0; i < n; i++)
-		to[histogram[(from[i] >> shift) & mask]++] = from[i];
+	for (size_t i = 0, end; i < n;)
+		for (end = facts_until_pause(i, n); i < end; i++)
+			to[histogram[(from[i] >> shift) & mask]++] = from[i];
 }
 
 /* Sort by two digits of so many bits, the lower one from bit "low" on. */
@@ -369,11 +377,12 @@ sort_two_digits(uint64_t *words, uint64_t *other, size_t n, int low, int width)
 
 	memset(lower, 0, sizeof(uint32_t) << width);
 	memset(upper, 0, sizeof(uint32_t) << width);
-	for (size_t i = 0; i < n; i++)
-	{
-		lower[(words[i] >> low) & mask]++;
-		upper[(words[i] >> low >> width) & mask]++;
-	}
+	for (size_t i = 0, end; i < n;)
+		for (end = facts_until_pause(i, n); i < end; i++)
+		{
+			lower[(words[i] >> low) & mask]++;
+			upper[(words[i] >> low >> width) & mask]++;
+		}
 	sort_pass(words, other, n, low, mask, lower);
 	sort_pass(other, words, n, low + width, mask, upper);
 }
@@ -407,6 +416,7 @@ sort_words(const Sorter *sorter, uint64_t *words, uint64_t *other, size_t n)
 {
 	int			nbits;
 	int			lowest;
+	size_t		pause = 0;
 	size_t		end;
 
 	if (n <= SMALL_GROUP)
@@ -428,6 +438,8 @@ sort_words(const Sorter *sorter, uint64_t *words, uint64_t *other, size_t n)
 
 	for (size_t start = 0; start < n; start = end)
 	{
+		if (start >= pause)
+			pause = facts_until_pause(start, n);
 		end = start + 1;
 		while (end < n && words[end] >> lowest == words[start] >> lowest)
 			end++;
@@ -468,6 +480,7 @@ merge_records(const Layout *layout, const Sorter *sorter, const uint64_t *words,
 	uint64_t	sum = 0;
 	size_t		written = 0;	/* facts before those in the block */
 	size_t		n = 0;			/* facts in the block */
+	size_t		pause = 0;
 
 	for (size_t i = 0; i < facts->n; i++)
 	{
@@ -475,6 +488,8 @@ merge_records(const Layout *layout, const Sorter *sorter, const uint64_t *words,
 		uint64_t	count = count_min + (record[0] & ~layout->key_mask);
 		bool		is_new = i == 0 || !key_equal(record, previous, layout->key_mask, nwords);
 
+		if (i == pause)
+			pause = facts_until_pause(i, facts->n);
 		if (nwords > 1 && i + RECORDS_AHEAD < facts->n)
 			__builtin_prefetch(record_at(sorter, words, i + RECORDS_AHEAD, nwords));
 		if (is_new && n == BLOCK_FACTS)

@@ -48,6 +48,26 @@ extern void facts_append(Facts *facts, const Facts *from, size_t start, size_t n
 /* Drop the first n facts; the others move to the front. */
 extern void facts_drop(Facts *facts, size_t n);
 
+/*
+ * Called now and then by what goes through very many values, so that it can be
+ * cancelled: it may leave by longjmp.  What was worked on is then garbage.
+ */
+extern void (*facts_pause) (void);
+
+/* How many values are gone through between two pauses. */
+#define FACTS_BETWEEN_PAUSES 65536
+
+/* Where the loop that has come to "start" of n values should pause next, or end. */
+static inline size_t
+facts_until_pause(size_t start, size_t n)
+{
+	if (n - start <= FACTS_BETWEEN_PAUSES)
+		return n;
+	if (facts_pause)
+		facts_pause();
+	return start + FACTS_BETWEEN_PAUSES;
+}
+
 /* Bytes of scratch memory facts_combine needs for n facts of this shape. */
 extern size_t facts_scratch(int ncolumns, size_t n);
 

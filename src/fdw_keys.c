@@ -14,11 +14,13 @@
 
 #include "access/sysattr.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "utils/array.h"
 #include "utils/date.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -275,14 +277,17 @@ narrow_to_list(RowRange *range, ArrayType *array, Oid type)
 
 	get_typlenbyvalalign(type, &length, &by_value, &align);
 	deconstruct_array(array, type, length, by_value, align, &values, &nulls, &nvalues);
-	ads = palloc(sizeof(int64) * (nvalues + 1));
+	ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * (nvalues + 1));
 	for (int i = 0; i < nvalues; i++)
 		if (!nulls[i])
 			ads[nads++] = ad_of(values[i], type);
-	qsort(ads, nads, sizeof(int64), compare_int64);
+	nads = sort_unique_int64(ads, nads);
 	for (int i = 0; i < nads; i++)
-		if ((nkept == 0 || ads[nkept - 1] != ads[i]) && row_range_has_ad(range, ads[i]))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (row_range_has_ad(range, ads[i]))
 			ads[nkept++] = ads[i];
+	}
 	range->is_list = true;
 	range->ads = ads;
 	range->nads = nkept;

@@ -167,6 +167,7 @@ add_facts(FactScan *scan, const StoreRun *run, const Facts *facts, size_t start,
 	{
 		int32		filter_group;
 
+		CHECK_FOR_INTERRUPTS();
 		if (each_minute)
 		{
 			int64		minute = facts_to_int64(facts->key[FACT_MINUTE][i]);
@@ -257,6 +258,7 @@ read_in_turn(FactScan *scan)
 	{
 		const StoreRun *run = &scan->chunk[i];
 
+		CHECK_FOR_INTERRUPTS();
 		if (is_total_known(scan, run))
 		{
 			make_room(scan, 1);

@@ -24,6 +24,7 @@
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -256,6 +257,7 @@ cache_load(void)
 		Dimensions	dimensions;
 		int32		id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
 
+		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < DIMENSIONS; i++)
 		{
 			char	   *value = SPI_getvalue(tuple, desc, i + 2);
@@ -415,5 +417,8 @@ filters_each(filters_callback callback, void *arg)
 
 	filter_cache_start_iterate(cache, &iterator);
 	while ((entry = filter_cache_iterate(cache, &iterator)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
 		callback(entry->filter_id, &entry->dimensions, arg);
+	}
 }

@@ -315,7 +315,10 @@ gather_run(Gathering *g, const StoreRun *run)
 
 		/* Ranges that begin in this segment end in it: the next has what is above. */
 		while (--r >= 0 && g->ranges[r].low > first_key)
+		{
+			CHECK_FOR_INTERRUPTS();
 			take_range(g, &g->ranges[r]);
+		}
 	}
 }
 
@@ -335,6 +338,7 @@ gather_tail(Gathering *g, const StoreState *state)
 		make_room(g, tail->n);
 	for (size_t i = 0; i < tail->n; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		if (g->users_only && tail->key[nroles - 1][i] == 0)
 			continue;
 		g->clicks += tail->count[i];

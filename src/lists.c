@@ -93,6 +93,7 @@ lists_begin(const KeptFilters *kept, int64 minute)
 static void
 offer_ad(MinuteLists *lists)
 {
+	CHECK_FOR_INTERRUPTS();
 	for (int k = 0; k < lists->kept->n; k++)
 	{
 		if (lists->clicks[k] > 0)

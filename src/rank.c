@@ -209,6 +209,7 @@ merge_lists(const Lists *lists, const Facts *tail, const uint64 *more, size_t nm
 	{
 		const StoreList *list = &lists->lists[lists->list_of[i]];
 
+		CHECK_FOR_INTERRUPTS();
 		for (size_t j = 0; j < list->n; j++)
 		{
 			sums->key[0][sums->n] = list->ads[j].ad;
@@ -219,18 +220,32 @@ merge_lists(const Lists *lists, const Facts *tail, const uint64 *more, size_t nm
 	return sums;
 }
 
+/* The n best of sums by ad. */
+static void
+rank_sums(TopN *top, size_t n, const Facts *sums)
+{
+	topn_init(top, n, MemoryContextAllocHuge(CurrentMemoryContext,
+											 sizeof(AdCount) * Min(n, sums->n + 1)));
+	for (size_t i = 0; i < sums->n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		topn_offer(top, sums->key[0][i], sums->count[i]);
+	}
+}
+
 /* The clicks of the nth best; 0 if there are fewer ads. */
 static uint64
 nth_clicks(const Facts *sums, size_t n)
 {
 	TopN		top;
+	uint64		clicks;
 
 	if (sums->n < n)
 		return 0;
-	topn_init(&top, n, palloc(sizeof(AdCount) * n));
-	for (size_t i = 0; i < sums->n; i++)
-		topn_offer(&top, sums->key[0][i], sums->count[i]);
-	return top.heap[0].clicks;	/* the worst of those kept is first */
+	rank_sums(&top, n, sums);
+	clicks = top.heap[0].clicks;	/* the worst of those kept is first */
+	pfree(top.heap);
+	return clicks;
 }
 
 /* Adding the runs without a list to the sums by ad. */
@@ -382,7 +397,8 @@ find_candidate(Candidate *candidates, int n, uint64 ad)
 static Candidate *
 choose_candidates(const Lists *lists, const Facts *sums, uint64 nth, int *ncandidates)
 {
-	Candidate  *candidates = palloc(sizeof(Candidate) * (sums->n + 1));
+	Candidate  *candidates = MemoryContextAllocHuge(CurrentMemoryContext,
+													sizeof(Candidate) * (sums->n + 1));
 
 	*ncandidates = 0;
 	for (size_t i = 0; i < sums->n; i++)
@@ -394,6 +410,7 @@ choose_candidates(const Lists *lists, const Facts *sums, uint64 nth, int *ncandi
 	{
 		const StoreList *list = &lists->lists[lists->list_of[i]];
 
+		CHECK_FOR_INTERRUPTS();
 		for (size_t j = 0; j < list->n && list->cut_off > 0; j++)
 		{
 			Candidate  *c = find_candidate(candidates, *ncandidates, list->ads[j].ad);
@@ -428,6 +445,7 @@ probe_candidate(const Lists *lists, const Conditions *conditions, Candidate *c, 
 	{
 		const StoreList *list = &lists->lists[lists->list_of[i]];
 
+		CHECK_FOR_INTERRUPTS();
 		if (list->cut_off > 0 && !is_listed(list, c->ad))
 			gather_run(g, &lists->runs[i]);
 	}
@@ -494,10 +512,14 @@ try_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 depth,
 	if (!decide_candidates(&lists, conditions, candidates, ncandidates, nth, &ranking->read))
 		return false;
 
-	topn_init(&best, n, palloc(sizeof(AdCount) * Min((size_t) n, (size_t) ncandidates + 1)));
+	topn_init(&best, n, MemoryContextAllocHuge(CurrentMemoryContext,
+											   sizeof(AdCount) * Min((size_t) n, (size_t) ncandidates + 1)));
 	for (int i = 0; i < ncandidates; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		if (candidates[i].missing == 0)
 			topn_offer(&best, candidates[i].ad, candidates[i].clicks);
+	}
 	topn_finish(&best);
 	ranking->top = best;
 	ranking->way = ranking->read.probes > 0 ? "lists and probes" : "lists";
@@ -548,10 +570,7 @@ rank_by_gathering(int32 n, const Conditions *conditions, Ranking *ranking)
 	Gathering  *g = gather(conditions, by_ad, lengthof(by_ad));
 	const Facts *sums = gather_facts(g);
 
-	topn_init(&ranking->top, n,
-			  MemoryContextAllocHuge(CurrentMemoryContext, sizeof(AdCount) * Min((size_t) n, sums->n + 1)));
-	for (size_t i = 0; i < sums->n; i++)
-		topn_offer(&ranking->top, sums->key[0][i], sums->count[i]);
+	rank_sums(&ranking->top, n, sums);
 	topn_finish(&ranking->top);
 	gather_read_counts(g, &ranking->read);
 	gather_end(g);

@@ -18,7 +18,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "lib/qunique.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -182,8 +181,7 @@ store_extents(Tick *tick)
 				buckets[n++] = tick->keys[key].key.bucket;
 		if (n == 0)
 			continue;
-		qsort(buckets, n, sizeof(int64), compare_int64);
-		n = qunique(buckets, n, sizeof(int64), compare_int64);
+		n = sort_unique_int64(buckets, n);
 		store_add_extent(tick->state.tick, &tick->extents[i], buckets, n);
 	}
 	pfree(buckets);
@@ -201,6 +199,7 @@ dedup_rows(Tick *tick)
 		SeenClick  *key = &tick->keys[i];
 		TickRow    *row = &tick->rows[key->row];
 
+		CHECK_FOR_INTERRUPTS();
 		if (key->verdict == SEEN_NEW)
 			continue;
 		row->verdict = CLICK_DUPLICATE;
@@ -226,6 +225,7 @@ discard_rows(Tick *tick)
 	{
 		TickRow    *row = &tick->rows[i];
 
+		CHECK_FOR_INTERRUPTS();
 		switch (row->verdict)
 		{
 			case CLICK_VALID:

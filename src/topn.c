@@ -7,6 +7,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include "facts.h"
 #include "topn.h"
 
 #include <string.h>
@@ -188,11 +189,13 @@ void
 topn_finish(TopN *top)
 {
 	/* heap sort: the worst of the rest goes to the end of the rest */
-	for (size_t n = top->n; n > 1; n--)
-	{
-		AdCount		worst = top->heap[0];
+	for (size_t done = 0, end; done < top->n;)
+		for (end = facts_until_pause(done, top->n); done < end; done++)
+		{
+			size_t		n = top->n - done;
+			AdCount		worst = top->heap[0];
 
-		sift_down(top->heap, n - 1, top->heap[n - 1]);
-		top->heap[n - 1] = worst;
-	}
+			sift_down(top->heap, n - 1, top->heap[n - 1]);
+			top->heap[n - 1] = worst;
+		}
 }

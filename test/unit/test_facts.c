@@ -7,6 +7,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <setjmp.h>
 #include <string.h>
 
 #include "../../src/facts.h"
@@ -309,6 +310,82 @@ test_input(const char *name, make_row make)
 	ok(right, name);
 }
 
+/*----------
+ * Pauses
+ *----------
+ */
+
+static size_t pauses;
+static size_t leave_at;
+static jmp_buf way_out;
+
+static void
+count_pause(void)
+{
+	if (++pauses == leave_at)
+		longjmp(way_out, 1);
+}
+
+/* How many pauses combining takes, or that it was left at one. */
+static size_t
+combine_with_pauses(Facts *facts, void *scratch, size_t leave)
+{
+	pauses = 0;
+	leave_at = leave;
+	facts_pause = count_pause;
+	if (setjmp(way_out) == 0)
+		facts_combine(facts, scratch);
+	facts_pause = NULL;
+	return pauses;
+}
+
+/* Each pass over the facts pauses, and sorting can be left there. */
+static bool
+pauses_often(make_row make, int ncolumns)
+{
+	size_t		n = 5 * FACTS_BETWEEN_PAUSES;
+	Row		   *rows = calloc(n, sizeof(Row));
+	void	   *memory = malloc(facts_memory(ncolumns, n));
+	void	   *scratch = malloc(facts_scratch(ncolumns, n));
+	Facts		facts;
+	size_t		all;
+	bool		right = true;
+
+	for (size_t i = 0; i < n; i++)
+		make(&rows[i], ncolumns, i, n);
+	facts_init(&facts, ncolumns, n, memory);
+	to_facts(&facts, rows, n);
+	all = combine_with_pauses(&facts, scratch, 0);
+	/* measuring each column and the counts, packing, looking at the order, merging */
+	right &= all >= 4 * ((size_t) ncolumns + 4);
+	for (size_t leave = 1; leave <= all; leave += all / 7 + 1)
+	{
+		to_facts(&facts, rows, n);
+		right &= combine_with_pauses(&facts, scratch, leave) == leave;
+	}
+	free(scratch);
+	free(memory);
+	free(rows);
+	return right;
+}
+
+static void
+test_pauses(void)
+{
+	Row			row = {.count = 1};
+	Facts		one;
+	uint64_t	memory[2 * 2];
+	uint64_t	scratch[8];
+
+	ok(pauses_often(make_nested, 3) && pauses_often(make_nested, 1) &&
+	   pauses_often(make_small_groups, 4) && pauses_often(make_two_values, 3) &&
+	   pauses_often(make_ascending, 2) && pauses_often(make_late_difference, 8),
+	   "combining many facts pauses in each pass, and can be left there");
+	facts_init(&one, 1, 1, memory);
+	to_facts(&one, &row, 1);
+	ok(combine_with_pauses(&one, scratch, 0) == 0, "combining few does not");
+}
+
 static void
 test_signed(void)
 {
@@ -384,6 +461,7 @@ main(void)
 	test_input("groups of some dozens", make_small_groups);
 	test_input("groups within groups", make_nested);
 	test_input("addresses of both versions", make_addresses);
+	test_pauses();
 	test_signed();
 	ok(moves_facts(1) && moves_facts(FACTS_MAX_COLUMNS), "facts appended, moved and dropped");
 	return done_testing();

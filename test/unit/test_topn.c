@@ -9,6 +9,7 @@
  */
 #include <string.h>
 
+#include "../../src/facts.h"
 #include "../../src/topn.h"
 #include "tap.h"
 
@@ -85,6 +86,32 @@ test_topn(void)
 	ok(ties, "ties go to the smaller ad");
 }
 
+static size_t pauses;
+
+static void
+count_pause(void)
+{
+	pauses++;
+}
+
+/* Sorting very many can be cancelled. */
+static void
+test_pauses(void)
+{
+	size_t		n = 5 * FACTS_BETWEEN_PAUSES;
+	AdCount    *memory = malloc(n * sizeof(AdCount));
+	TopN		top;
+
+	topn_init(&top, n, memory);
+	for (size_t i = 0; i < n; i++)
+		topn_offer(&top, i, 1 + next_random() % 1000);
+	facts_pause = count_pause;
+	topn_finish(&top);
+	facts_pause = NULL;
+	ok(pauses == 4, "ranking many ads pauses");
+	free(memory);
+}
+
 /* Some sorted batches with at most max_ads ads between them. */
 static bool
 counts_slice(size_t max_ads, size_t batch, uint64_t spread, bool dense)
@@ -142,6 +169,7 @@ main(void)
 	bool		right = true;
 
 	test_topn();
+	test_pauses();
 	for (size_t max_ads = 1; max_ads <= 5000; max_ads = max_ads * 3 + 1)
 		for (size_t batch = 1; batch <= 10000; batch *= 10)
 			right &= counts_slice(max_ads, batch, 1, true) && counts_slice(max_ads, batch, 1, false) &&
