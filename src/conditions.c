@@ -317,7 +317,7 @@ find_matches(Conditions *conditions)
 		return;
 	filters_refresh();
 	filters_each(find_max_id, conditions);
-	conditions->matches = palloc0(sizeof(bool) * (conditions->max_filter_id + 1));
+	conditions->matches = palloc0(sizeof(bool) * ((size_t) conditions->max_filter_id + 1));
 	filters_each(match_id, conditions);
 }
 

@@ -256,8 +256,8 @@ fact_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
 	FactRel    *fact_rel = palloc0(sizeof(FactRel));
 	RowRange	range;
 	bool		known;
-	int64		runs = 0;
-	int64		facts = 0;
+	double		runs = 0;
+	double		facts = 0;
 	UserBefore	before;
 	Cost		cost;
 

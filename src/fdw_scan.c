@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -180,52 +181,50 @@ evaluate_keys(FactScan *scan)
 }
 
 static void
-note_filter(int32 index, const Dimensions *dimensions, void *arg)
+note_filter(int32 filter_id, const Dimensions *dimensions, void *arg)
 {
 	FactScan   *scan = arg;
-	FilterValues *values;
+	bool		found;
+	FilterValues *values = filter_values_insert(scan->filters, filter_id, &found);
 
-	if (index >= scan->nfilters)
-	{
-		int			nfilters = Max(index + 1, 2 * scan->nfilters);
-
-		scan->filters = scan->filters == NULL ? palloc(sizeof(FilterValues) * nfilters) :
-			repalloc_huge(scan->filters, sizeof(FilterValues) * nfilters);
-		memset(scan->filters + scan->nfilters, 0, sizeof(FilterValues) * (nfilters - scan->nfilters));
-		scan->nfilters = nfilters;
-	}
-	values = &scan->filters[index];
-	if (values->known)
+	if (found)
 		return;
-	values->known = true;
-	values->has_id = scan->nstored == 0;
+	values->group = NOT_JUDGED;
 	for (int i = 0; i < DIMENSIONS; i++)
 		values->values[i] = PointerGetDatum(cstring_to_text_with_len(dimensions->value[i],
 																	 dimensions->length[i]));
 }
 
-/* All filters there are; those of the tail that have no id yet get places behind. */
+/* All filters there are, and those of the tail that have no id yet. */
 static void
 load_filters(FactScan *scan)
 {
-	if (scan->nstored == 0)
+	if (scan->filters == NULL)
 	{
 		filters_refresh();
+		scan->filters = filter_values_create(CurrentMemoryContext, 1024, NULL);
 		filters_each(note_filter, scan);
-		scan->nstored = scan->nfilters + 1;
 	}
 	for (size_t i = 0; i < scan->tail->n; i++)
 	{
 		int32		id = (int32) scan->tail->key[FACT_FILTER][i];
 
+		CHECK_FOR_INTERRUPTS();
 		if (filter_is_provisional(id))
-		{
-			int32		index = scan->nstored + id - FIRST_PROVISIONAL_FILTER;
-
-			note_filter(index, filters_dimensions(id), scan);
-			scan->tail->key[FACT_FILTER][i] = index;
-		}
+			note_filter(id, filters_dimensions(id), scan);
 	}
+}
+
+/* A range may have other values in the clauses on filters than the one before. */
+static void
+forget_filter_groups(FactScan *scan)
+{
+	filter_values_iterator iterator;
+	FilterValues *values;
+
+	filter_values_start_iterate(scan->filters, &iterator);
+	while ((values = filter_values_iterate(scan->filters, &iterator)) != NULL)
+		values->group = NOT_JUDGED;
 }
 
 /*
@@ -293,8 +292,8 @@ begin_range(FactScan *scan)
 		load(scan);
 		fact_read_begin(scan);
 	}
-	for (int i = 0; i < scan->nfilters; i++)
-		scan->filters[i].group = NOT_JUDGED;
+	if (scan->filters)
+		forget_filter_groups(scan);
 	MemoryContextSwitchTo(outer);
 }
 
@@ -330,19 +329,16 @@ fact_scan_judge_minute(FactScan *scan, int64 minute)
 }
 
 int32
-fact_scan_judge_filter(FactScan *scan, uint64 filter)
+fact_scan_judge_filter(FactScan *scan, FilterValues *values, uint64 filter)
 {
-	FilterValues *values;
-
-	if (filter >= (uint64) scan->nfilters || !scan->filters[filter].known)
+	if (values == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("filter " UINT64_FORMAT " is missing", filter),
 				 errdetail("Stored counts name it, but adclick.filters has no such row.")));
-	values = &scan->filters[filter];
 	clear_row(scan);
-	scan->row->tts_values[ROW_FILTER - 1] = Int32GetDatum((int32) filter);
-	scan->row->tts_isnull[ROW_FILTER - 1] = !values->has_id;
+	scan->row->tts_values[ROW_FILTER - 1] = Int32GetDatum(values->filter_id);
+	scan->row->tts_isnull[ROW_FILTER - 1] = filter_is_provisional(values->filter_id);
 	for (int i = 0; i < DIMENSIONS; i++)
 	{
 		scan->row->tts_values[ROW_COUNTRY - 1 + i] = values->values[i];

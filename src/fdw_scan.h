@@ -15,6 +15,7 @@
 
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "nodes/execnodes.h"
 
 #include "facts.h"
@@ -36,11 +37,23 @@ typedef struct KeyState
 /* A combination of dimensions, as the columns of the table. */
 typedef struct FilterValues
 {
-	bool		known;
-	bool		has_id;			/* not if only the tail has it */
-	Datum		values[DIMENSIONS];
+	int32		filter_id;
+	char		status;
 	int32		group;
+	Datum		values[DIMENSIONS];
 } FilterValues;
+
+/* Not an array: one id that is damaged must not make it huge. */
+#define SH_PREFIX filter_values
+#define SH_ELEMENT_TYPE FilterValues
+#define SH_KEY_TYPE int32
+#define SH_KEY filter_id
+#define SH_HASH_KEY(tb, key) murmurhash32((uint32) (key))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
 
 typedef struct FactScan
 {
@@ -65,9 +78,7 @@ typedef struct FactScan
 	StoreState	state;
 	Facts	   *tail;
 	bool		tail_is_whole;	/* or of the range of the first scan */
-	int			nstored;		/* filters below are stored, others the tail's */
-	int			nfilters;
-	FilterValues *filters;		/* by id, provisional ones behind */
+	filter_values_hash *filters;	/* NULL: not loaded */
 
 	/* one scan */
 	MemoryContext scan_context;
@@ -102,7 +113,7 @@ typedef struct FactScan
 
 /* Evaluate what is asked of a minute or a filter. */
 extern int32 fact_scan_judge_minute(FactScan *scan, int64 minute);
-extern int32 fact_scan_judge_filter(FactScan *scan, uint64 filter);
+extern int32 fact_scan_judge_filter(FactScan *scan, FilterValues *values, uint64 filter);
 
 /* The group of a minute or a filter, PART_REJECTED if it fails a clause. */
 static inline int32
@@ -118,11 +129,14 @@ group_of_minute(FactScan *scan, int64 minute)
 static inline int32
 group_of_filter(FactScan *scan, uint64 filter)
 {
+	FilterValues *values;
+
 	if (scan->filter == NULL)
 		return 0;
-	if (filter < (uint64) scan->nfilters && scan->filters[filter].group != NOT_JUDGED)
-		return scan->filters[filter].group;
-	return fact_scan_judge_filter(scan, filter);
+	values = filter <= PG_INT32_MAX ? filter_values_lookup(scan->filters, (int32) filter) : NULL;
+	if (values && values->group != NOT_JUDGED)
+		return values->group;
+	return fact_scan_judge_filter(scan, values, filter);
 }
 
 /* fdw_read.c: begin with the range and its runs; make the next batch, false at the end. */

@@ -82,17 +82,33 @@ dimensions_equal(const Dimensions *a, const Dimensions *b)
 #define SH_DEFINE
 #include "lib/simplehash.h"
 
+typedef struct IdEntry
+{
+	int32		filter_id;
+	char		status;
+	Dimensions	dimensions;
+} IdEntry;
+
+/* Not an array: one id that is damaged must not make it huge. */
+#define SH_PREFIX filter_ids
+#define SH_ELEMENT_TYPE IdEntry
+#define SH_KEY_TYPE int32
+#define SH_KEY filter_id
+#define SH_HASH_KEY(tb, key) murmurhash32((uint32) (key))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
 static MemoryContext cache_context = NULL;
 static filter_cache_hash *cache = NULL;
-static Dimensions *by_id = NULL;	/* the same, by filter_id */
-static int	by_id_room = 0;
+static filter_ids_hash *by_id = NULL;	/* the same, by filter_id */
 
 /* What only the tail has, until the end of the transaction */
 static MemoryContext foreseen_context = NULL;
 static filter_cache_hash *foreseen = NULL;
-static Dimensions *foreseen_by_id = NULL;	/* by filter_id - FIRST_PROVISIONAL_FILTER */
-static int	foreseen_room = 0;
-static int	nforeseen = 0;
+static filter_ids_hash *foreseen_by_id = NULL;
 
 /*
  * An entry may be of a transaction, or part of one, that was rolled back.  Until
@@ -160,7 +176,6 @@ forget_foreseen(void)
 {
 	foreseen = NULL;
 	foreseen_by_id = NULL;
-	nforeseen = 0;
 	if (foreseen_context)
 		MemoryContextReset(foreseen_context);
 }
@@ -181,10 +196,10 @@ forget_on_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId p
 		cache_is_stale = true;
 }
 
-/* Enter a combination into a table of them. */
+/* Enter a combination into the tables of them. */
 static FilterEntry *
-add_entry(filter_cache_hash *table, MemoryContext context, const Dimensions *dimensions,
-		  int32 filter_id)
+add_entry(filter_cache_hash *table, filter_ids_hash *ids, MemoryContext context,
+		  const Dimensions *dimensions, int32 filter_id)
 {
 	bool		found;
 	FilterEntry *entry = filter_cache_insert(table, *dimensions, &found);
@@ -197,35 +212,20 @@ add_entry(filter_cache_hash *table, MemoryContext context, const Dimensions *dim
 		memcpy(copy, dimensions->value[i], dimensions->length[i]);
 		entry->dimensions.value[i] = copy;
 	}
+	filter_ids_insert(ids, filter_id, &found)->dimensions = entry->dimensions;
 	return entry;
 }
 
-/* Note the combination of an id in an array, doubled when it is too short. */
-static void
-note_id(Dimensions **array, int *room, MemoryContext context, int index, const Dimensions *dimensions)
-{
-	if (*array == NULL)
-	{
-		*room = Max(1024, index + 1);
-		*array = MemoryContextAllocZero(context, sizeof(Dimensions) * *room);
-	}
-	else if (index >= *room)
-	{
-		int			larger = Max(2 * *room, index + 1);
-
-		*array = repalloc(*array, sizeof(Dimensions) * larger);
-		memset(*array + *room, 0, sizeof(Dimensions) * (larger - *room));
-		*room = larger;
-	}
-	(*array)[index] = *dimensions;
-}
-
+/* From a stored row, which may be damaged. */
 static void
 cache_add(const Dimensions *dimensions, int32 filter_id)
 {
-	FilterEntry *entry = add_entry(cache, cache_context, dimensions, filter_id);
-
-	note_id(&by_id, &by_id_room, cache_context, filter_id, &entry->dimensions);
+	if (filter_id < 1 || filter_is_provisional(filter_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("filter %d in adclick.filters is damaged", filter_id),
+				 errdetail("Its filter_id must be from 1 to %d.", FIRST_PROVISIONAL_FILTER - 1)));
+	add_entry(cache, by_id, cache_context, dimensions, filter_id);
 }
 
 static void
@@ -242,6 +242,7 @@ cache_load(void)
 	}
 	cache_forget();
 	cache = filter_cache_create(cache_context, 1024, NULL);
+	by_id = filter_ids_create(cache_context, 1024, NULL);
 	cache_extension = get_extension_oid("adclick", false);
 	cache_is_stale = false;
 
@@ -366,6 +367,7 @@ int32
 filters_foresee(const Dimensions *dimensions)
 {
 	int32		id = filters_find(dimensions);
+	uint32		nforeseen = foreseen ? foreseen->members : 0;
 	FilterEntry *entry;
 
 	if (id != 0)
@@ -378,35 +380,29 @@ filters_foresee(const Dimensions *dimensions)
 			return id;
 	}
 	if (foreseen == NULL)
+	{
+		foreseen_by_id = filter_ids_create(foreseen_context, 16, NULL);
 		foreseen = filter_cache_create(foreseen_context, 16, NULL);
+	}
 	entry = filter_cache_lookup(foreseen, *dimensions);
 	if (entry == NULL)
-	{
-		entry = add_entry(foreseen, foreseen_context, dimensions,
+		entry = add_entry(foreseen, foreseen_by_id, foreseen_context, dimensions,
 						  FIRST_PROVISIONAL_FILTER + nforeseen);
-		note_id(&foreseen_by_id, &foreseen_room, foreseen_context, nforeseen++, &entry->dimensions);
-	}
 	return entry->filter_id;
 }
 
 const Dimensions *
 filters_dimensions(int32 filter_id)
 {
-	const Dimensions *dimensions = NULL;
+	filter_ids_hash *ids = filter_is_provisional(filter_id) ? foreseen_by_id : by_id;
+	IdEntry    *entry = ids ? filter_ids_lookup(ids, filter_id) : NULL;
 
-	if (!filter_is_provisional(filter_id))
-	{
-		if (by_id && filter_id >= 0 && filter_id < by_id_room)
-			dimensions = &by_id[filter_id];
-	}
-	else if (filter_id - FIRST_PROVISIONAL_FILTER < nforeseen)
-		dimensions = &foreseen_by_id[filter_id - FIRST_PROVISIONAL_FILTER];
-	if (dimensions == NULL || dimensions->value[0] == NULL)
+	if (entry == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("filter %d is missing", filter_id),
 				 errdetail("Stored counts name it, but adclick.filters has no such row.")));
-	return dimensions;
+	return &entry->dimensions;
 }
 
 void

@@ -52,7 +52,11 @@ extern int32 filters_make(const Dimensions *dimensions);
  */
 extern int32 filters_foresee(const Dimensions *dimensions);
 
-#define FIRST_PROVISIONAL_FILTER 0x40000000
+/*
+ * Ids above all stored ones.  Rollbacks use ids up; ten thousands of full ticks
+ * would have to fail to come up to this.
+ */
+#define FIRST_PROVISIONAL_FILTER 0x10000000
 
 static inline bool
 filter_is_provisional(int32 filter_id)

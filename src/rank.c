@@ -60,10 +60,33 @@ static const FactRole by_ad[] = {ROLE_AD};
  *----------
  */
 
+typedef struct AdScan
+{
+	SliceCounts counts;
+	TopN	   *top;
+	size_t		room;			/* of its heap: it grows, as any number may be asked for */
+} AdScan;
+
+/* Rank the ads counted so far. */
+static void
+rank_counted(AdScan *scan)
+{
+	TopN	   *top = scan->top;
+	size_t		needed = Min(top->limit, top->n + scan->counts.nslots);
+
+	if (needed > scan->room)
+	{
+		scan->room = Min(top->limit, 2 * needed);
+		top->heap = repalloc_huge(top->heap, sizeof(AdCount) * scan->room);
+	}
+	topn_offer_slice(top, &scan->counts);
+}
+
 /* Count a slice, ranking the ads counted so far if it does not fit with them. */
 static void
-scan_slice(SliceCounts *counts, const SlicePart *parts, int nparts, TopN *top)
+scan_slice(AdScan *scan, const SlicePart *parts, int nparts)
 {
+	SliceCounts *counts = &scan->counts;
 	uint64		first = PG_UINT64_MAX;
 	uint64		last = 0;
 	size_t		n = 0;
@@ -78,7 +101,7 @@ scan_slice(SliceCounts *counts, const SlicePart *parts, int nparts, TopN *top)
 	}
 	if (!slice_counts_fit(counts, last, n))
 	{
-		topn_offer_slice(top, counts);
+		rank_counted(scan);
 		slice_counts_reset(counts, first, last, n);
 		if (!slice_counts_fit(counts, last, n))
 		{
@@ -98,33 +121,27 @@ static void
 rank_by_scan(int32 n, const Conditions *conditions, const StoreRun *runs, int nruns,
 			 const Facts *tail, Ranking *ranking)
 {
-	SliceCounts counts;
+	AdScan		scan = {.top = &ranking->top};
+	size_t		slice_ads = Min((size_t) SLICE_ADS_OF_RUN * (nruns + 1), SLICE_ADS);
 	Slices	   *slices;
 	const SlicePart *parts;
 	int			nparts;
-	int64		facts = tail->n + 1;
-	size_t		limit;
-	size_t		slice_ads;
 
 	for (int i = 0; i < nruns; i++)
 	{
-		facts += runs[i].facts;
 		ranking->read.facts += runs[i].facts;
 		ranking->read.segments += runs[i].segments;
 	}
 	ranking->read.runs += nruns;
-	limit = Min(n, facts);
-	topn_init(&ranking->top, limit,
-			  MemoryContextAllocHuge(CurrentMemoryContext, sizeof(AdCount) * limit));
-	slice_ads = Min((size_t) SLICE_ADS_OF_RUN * (nruns + 1), SLICE_ADS);
-	slice_counts_init(&counts, slice_ads, process_seed()[0], palloc(slice_counts_memory(slice_ads)));
+	topn_init(scan.top, n, palloc(sizeof(AdCount)));
+	slice_counts_init(&scan.counts, slice_ads, process_seed()[0], palloc(slice_counts_memory(slice_ads)));
 
 	slices = slices_begin_picking(runs, nruns, conditions, tail);
 	while ((parts = slices_next(slices, &nparts)) != NULL)
-		scan_slice(&counts, parts, nparts, &ranking->top);
+		scan_slice(&scan, parts, nparts);
 	slices_end(slices);
-	topn_offer_slice(&ranking->top, &counts);
-	topn_finish(&ranking->top);
+	rank_counted(&scan);
+	topn_finish(scan.top);
 	ranking->way = "scan";
 }
 

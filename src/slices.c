@@ -62,11 +62,11 @@ peek_segment(Cursor *cursor)
 static void
 grow(Slices *slices, Facts *facts)
 {
-	size_t		capacity = facts->capacity + SEGMENT_MAX_FACTS;
+	size_t		capacity = Max(2 * facts->capacity, SEGMENT_MAX_FACTS);
 	void	   *old = facts->capacity > 0 ? facts->key[0] : NULL;
 
 	facts_grow(facts, capacity,
-			   MemoryContextAlloc(slices->context, facts_memory(slices->ncolumns, capacity)));
+			   MemoryContextAllocHuge(slices->context, facts_memory(slices->ncolumns, capacity)));
 	if (old)
 		pfree(old);
 }

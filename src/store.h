@@ -125,7 +125,7 @@ typedef struct StoreRun
 extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
 
 /* How many they are, and how many facts they have, of order ad. */
-extern void store_get_size(int64 from, int64 to, int64 *runs, int64 *facts);
+extern void store_get_size(int64 from, int64 to, double *runs, double *facts);
 
 /* The oldest deltas, no more than "limit"; and the run of a closed minute: 0 or 1. */
 extern StoreRun *store_get_deltas(FactOrder order, int limit, int *count);

@@ -63,13 +63,16 @@ store_has_gap(int64 from, int64 to, int64 *minute)
 #define AD_CLICK_HEADER MAXALIGN(SizeofHeapTupleHeader)
 #define AD_CLICK_BYTES (AD_CLICK_HEADER + 2 * sizeof(int64))
 
+/* More do not fit into an array. */
+#define MAX_LIST ((int64) (MaxAllocSize / AD_CLICK_BYTES))
+
 static void
 damaged_list(int64 minute)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("a list in adclick.most_clicked_ads is damaged"),
-			 errdetail("The one of %s is not an array of ads with their clicks.",
+			 errdetail("The one of %s is not an array of ads with their clicks, or more was cut off.",
 					   timestamptz_to_str(minute * USECS_PER_MINUTE))));
 }
 
@@ -96,7 +99,7 @@ read_ad_click(const char *element, AdCount *ad)
 static void
 read_list(uint64 row, int64 depth, StoreList *list, MemoryContext context)
 {
-	int64		most = Min(depth, MaxArraySize) + 1;	/* one more tells what is cut off */
+	int64		most = Min(depth, MAX_LIST) + 1;	/* one more tells what is cut off */
 	ArrayType  *array = (ArrayType *) PG_DETOAST_DATUM_SLICE(sql_result(row, 3, 0), 0,
 															 ARR_OVERHEAD_NONULLS(1) - VARHDRSZ +
 															 most * AD_CLICK_BYTES);
@@ -106,17 +109,20 @@ read_list(uint64 row, int64 depth, StoreList *list, MemoryContext context)
 	list->minute = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
 	list->cut_off = (uint64) DatumGetInt64(sql_result(row, 2, 0));
 	list->n = 0;
-	if (size < sizeof(ArrayType) || ARR_HASNULL(array))
+	if (size < sizeof(ArrayType) || ARR_HASNULL(array) ||
+		(ARR_NDIM(array) == 0 && list->cut_off != 0))
 		damaged_list(list->minute);
 	if (ARR_NDIM(array) == 0)
 		return;
 	n = size < ARR_OVERHEAD_NONULLS(1) ? 0 : (size - ARR_OVERHEAD_NONULLS(1)) / AD_CLICK_BYTES;
-	if (ARR_NDIM(array) != 1 || n != Min(most, ARR_DIMS(array)[0]))
+	if (ARR_NDIM(array) != 1 || n < 1 || n != Min(most, ARR_DIMS(array)[0]))
 		damaged_list(list->minute);
 	list->ads = MemoryContextAlloc(context, sizeof(AdCount) * n);
 	for (size_t i = 0; i < n; i++)
 		if (!read_ad_click(ARR_DATA_PTR(array) + i * AD_CLICK_BYTES, &list->ads[i]))
 			damaged_list(list->minute);
+	if (list->cut_off > list->ads[n - 1].clicks)
+		damaged_list(list->minute);
 	list->n = Min(depth, n);
 	if (list->n < n)
 		list->cut_off = list->ads[list->n].clicks;

@@ -32,6 +32,20 @@
 #include "store.h"
 #include "store_sql.h"
 
+/* What a run says of itself must be possible: questions rely on it. */
+static void
+check_run(const StoreRun *run)
+{
+	if (run->first_minute < FIRST_MINUTE || run->last_minute > LAST_MINUTE ||
+		run->first_minute > run->last_minute ||
+		run->segments < 1 || run->facts < run->segments ||
+		run->facts > run->segments * SEGMENT_MAX_FACTS || run->clicks < run->facts)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("run " INT64_FORMAT " of \"runs\" is damaged", run->run_id),
+				 errdetail("Its row in adclick_internal.runs has times or numbers that cannot be.")));
+}
+
 /* Run a statement that selects RUN_COLUMNS. */
 static StoreRun *
 get_runs(Statement statement, Datum *values, int *count)
@@ -53,6 +67,7 @@ get_runs(Statement statement, Datum *values, int *count)
 		runs[row].segments = DatumGetInt32(sql_result(row, 6, 0));
 		runs[row].facts = DatumGetInt64(sql_result(row, 7, 0));
 		runs[row].clicks = DatumGetInt64(sql_result(row, 8, 0));
+		check_run(&runs[row]);
 	}
 	SPI_finish();
 	*count = (int) rows;
@@ -68,14 +83,14 @@ store_get_runs(FactOrder order, int64 from, int64 to, int *count)
 }
 
 void
-store_get_size(int64 from, int64 to, int64 *runs, int64 *facts)
+store_get_size(int64 from, int64 to, double *runs, double *facts)
 {
 	Datum		values[2] = {sql_minute(from), sql_minute(to)};
 
 	SPI_connect();
 	sql_run(GET_SIZE, values, NULL, true);
-	*runs = DatumGetInt64(sql_result(0, 1, 0));
-	*facts = DatumGetInt64(sql_result(0, 2, 0));
+	*runs = DatumGetFloat8(sql_result(0, 1, 0));
+	*facts = DatumGetFloat8(sql_result(0, 2, 0));
 	SPI_finish();
 }
 

@@ -92,7 +92,7 @@ static const struct
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	},
 	[GET_SIZE] = {
-		"SELECT count(*), coalesce(sum(facts), 0)::bigint FROM adclick_internal.runs"
+		"SELECT count(*)::float8, coalesce(sum(facts::float8), 0) FROM adclick_internal.runs"
 		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2",
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},

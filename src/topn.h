@@ -63,7 +63,7 @@ typedef struct TopN
 {
 	size_t		n;				/* held */
 	size_t		limit;			/* the N of top N, at least 1 */
-	AdCount    *heap;			/* room for limit; the worst kept is first */
+	AdCount    *heap;			/* room for limit, or for all ads offered; the worst kept is first */
 } TopN;
 
 extern void topn_init(TopN *top, size_t limit, AdCount *memory);

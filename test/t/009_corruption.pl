@@ -58,11 +58,14 @@ $node->safe_psql('clicks', q{
 				-- the order by ad
 				'SELECT count(*) FROM adclick.top_n_ads_between(100, ''-infinity''::timestamptz, ''infinity''::timestamptz)',
 				'SELECT count(*) FROM adclick.top_n_ads_between(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"country": "C1"}'')',
+				'SELECT count(*) FROM adclick.top_n_ads_between(2147483647, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''{"country": ["C1", "C2"]}'')',
 				'SELECT count(*) FROM adclick.top_n_ads(100, 3)',
 				'SELECT sum(adclick.ad_click_count_between(a, ''-infinity''::timestamptz, ''infinity''::timestamptz)) FROM generate_series(1, 3000, 150) a',
 				'SELECT count(*) FROM adclick.breakdown_between(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, ''country'')',
 				'SELECT sum(adclick.advertiser_click_count_between(a, ''-infinity''::timestamptz, ''infinity''::timestamptz)) FROM generate_series(1, 3) a',
 				'SELECT count(*) FROM adclick_internal.facts()',
+				'SELECT sum(click_count) FROM adclick.ad_click_counts',
+				'SELECT count(*) FROM adclick.ad_click_counts JOIN adclick.filters USING (filter_id) WHERE country <> ''C1''',
 				-- the order by user: all of them, and some by themselves
 				'SELECT count(*) FROM adclick.top_n_ads_between(100, ''-infinity''::timestamptz, ''infinity''::timestamptz, oracle.users())',
 				'SELECT sum(adclick.ad_click_count_between(1, ''-infinity''::timestamptz, ''infinity''::timestamptz, jsonb_build_object(''user_id'', u))) FROM generate_series(1, 3000, 150) u',
@@ -137,9 +140,40 @@ for my $order (0 .. 2)
 damages_ok('segments: of another run', 'segments', 10,
 	'data = (SELECT data FROM adclick_internal.segments ORDER BY random() LIMIT 1)', errors => 0);
 
+# What a statement that damages does: every question is answered or refused so.
+sub refused_ok
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($damage, $refused, $name) = @_;
+
+	$damage =~ s/'/''/g;
+	is($node->safe_psql('clicks', qq{
+		SELECT count(*) FILTER (WHERE o ~ '^$refused') > 0, string_agg(o, E'\\n') FILTER (WHERE o <> 'ok' AND o !~ '^$refused')
+		FROM oracle.damage('$damage') o}),
+		't|', $name);
+	return;
+}
+
+# Numbers from which sizes could be computed, in the directory of runs and in the ids of filters.
+for my $damage ('facts = 4611686018427387904', 'facts = -1', 'facts = segments - 1', 'segments = 0', 'segments = 2147483647, facts = 1',
+	'clicks = 0', 'clicks = -9223372036854775808', q{last_minute = 'infinity'}, q{first_minute = '-infinity'},
+	q{first_minute = last_minute + interval '1 minute'})
+{
+	refused_ok("UPDATE adclick_internal.runs SET $damage", 'XX001 run [0-9]+ of "runs" is damaged', "runs: $damage");
+}
+is($node->safe_psql('clicks', q{
+	SELECT string_agg(DISTINCT o, ', ') FROM oracle.damage(
+		'UPDATE adclick_internal.runs SET segments = 2147483647, facts = 4398046509056, clicks = 4398046509056') o}),
+	'ok', 'runs: numbers that can be, but are not so, cost nothing');
+for my $id (2147483647, 268435456, -1)
+{
+	refused_ok("INSERT INTO adclick.filters OVERRIDING SYSTEM VALUE VALUES ($id, 'a', 'b', 'c')",
+		"XX001 filter $id in adclick.filters is damaged", "filters: $id");
+}
+
 # Lists of most clicked ads.
 for my $damage ('most_clicked_ads[1] = NULL', 'most_clicked_ads[1].click_count = NULL', 'most_clicked_ads[2].click_count = -1',
-	'most_clicked_ads[1].ad_id = NULL')
+	'most_clicked_ads[1].ad_id = NULL', 'cut_off = -1', 'cut_off = 9223372036854775807', q{most_clicked_ads = ''{}'', cut_off = 1})
 {
 	is($node->safe_psql('clicks', qq{
 		SELECT string_agg(DISTINCT left(o, 55), ', ')
