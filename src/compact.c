@@ -342,7 +342,7 @@ anything_to_do(Compaction *c, CompactPart parts, bool everything)
 				ndeltas,
 				nother;
 
-	PushActiveSnapshot(GetLatestSnapshot());
+	store_push_snapshot();
 	store_get_state(&c->state);
 	if (parts & COMPACT_LATE)
 		found = store_first_queued(&bucket);
@@ -357,12 +357,12 @@ anything_to_do(Compaction *c, CompactPart parts, bool everything)
 	return found;
 }
 
-/* See the world as it is now, with what this transaction did. */
+/* See with what this transaction did. */
 static void
 push_snapshot(Compaction *c)
 {
 	CommandCounterIncrement();
-	PushActiveSnapshot(GetLatestSnapshot());
+	store_push_snapshot();
 	store_get_state(&c->state);
 }
 
@@ -426,6 +426,9 @@ compact_run(CompactPart parts, bool everything, CompactResult *result)
 	{
 		result->more = false;
 		store_lock(STORE_LOCK_COMPACTION);
+		store_push_snapshot();
+		store_claim_compaction();
+		PopActiveSnapshot();
 		if (parts & COMPACT_LATE)
 			compact_late(c, everything);
 		if (parts & COMPACT_RUNS)

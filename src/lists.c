@@ -200,7 +200,8 @@ lists_add_filter(const StoreFilter *filter, int32 *filter_id)
 	StoreFilter added = *filter;
 
 	store_lock(STORE_LOCK_COMPACTION);
-	PushActiveSnapshot(GetLatestSnapshot());
+	store_push_snapshot();
+	store_claim_compaction();
 	added.filter_id = store_add_filter(filter);
 	if (added.filter_id != 0)
 		fill_minutes(kept_filters(&added, 1));
@@ -215,7 +216,8 @@ lists_drop_filter(const StoreFilter *filter)
 	int32		filter_id;
 
 	store_lock(STORE_LOCK_COMPACTION);
-	PushActiveSnapshot(GetLatestSnapshot());
+	store_push_snapshot();
+	store_claim_compaction();
 	filter_id = store_find_filter(filter);
 	if (filter_id != 0)
 		store_drop_filter(filter_id);

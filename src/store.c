@@ -104,6 +104,41 @@ store_keep_extension(void)
 }
 
 void
+store_push_snapshot(void)
+{
+	PushActiveSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot());
+}
+
+void
+store_claim_compaction(void)
+{
+	store_add_late(0, 0);
+}
+
+static void
+another_tick(int64 expected)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("another tick came first"),
+			 errdetail("The state is no longer that of tick " INT64_FORMAT ".", expected)));
+}
+
+void
+store_claim_tick(const StoreState *state)
+{
+	StoreState	newest;
+
+	if (!IsolationUsesXactSnapshot())
+		return;
+	PushActiveSnapshot(GetLatestSnapshot());
+	store_get_state(&newest);
+	PopActiveSnapshot();
+	if (newest.tick != state->tick)
+		another_tick(state->tick);
+}
+
+void
 store_get_state(StoreState *state)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -171,10 +206,7 @@ store_set_state(const StoreState *state, int64 expected)
 	values[16] = Int64GetDatum(expected);
 
 	if (sql_write(SET_STATE, values, nulls) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("another tick came first"),
-				 errdetail("The state is no longer that of tick " INT64_FORMAT ".", expected)));
+		another_tick(expected);
 }
 
 void

@@ -71,6 +71,18 @@ extern void store_set_state(const StoreState *state, int64 expected);
 /* Add what the compactor decided to adclick_internal.late_state. */
 extern void store_add_late(int64 counted, int64 duplicates);
 
+/*
+ * Make active the snapshot that a round reads and changes: the newest, or in a
+ * REPEATABLE READ or SERIALIZABLE transaction its only one, so that questions
+ * after the round see no more than those before.  The latter can be too old.
+ * With the lock held these two make sure it is not, or fail as other updates do
+ * (40001): a tick comes after every other tick, a compaction (and what changes
+ * the filters) after every other one.
+ */
+extern void store_push_snapshot(void);
+extern void store_claim_tick(const StoreState *state);
+extern void store_claim_compaction(void);
+
 /* Extents: where in the log a tick found which dedup buckets. */
 typedef struct StoreExtent
 {

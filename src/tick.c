@@ -73,7 +73,7 @@ anything_to_read(void)
 	LogReader  *reader;
 	bool		found;
 
-	PushActiveSnapshot(GetLatestSnapshot());
+	store_push_snapshot();
 	store_get_state(&state);
 	reader = log_begin(&state.progress, GetActiveSnapshot(), NULL);
 	found = log_next(reader) != NULL;
@@ -300,7 +300,7 @@ tick_run(TickResult *result)
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "adclick tick", ALLOCSET_DEFAULT_SIZES);
 	outer = MemoryContextSwitchTo(context);
-	PushActiveSnapshot(GetLatestSnapshot());
+	store_push_snapshot();
 	tick = palloc0(sizeof(Tick));
 	tick->result = result;
 	tick->snapshot = GetActiveSnapshot();
@@ -310,6 +310,7 @@ tick_run(TickResult *result)
 	tick->extents = palloc(sizeof(StoreExtent));
 	store_get_state(&tick->state);
 	tick->expected = tick->state.tick;
+	store_claim_tick(&tick->state);
 
 	seen_prepare_tick(&tick->state);
 	tick->state.tick = seen_begin_tick(&tick->state);
