@@ -37,6 +37,7 @@ extern int	adclick_future_tolerance;	/* s */
 extern int	adclick_raw_retention;	/* min */
 extern bool adclick_user_and_ip_orders;
 extern int	adclick_top_ads_kept;
+extern bool adclick_workers_on;
 
 extern void guc_define(void);
 

@@ -26,6 +26,7 @@ int			adclick_future_tolerance = 300;
 int			adclick_raw_retention = 7 * 24 * 60;
 bool		adclick_user_and_ip_orders = true;
 int			adclick_top_ads_kept = 1000;
+bool		adclick_workers_on = true;
 
 static const struct config_enum_entry dedup_by_options[] = {
 	{"click_id", DEDUP_BY_CLICK_ID, false},
@@ -107,6 +108,14 @@ guc_define(void)
 							&adclick_top_ads_kept,
 							1000, 1, 10000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("adclick.workers",
+							 "Whether background workers take clicks and pack counts.",
+							 "Off keeps them out, of one database with ALTER DATABASE; "
+							 "adclick.tick() and adclick.compact() work all the same.",
+							 &adclick_workers_on,
+							 true,
+							 PGC_SUSET, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("adclick");
 }

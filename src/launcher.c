@@ -8,6 +8,9 @@
  * asked again after some minutes, and only a few at a time, so that databases
  * without it neither take slots nor worker processes from those that have it.
  * CREATE EXTENSION and the end of a worker wake it (utility.c, bgw_notify_pid).
+ * A database with the extension that wants no workers (adclick.workers) keeps its
+ * slot, as rounds are done by hand there; it is asked again in the same way, and
+ * at once after a reload or ALTER DATABASE.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -45,7 +48,7 @@
 /* A worker that failed n times in a row is started after 2^n seconds, up to: */
 #define MAX_BACKOFF_S 60
 
-/* A database that had no extension is asked again after this, in ms. */
+/* A database that had no extension, or wanted no workers, is asked again after this, in ms. */
 #define ASK_AGAIN_MS (5 * 60 * 1000)
 
 /* So often an aggregator must have failed to start where nothing is known. */
@@ -163,7 +166,7 @@ static bool
 is_without(const DatabaseSlot *slot)
 {
 	return slot->interest == DATABASE_HAS_NONE ||
-		(slot->interest == DATABASE_UNKNOWN && slot->created == 0 &&
+		(slot->interest == DATABASE_UNKNOWN && !slot->wanted &&
 		 slot->failures[WORKER_AGGREGATOR] >= ASKED_IN_VAIN);
 }
 
@@ -295,20 +298,23 @@ start_worker(int i, WorkerKind kind)
 static bool
 is_due(const DatabaseSlot *slot, WorkerKind kind, long *wait_ms)
 {
-	int			backoff_s;
+	long		delay_ms;
 	long		since_ms;
 
 	if (!OidIsValid(slot->database) || slot->interest == DATABASE_HAS_NONE || slot->held_by != 0)
 		return false;
-	if (slot->interest == DATABASE_UNKNOWN && kind != WORKER_AGGREGATOR)
+	if (slot->interest != DATABASE_HAS_EXTENSION && kind != WORKER_AGGREGATOR)
 		return false;
-	if (slot->failures[kind] == 0)
+	if (slot->interest == DATABASE_PAUSED)
+		delay_ms = ASK_AGAIN_MS;
+	else if (slot->failures[kind] == 0)
 		return true;
-	backoff_s = slot->failures[kind] > 5 ? MAX_BACKOFF_S : 1 << slot->failures[kind];
+	else
+		delay_ms = (slot->failures[kind] > 5 ? MAX_BACKOFF_S : 1 << slot->failures[kind]) * 1000L;
 	since_ms = TimestampDifferenceMilliseconds(slot->started_at[kind], GetCurrentTimestamp());
-	if (since_ms >= backoff_s * 1000L)
+	if (since_ms >= delay_ms)
 		return true;
-	*wait_ms = Min(*wait_ms, backoff_s * 1000L - since_ms);
+	*wait_ms = Min(*wait_ms, delay_ms - since_ms);
 	return false;
 }
 
@@ -345,7 +351,7 @@ static void
 give_way(DatabaseSlot *slot)
 {
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-	if (slot->interest == DATABASE_UNKNOWN && slot->created == 0)
+	if (slot->interest == DATABASE_UNKNOWN && !slot->wanted)
 		slot->interest = DATABASE_HAS_NONE;
 	LWLockRelease(shmem->lock);
 }
@@ -368,7 +374,7 @@ start_workers_of(int i, long *wait_ms)
 		if (!is_stopped(i, kind) || !is_due(slot, kind, wait_ms) || start_worker(i, kind))
 			continue;
 		give_way(slot);
-		if (slot->interest != DATABASE_HAS_NONE)
+		if (slot->interest != DATABASE_HAS_NONE && slot->interest != DATABASE_PAUSED)
 			complain(i, kind);
 		lacking = true;
 	}
@@ -389,6 +395,17 @@ start_workers(void)
 		if (shmem->slots[i].interest != DATABASE_HAS_EXTENSION)
 			start_workers_of(i, &wait_ms);
 	return wait_ms;
+}
+
+/* Settings have changed, adclick.workers perhaps. */
+static void
+settings_changed(void)
+{
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
+		if (OidIsValid(shmem->slots[i].database))
+			shmem_ask_again(&shmem->slots[i]);
+	LWLockRelease(shmem->lock);
 }
 
 void
@@ -423,6 +440,7 @@ adclick_launcher_main(Datum arg)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			settings_changed();
 		}
 	}
 }

@@ -106,10 +106,11 @@ shmem_my_slot(void)
 
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	slot = shmem_slot(MyDatabaseId, true);
-	if (slot && slot->interest != DATABASE_HAS_EXTENSION)
+	if (slot && (slot->interest == DATABASE_UNKNOWN || slot->interest == DATABASE_HAS_NONE))
 	{
 		slot->interest = DATABASE_UNKNOWN;
-		slot->created++;
+		slot->wanted = true;
+		slot->changes++;
 	}
 	LWLockRelease(shmem->lock);
 	if (slot == NULL)
@@ -119,6 +120,14 @@ shmem_my_slot(void)
 				 errdetail("At most %d databases of a server can have the extension.",
 						   SHMEM_MAX_DATABASES)));
 	return slot;
+}
+
+void
+shmem_ask_again(DatabaseSlot *slot)
+{
+	slot->changes++;
+	if (slot->interest == DATABASE_PAUSED)
+		slot->interest = DATABASE_UNKNOWN;
 }
 
 void

@@ -38,6 +38,7 @@ typedef enum DatabaseInterest
 {
 	DATABASE_UNKNOWN,			/* not looked at since something changed */
 	DATABASE_HAS_EXTENSION,
+	DATABASE_PAUSED,			/* has the extension, and adclick.workers is off */
 	DATABASE_HAS_NONE
 } DatabaseInterest;
 
@@ -45,7 +46,8 @@ typedef struct DatabaseSlot
 {
 	Oid			database;		/* InvalidOid: free slot */
 	DatabaseInterest interest;
-	uint32		created;		/* how often someone in it, who has the extension, has asked for workers */
+	bool		wanted;			/* someone in it, who has the extension, has asked for workers */
+	uint32		changes;		/* how often what a worker had seen may have become old */
 	pid_t		held_by;		/* process that keeps workers out (DROP DATABASE), or 0 */
 	pid_t		worker_pid[WORKER_KINDS];	/* 0: does not run */
 	int			failures[WORKER_KINDS]; /* starts without a successful round since */
@@ -83,6 +85,9 @@ extern DatabaseSlot *shmem_slot(Oid database, bool make);
 
 /* The slot of this database, for one who has the extension; an error if all are taken. */
 extern DatabaseSlot *shmem_my_slot(void);
+
+/* adclick.workers may have changed there.  The caller holds shmem->lock exclusively. */
+extern void shmem_ask_again(DatabaseSlot *slot);
 
 /* Wake the launcher, if it runs. */
 extern void shmem_wake_launcher(void);

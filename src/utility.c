@@ -5,7 +5,9 @@
  *
  * Some statements need a database for themselves (DROP DATABASE, renaming it,
  * using it as a template): its workers are stopped first and kept out until the
- * statement has ended.  CREATE EXTENSION wakes the launcher when it commits.
+ * statement has ended.  CREATE EXTENSION wakes the launcher when it commits;
+ * ALTER DATABASE ... SET adclick.workers ends the workers, which read it when they
+ * start.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -26,6 +28,7 @@
 #include "storage/latch.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/memutils.h"
 
 #include "compat.h"
 #include "shmem.h"
@@ -36,7 +39,10 @@
 #define STOP_TIMEOUT_MS 10000
 
 static ProcessUtility_hook_type previous_hook = NULL;
+
+/* What this transaction has done. */
 static bool created_extension = false;
+static List *set_databases = NIL;	/* those where adclick.workers was set or reset */
 
 /* The database a statement needs for itself; NULL if none. */
 static const char *
@@ -65,6 +71,28 @@ database_needed(Node *statement)
 			return NULL;
 		default:
 			return NULL;
+	}
+}
+
+static bool
+sets_workers(const VariableSetStmt *set)
+{
+	return set->kind == VAR_RESET_ALL || (set->name && strcmp(set->name, "adclick.workers") == 0);
+}
+
+/* Remember what a statement that has been executed means for workers. */
+static void
+note_statement(Node *node)
+{
+	/* with CASCADE, another may have brought it along */
+	if (IsA(node, CreateExtensionStmt) && OidIsValid(get_extension_oid("adclick", true)))
+		created_extension = true;
+	if (IsA(node, AlterDatabaseSetStmt) && sets_workers(((AlterDatabaseSetStmt *) node)->setstmt))
+	{
+		MemoryContext outer = MemoryContextSwitchTo(TopTransactionContext);
+
+		set_databases = lappend_oid(set_databases, get_database_oid(((AlterDatabaseSetStmt *) node)->dbname, false));
+		MemoryContextSwitchTo(outer);
 	}
 }
 
@@ -146,9 +174,7 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, Proc
 	if (!OidIsValid(database) || !is_owner(database))
 	{
 		call_next(statement, text, read_only_tree, context, parameters, environment, dest, completion);
-		/* with CASCADE, another may have brought it along */
-		if (IsA(node, CreateExtensionStmt) && OidIsValid(get_extension_oid("adclick", true)))
-			created_extension = true;
+		note_statement(node);
 		return;
 	}
 
@@ -167,24 +193,54 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, Proc
 }
 
 static void
+announce_extension(void)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	slot = shmem_slot(MyDatabaseId, true);
+	if (slot)
+	{
+		slot->interest = DATABASE_UNKNOWN;
+		slot->wanted = true;
+		slot->changes++;
+	}
+	LWLockRelease(shmem->lock);
+}
+
+/* Workers that are started from now on see the new setting; others end. */
+static void
+announce_setting(Oid database)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	slot = shmem_slot(database, false);
+	if (slot)
+		shmem_ask_again(slot);
+	LWLockRelease(shmem->lock);
+	(void) stop_workers(database);
+}
+
+static void
 at_commit(XactEvent event, void *arg)
 {
-	if (created_extension && event == XACT_EVENT_COMMIT)
-	{
-		DatabaseSlot *slot;
+	ListCell   *cell;
 
-		LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-		slot = shmem_slot(MyDatabaseId, true);
-		if (slot)
-		{
-			slot->interest = DATABASE_UNKNOWN;
-			slot->created++;
-		}
-		LWLockRelease(shmem->lock);
+	if (event == XACT_EVENT_PREPARE)
+		set_databases = NIL;	/* the memory goes; the launcher asks some time */
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
+	if (event == XACT_EVENT_COMMIT && (created_extension || set_databases != NIL))
+	{
+		if (created_extension)
+			announce_extension();
+		foreach(cell, set_databases)
+			announce_setting(lfirst_oid(cell));
 		shmem_wake_launcher();
 	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
-		created_extension = false;
+	created_extension = false;
+	set_databases = NIL;
 }
 
 void

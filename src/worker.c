@@ -60,7 +60,7 @@
 
 static WorkerKind my_kind;
 static DatabaseSlot *my_slot = NULL;
-static uint32 created_at_start;
+static uint32 changes_at_start;
 
 static void
 detach(int code, Datum arg)
@@ -72,15 +72,16 @@ detach(int code, Datum arg)
 	shmem_wake_launcher();
 }
 
+/* Before connecting: whoever changes what the worker is about to see finds it. */
 static void
-attach(void)
+attach(Oid database)
 {
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-	my_slot = shmem_slot(MyDatabaseId, false);
+	my_slot = shmem_slot(database, false);
 	if (my_slot)
 	{
 		my_slot->worker_pid[my_kind] = MyProcPid;
-		created_at_start = my_slot->created;
+		changes_at_start = my_slot->changes;
 	}
 	LWLockRelease(shmem->lock);
 	if (my_slot == NULL)
@@ -98,14 +99,16 @@ round_succeeded(void)
 	LWLockRelease(shmem->lock);
 }
 
-/* Unless CREATE EXTENSION has come since this worker started: then what it saw is old. */
+/* What keeps workers away holds unless it may have changed since this one started. */
 static void
 set_interest(DatabaseInterest interest)
 {
 	bool		news;
 
+	if (my_slot->interest == interest)
+		return;
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-	news = my_slot->interest != interest && (interest != DATABASE_HAS_NONE || my_slot->created == created_at_start);
+	news = interest == DATABASE_HAS_EXTENSION || my_slot->changes == changes_at_start;
 	if (news)
 		my_slot->interest = interest;
 	LWLockRelease(shmem->lock);
@@ -120,13 +123,12 @@ begin_transaction(void)
 	StartTransactionCommand();
 }
 
-/* Leave for good: the database has no extension (any more). */
+/* Leave for good: the database has no extension (any more), or wants no workers. */
 static void
-leave(void)
+leave(DatabaseInterest interest)
 {
-	CommitTransactionCommand();
 	round_succeeded();
-	set_interest(DATABASE_HAS_NONE);
+	set_interest(interest);
 	proc_exit(0);
 }
 
@@ -160,9 +162,10 @@ start_worker(WorkerKind kind, Oid database)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	my_kind = kind;
-	attach();
+	attach(database);
+	ProcessConfigFile(PGC_SIGHUP);	/* a reload while the process started may have passed by it */
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	pin_settings();
 
 #ifdef __GLIBC__
@@ -173,11 +176,12 @@ start_worker(WorkerKind kind, Oid database)
 
 	begin_transaction();
 	owner = definitions_owner();
-	if (!OidIsValid(owner))
-		leave();
 	CommitTransactionCommand();
+	if (!OidIsValid(owner))
+		leave(DATABASE_HAS_NONE);
+	if (!adclick_workers_on)
+		leave(DATABASE_PAUSED);
 	SetUserIdAndSecContext(owner, SECURITY_RESTRICTED_OPERATION);
-	set_interest(DATABASE_HAS_EXTENSION);
 }
 
 /* What a worker does in a transaction of its own; returns whether there is more to do at once. */
@@ -197,7 +201,10 @@ run_round(Chore *chore)
 	begin_transaction();
 	pgstat_report_activity(STATE_RUNNING, chore->activity);
 	if (!store_keep_extension())
-		leave();
+	{
+		CommitTransactionCommand();
+		leave(DATABASE_HAS_NONE);
+	}
 	more = chore->run();
 	CommitTransactionCommand();
 	pgstat_report_stat(true);
@@ -332,6 +339,8 @@ worker_loop(Chore *chores)
 	{
 		bool		more = false;
 
+		/* the other worker may have left in between two reloads */
+		set_interest(DATABASE_HAS_EXTENSION);
 		for (Chore *chore = chores; chore->activity != NULL; chore++)
 		{
 			MemoryContextSwitchTo(context);
@@ -350,6 +359,8 @@ worker_loop(Chore *chores)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
+			if (!adclick_workers_on)
+				leave(DATABASE_PAUSED);
 		}
 	}
 }

@@ -64,7 +64,7 @@ foreach my $example (@examples)
 all_listed('functions', [ functions() ],
 	map { s/\n {8,}/ /gr } $text =~ /^    (adclick\.\w+\(.*(?:\n {8}.*)*)/mg);
 all_listed('columns', [ columns() ], page_columns());
-all_listed('settings', [ settings() ], $text =~ /^(\| `adclick\.\w+` \| .*? \| .*? \| .*? \| \w+ \|)/mg);
+all_listed('settings', [ settings() ], $text =~ /^(\| `adclick\.\w+` \| .*? \| .*? \| .*? \| [\w ]+ \|)/mg);
 
 done_testing();
 
@@ -213,6 +213,7 @@ sub settings
 		SELECT format('| `%s` | %s | %s | %s | %s |', name, unit, current_setting(name),
 			CASE vartype WHEN 'integer' THEN min_val || ' to ' || max_val
 				WHEN 'bool' THEN 'on, off' ELSE array_to_string(enumvals, ', ') END,
-			CASE context WHEN 'sighup' THEN 'reload' WHEN 'postmaster' THEN 'restart' ELSE context END)
+			CASE context WHEN 'sighup' THEN 'reload' WHEN 'postmaster' THEN 'restart'
+				WHEN 'superuser' THEN 'ALTER DATABASE or reload' END)
 		FROM pg_settings WHERE name LIKE 'adclick.%'});
 }
