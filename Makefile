@@ -10,12 +10,20 @@ PG_CFLAGS = -std=gnu99 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 # Calls between our own files need no look-up at run time.
 SHLIB_LINK = -Wl,-Bsymbolic-functions
 
+# make installcheck, in a running server that preloads adclick.  "setup" is first:
+# it makes the database ready, which the isolation tests use, too.
+REGRESS = setup $(filter-out setup,$(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql))))
+REGRESS_OPTS = --inputdir=test --encoding=UTF8 --no-locale
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --use-existing
+
 # Debian has pg_config --pgxs in packages without the headers of the server.
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 HEADER := $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h
 ifneq ($(and $(wildcard $(PGXS)),$(wildcard $(HEADER))),)
 include $(PGXS)
+ISOLATION_OPTS += --dbname=$(CONTRIB_TESTDB)
 else
 all install:
 	@echo "PostgreSQL's development files are missing (Debian: postgresql-server-dev-15, -17 or -18), or PG_CONFIG is wrong" >&2; exit 1

@@ -23,9 +23,10 @@ my %command = (
 			? [ 'java', '-cp', '/usr/share/java/postgresql.jar', "test/clients/$_[0]" ]
 			: [ '/usr/bin/python3', "test/clients/$_[0]" ];
 	},
-	# each in a database of its own, after the oracle
+	# each in a database of its own, without workers and after the oracle
 	sql => sub {
-		return [ 'sh', '-ec', 'createdb "$0"; exec psql -XAtq -v ON_ERROR_STOP=1 -d "$0" "$@"', $_[0],
+		return [ 'sh', '-ec', 'createdb "$0"; psql -Xqd postgres -c "ALTER DATABASE $0 SET adclick.workers = off"
+			exec psql -XAtq -v ON_ERROR_STOP=1 -d "$0" "$@"', $_[0],
 			'-c', 'CREATE EXTENSION pgtap', '-c', 'CREATE EXTENSION adclick',
 			'-f', 'test/t/lib/oracle.sql', '-f', "test/pgtap/$_[0].sql" ];
 	});

@@ -8,7 +8,7 @@ BEGIN
 	RETURN 'done';
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-	RETURN sqlstate || ' ' || sqlerrm || ': ' || detail;
+	RETURN sqlstate || ' ' || sqlerrm || ': ' || replace(detail, 'should be ' || current_user || ',', 'should be the superuser,');
 END $$;
 -- A change, what a tick and a question say of it, and the change undone.
 CREATE FUNCTION changed(change text, VARIADIC questions text[] DEFAULT '{"SELECT adclick.tick()", "SELECT adclick.ad_click_count(1, 60)"}')
@@ -24,7 +24,7 @@ BEGIN
 	END;
 	RETURN QUERY SELECT unnest(said);
 END $$;
-CREATE ROLE adclick_other;
+CREATE ROLE regress_other;
 INSERT INTO adclick.clicks (ad_id, user_id, country) VALUES (1, 17, 'CA'), (1, 17, 'FR'), (1, 18, 'CA');
 
 -- Columns of the log, of its partitions, of other tables, of a type.
@@ -42,8 +42,8 @@ SELECT changed('ALTER TABLE adclick_internal.deltas ALTER data TYPE text USING N
 SELECT changed('ALTER TABLE adclick.most_clicked_ads ALTER most_clicked_ads TYPE text[] USING ''{}''');
 
 -- Owners, views, rules, constraints, policies, triggers.
-SELECT changed('ALTER TABLE adclick.filters OWNER TO adclick_other');
-SELECT changed('ALTER TABLE adclick.ads OWNER TO adclick_other', 'SELECT adclick.advertiser_click_count(7, 5)');
+SELECT changed('ALTER TABLE adclick.filters OWNER TO regress_other');
+SELECT changed('ALTER TABLE adclick.ads OWNER TO regress_other', 'SELECT adclick.advertiser_click_count(7, 5)');
 SELECT changed('ALTER TABLE adclick.ads RENAME TO old; CREATE VIEW adclick.ads AS TABLE adclick.old', 'SELECT adclick.advertiser_click_count(7, 5)');
 SELECT changed('CREATE RULE gone AS ON INSERT TO adclick.filters DO INSTEAD NOTHING');
 SELECT changed('ALTER TABLE adclick.filters ADD CHECK (random() < 2) NOT VALID');
@@ -90,7 +90,7 @@ DROP FOREIGN TABLE public.few, public.texts;
 SELECT count(*) AS wrong FROM oracle.wrong_facts();
 SELECT oracle.lost();
 DROP EXTENSION adclick CASCADE;
-DROP ROLE adclick_other;
+DROP ROLE regress_other;
 DROP FUNCTION changed, try;
 DROP TABLE public.seen_by_trigger;
 DROP FUNCTION public.note;

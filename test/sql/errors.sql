@@ -256,3 +256,5 @@ SELECT try('SELECT adclick_internal.refuse_change()');
 
 DROP FUNCTION try;
 DROP EXTENSION adclick CASCADE;
+ALTER SYSTEM RESET adclick.user_and_ip_orders;
+SELECT pg_reload_conf();

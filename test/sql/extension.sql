@@ -137,16 +137,7 @@ DO $$ BEGIN
 		INSERT INTO adclick.clicks (ad_id) VALUES (3);
 	END;
 END $$;
-BEGIN;
-INSERT INTO adclick.clicks (ad_id) VALUES (3);
-PREPARE TRANSACTION 'adclick regress';
-SELECT adclick.ad_click_count(3, 5);
-SELECT lag_rows, open_writer_prepared, open_writer_pid FROM adclick.status;
 SELECT rows_read, counted FROM adclick.tick();
-COMMIT PREPARED 'adclick regress';
-SELECT adclick.ad_click_count(3, 5);
-SELECT rows_read, counted FROM adclick.tick();
-SELECT adclick.ad_click_count(3, 5);
 -- What arrives outside the hours there are partitions for lies in the net, and counts.
 INSERT INTO adclick.clicks (ad_id, clicked_at, received_at) VALUES (3, '2001-01-01', '2001-01-01'), (3, now(), 'infinity'), (3, now(), '-infinity');
 SELECT tableoid::regclass, count(*) FROM adclick.clicks WHERE ad_id = 3 AND NOT isfinite(received_at) OR received_at < '2002-01-01' GROUP BY 1;

@@ -75,3 +75,5 @@ SELECT adclick.ad_click_count(1, 5, jsonb_build_object(repeat('é', 200), 1));
 SELECT country, region, device, count(*) FROM adclick.filters GROUP BY 1, 2, 3 HAVING count(*) > 1;
 SELECT oracle.lost();
 DROP EXTENSION adclick CASCADE;
+ALTER SYSTEM RESET adclick.max_filters;
+SELECT pg_reload_conf();

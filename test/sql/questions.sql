@@ -246,3 +246,5 @@ SELECT oracle.lost();
 DROP FUNCTION ask;
 DROP TABLE data, first_answers, second_answers;
 DROP EXTENSION adclick CASCADE;
+ALTER SYSTEM RESET adclick.top_ads_kept;
+SELECT pg_reload_conf();
