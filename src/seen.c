@@ -6,8 +6,12 @@
  * A tick numbers the keys it adds.  All numbers above that of the last committed
  * tick are of ticks that were rolled back, however many there were: the next one
  * forgets their keys.  A query takes a key for seen only if its snapshot sees the
- * tick of that number.  Keys loaded by a transaction that has ticked itself, and
- * is rolled back, are loaded again: all of them bear the number of that tick.
+ * tick of that number.
+ *
+ * A transaction that loads keys may have ticked itself, or decided late clicks,
+ * and be rolled back.  So keys are loaded as others see them; those of its own
+ * ticks come on top, and bear the number of the last one.  If that one is rolled
+ * back alone, to a savepoint, all are loaded again.
  *
  * Whether a late click is new is decided by counting: the log holds every copy
  * of a key that was taken, the queue those not decided yet.  If the log has
@@ -280,6 +284,7 @@ count_logged(const Click *click, void *arg)
 typedef struct Load
 {
 	key_copies_hash *queued;
+	int64		from;			/* first bucket wanted */
 	int64		tick;
 	int64		highest;		/* bucket that has a key */
 	size_t		n;
@@ -326,6 +331,30 @@ load_queued(Load *load)
 	}
 }
 
+/* Load the keys that the active snapshot, which the state was read with, sees. */
+static void
+load_seen(Load *load, const StoreState *state)
+{
+	load->tick = state->tick;
+	load->queued = read_queue(load->from, PG_INT64_MAX);
+	each_taken(&(LogPass) {state, load->from, PG_INT64_MAX, load_click, load});
+	load_flush(load);
+	load_queued(load);
+}
+
+/* Load the keys that the active snapshot sees but for what this transaction has done. */
+static void
+load_seen_by_others(Load *load)
+{
+	StoreState	state;
+
+	PushCopiedSnapshot(GetActiveSnapshot());
+	GetActiveSnapshot()->curcid = FirstCommandId;
+	store_get_state(&state);
+	load_seen(load, &state);
+	PopActiveSnapshot();
+}
+
 /*
  * Load the buckets a fresh click can fall into.  Of older ones nothing is
  * known: the floor says so.  It is no higher than the last bucket with a key,
@@ -338,15 +367,12 @@ load_keys(const StoreState *state)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	Load	   *load = palloc0(sizeof(Load));
-	int64		newest = click_bucket(state->newest_received);
-	int64		from = newest - BUCKETS_LOADED;
 
-	load->tick = state->tick;
-	load->highest = from - 1;
-	load->queued = read_queue(from, PG_INT64_MAX);
-	each_taken(&(LogPass) {state, from, PG_INT64_MAX, load_click, load});
-	load_flush(load);
-	load_queued(load);
+	load->from = click_bucket(state->newest_received) - BUCKETS_LOADED;
+	load->highest = load->from - 1;
+	load_seen_by_others(load);
+	if (ticked)
+		load_seen(load, state);
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 	dedup_raise_floor(shmem_dedup, MyDatabaseId, load->highest);
@@ -355,35 +381,26 @@ load_keys(const StoreState *state)
 	MemoryContextDelete(context);
 }
 
-/* Rolled back, in part or whole: what was loaded may be numbered by a tick that never was. */
 static void
-forget_load(void)
+at_end(XactEvent event, void *arg)
 {
-	if (loaded_after_tick)
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		ticked = loaded_after_tick = false;
+}
+
+/* Keys of a tick that stays may have been loaded with the number of one that does not. */
+static void
+at_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && loaded_after_tick)
 	{
 		DatabaseSlot *slot = shmem_my_slot();
 
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 		slot->loaded = false;
 		LWLockRelease(shmem->dedup_lock);
+		loaded_after_tick = false;
 	}
-	loaded_after_tick = false;
-}
-
-static void
-at_end(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_ABORT)
-		forget_load();
-	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT)
-		ticked = loaded_after_tick = false;
-}
-
-static void
-at_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		forget_load();
 }
 
 void

@@ -1,0 +1,162 @@
+# Keys that are loaded into memory by a transaction that has changed what they are
+# loaded from: it may be rolled back, and others use them meanwhile.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use AdclickTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# No room for workers: every round is done by hand.
+my $node = adclick_node('main', 'max_worker_processes' => 2);
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE clicks');
+$node->safe_psql('clicks', 'CREATE EXTENSION adclick');
+$node->safe_psql('clicks', slurp_file("$FindBin::RealBin/lib/oracle.sql") . q{
+	CREATE TABLE began AS SELECT date_bin('10 minutes', now(), '2000-01-01 00:00Z') AS t;
+	-- a click for each letter; capital ones are of the dedup window before
+	CREATE FUNCTION send(keys text) RETURNS void LANGUAGE sql AS $$
+		INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
+		SELECT md5(key)::uuid, ascii(key), CASE WHEN key = upper(key) THEN t - interval '10 minutes' ELSE t END
+		FROM began, regexp_split_to_table(keys, '') key $$;
+	CREATE FUNCTION wrong() RETURNS SETOF text LANGUAGE sql STABLE AS $$
+		SELECT 'lost: ' || lost FROM oracle.lost() WHERE lost <> 0
+		UNION ALL SELECT 'answer: ' || a FROM oracle.wrong_answers(24) a $$});
+
+my $session = session();
+
+sub session { return $node->background_psql('clicks', on_error_stop => 0) }
+
+sub other { return $node->safe_psql('clicks', $_[0]) }
+
+sub right
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($name) = @_;
+
+	is(other('SELECT wrong()'), '', $name);
+	return;
+}
+
+# Nothing is in memory afterwards.
+sub restart
+{
+	$node->restart;
+	$session->quit;
+	$session = session();
+	return;
+}
+
+# The same, for a transaction under way: with another setting keys are loaded anew.
+sub change_window
+{
+	my ($window) = @_;
+	my $setting = 'SELECT setting FROM pg_settings WHERE name = \'adclick.dedup_window\'';
+
+	set_conf($node, 'adclick.dedup_window' => "'$window s'");
+	while ($session->query_safe($setting) ne $window) { }
+	$node->poll_query_until('clicks', $setting, $window) or die 'the server does not take the setting';
+	return;
+}
+
+# After everything is decided.
+sub settled
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($name) = @_;
+
+	other('SELECT adclick.tick(); SELECT adclick.compact()');
+	right("$name: answers, all decided");
+	facts_ok($node, 'clicks', $name);
+	return;
+}
+
+#
+# Late clicks that a compaction has decided, which is rolled back
+#
+# A window without a click was not loaded, so the first one in it waits.
+sub queue
+{
+	my ($key) = @_;
+
+	other('DROP EXTENSION adclick CASCADE; CREATE EXTENSION adclick');
+	other("SELECT send('xyz'); SELECT adclick.tick()");
+	restart();
+	other("SELECT send('x'); SELECT adclick.tick(); SELECT send('$key'); SELECT adclick.tick()");
+	is(other('SELECT queued FROM adclick.status'), '1', "$key: queued");
+	restart();
+	return;
+}
+
+queue('A');
+$session->query_safe('BEGIN');
+is($session->query_safe('SELECT late_counted FROM adclick.compact()'), '1', 'decided');
+other("SELECT send('a')");
+is($session->query_safe('SELECT wrong()'), '', 'keys are loaded: answers');
+$session->query_safe('ROLLBACK');
+other("SELECT send('Aax')");
+settled('decided, keys loaded, rolled back');
+
+queue('B');
+$session->query_safe('BEGIN; SAVEPOINT s; SELECT adclick.compact()');
+other("SELECT send('b')");
+is($session->query_safe('SELECT wrong()'), '', 'in a savepoint, keys are loaded: answers');
+other("SELECT send('Bby'); SELECT adclick.tick()");
+$session->query_safe('ROLLBACK TO s');
+other("SELECT send('Bb')");
+$session->query_safe('COMMIT');
+settled('decided, keys loaded, others tick, the savepoint rolled back');
+
+queue('C');
+$session->query_safe('BEGIN; SELECT adclick.compact()');
+other("SELECT send('c')");
+is($session->query_safe('SELECT wrong()'), '', 'keys are loaded: answers');
+other("SELECT send('Cc'); SELECT adclick.tick()");
+$session->query_safe('COMMIT');
+other("SELECT send('Cc')");
+settled('decided, keys loaded, others tick, committed');
+
+#
+# Keys loaded after an own tick
+#
+other("SELECT send('de'); SELECT adclick.tick()");
+foreach my $end ('ROLLBACK', 'COMMIT')
+{
+	my ($new, $window) = $end eq 'COMMIT' ? ('f', 700) : ('g', 800);
+
+	other("SELECT send('$new')");
+	$session->query_safe('BEGIN; SELECT adclick.tick()');
+	change_window($window);
+	other("SELECT send('d${new}h')");
+	is($session->query_safe('SELECT wrong()'), '', "$end: answers in the transaction");
+	right("$end: answers to others meanwhile");
+	$session->query_safe($end);
+	right("$end: answers afterwards");
+	settled("keys loaded after a tick, $end");
+}
+
+other("SELECT send('i')");
+$session->query_safe('BEGIN; SELECT adclick.tick(); SAVEPOINT s');
+other("SELECT send('j')");
+$session->query_safe('SELECT adclick.tick()');
+change_window(900);
+other("SELECT send('dijk')");
+$session->query_safe('SELECT adclick.tick()');
+is($session->query_safe('SELECT wrong()'), '', 'a savepoint: answers in the transaction');
+$session->query_safe('ROLLBACK TO s');
+is($session->query_safe('SELECT wrong()'), '', 'a savepoint rolled back: answers in the transaction');
+right('a savepoint rolled back: answers to others');
+other("SELECT send('dijkl')");
+$session->query_safe('SELECT adclick.tick()');
+is($session->query_safe('SELECT wrong()'), '', 'ticked again: answers in the transaction');
+right('ticked again: answers to others');
+$session->query_safe('COMMIT');
+settled('keys loaded after ticks, the savepoint rolled back');
+$session->quit;
+
+done_testing();
