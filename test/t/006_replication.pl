@@ -56,6 +56,30 @@ exact_ok($node, 'clicks', 'large and small replicated transactions');
 is($node->safe_psql('clicks', 'SELECT count(*) FROM adclick.clicks') >= 52_000, 1, 'all of them came');
 $node->safe_psql('clicks', 'DROP SUBSCRIPTION clicks');
 
+# A publication that was made without publish = 'insert' sends TRUNCATE, too.
+my $truncated = q{SELECT count(*) FROM adclick.clicks WHERE ad_id = 900004};
+$publisher->safe_psql('postgres', q{
+	TRUNCATE adclick.clicks;
+	DROP PUBLICATION clicks;
+	CREATE PUBLICATION clicks FOR TABLE adclick.clicks});
+$node->safe_psql('clicks', "CREATE SUBSCRIPTION clicks CONNECTION '" . $publisher->connstr
+	. " dbname=postgres' PUBLICATION clicks WITH (disable_on_error = true)");
+$node->wait_for_subscription_sync($publisher, 'clicks', 'clicks');
+$publisher->safe_psql('postgres', 'INSERT INTO adclick.clicks (ad_id) SELECT 900004 FROM generate_series(1, 100)');
+$publisher->wait_for_catchup('clicks');
+my $log_start = -s $node->logfile;
+$publisher->safe_psql('postgres', q{
+	BEGIN;
+	INSERT INTO adclick.clicks (ad_id) VALUES (900004);
+	TRUNCATE adclick.clicks;
+	COMMIT});
+ok($node->poll_query_until('clicks', "SELECT NOT subenabled FROM pg_subscription WHERE subname = 'clicks'"),
+	'TRUNCATE by logical replication: the subscription has failed');
+like(slurp_file($node->logfile, $log_start), qr/ERROR:  the click log is append-only/, 'and says why');
+is($node->safe_psql('clicks', $truncated), '100', 'the log has all clicks');
+exact_ok($node, 'clicks', 'TRUNCATE by logical replication');
+$node->safe_psql('clicks', 'DROP SUBSCRIPTION clicks');
+
 #
 # Prepared statements
 #
