@@ -251,6 +251,10 @@ adclick_workers(PG_FUNCTION_ARGS)
 	slot = *mine;
 	LWLockRelease(shmem->lock);
 
+	/* one that only asks whether it is wanted is none */
+	for (int kind = 0; kind < WORKER_KINDS; kind++)
+		if (!slot.at_work[kind])
+			slot.worker_pid[kind] = 0;
 	values[0] = Int32GetDatum((slot.worker_pid[WORKER_AGGREGATOR] != 0) +
 							  (slot.worker_pid[WORKER_COMPACTOR] != 0));
 	values[1] = Int32GetDatum(slot.worker_pid[WORKER_AGGREGATOR]);

@@ -50,6 +50,7 @@ typedef struct DatabaseSlot
 	uint32		changes;		/* how often what a worker had seen may have become old */
 	pid_t		held_by;		/* process that keeps workers out (DROP DATABASE), or 0 */
 	pid_t		worker_pid[WORKER_KINDS];	/* 0: does not run */
+	bool		at_work[WORKER_KINDS];	/* has found that it is wanted */
 	int			failures[WORKER_KINDS]; /* starts without a successful round since */
 	TimestampTz started_at[WORKER_KINDS];
 	TimestampTz last_error_at;

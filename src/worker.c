@@ -81,6 +81,7 @@ attach(Oid database)
 	if (my_slot)
 	{
 		my_slot->worker_pid[my_kind] = MyProcPid;
+		my_slot->at_work[my_kind] = false;
 		changes_at_start = my_slot->changes;
 	}
 	LWLockRelease(shmem->lock);
@@ -182,6 +183,7 @@ start_worker(WorkerKind kind, Oid database)
 	if (!adclick_workers_on)
 		leave(DATABASE_PAUSED);
 	SetUserIdAndSecContext(owner, SECURITY_RESTRICTED_OPERATION);
+	my_slot->at_work[my_kind] = true;
 }
 
 /* What a worker does in a transaction of its own; returns whether there is more to do at once. */

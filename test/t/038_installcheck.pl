@@ -29,11 +29,12 @@ my @workers = workers_ready($node, 'shop');
 	{
 		command_ok([ 'make', '-s', "PG_CONFIG=$ENV{PG_CONFIG}", 'installcheck',
 				'REGRESS=setup extension readonly two_phase', 'ISOLATION=prepared tick_tick' ],
-			"make installcheck $time");
+			"make installcheck $time")
+		  or diag(map { -e $_ ? slurp_file($_) : () } qw(regression.diffs output_iso/regression.diffs));
 	}
 }
 
 is_deeply([ workers_ready($node, 'shop') ], \@workers, 'the workers of another database are left alone');
-is($node->safe_psql('shop', 'SELECT last_error IS NULL FROM adclick.status'), 't', 'and had no error');
+is($node->safe_psql('shop', 'SELECT last_error FROM adclick.status'), '', 'and had no error');
 
 done_testing();
