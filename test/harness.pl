@@ -19,9 +19,8 @@ my %command = (
 	perl => sub { return [ $^X, "test/t/$_[0].pl" ] },
 	# Debian's Python has Debian's packages, another may come first
 	client => sub {
-		return $_[0] =~ /\.java$/
-			? [ 'java', '-cp', '/usr/share/java/postgresql.jar', "test/clients/$_[0]" ]
-			: [ '/usr/bin/python3', "test/clients/$_[0]" ];
+		return [ $_[0] =~ /\.java$/ ? ('java', '-cp', '/usr/share/java/postgresql.jar')
+			: $_[0] =~ /\.js$/ ? 'node' : '/usr/bin/python3', "test/clients/$_[0]" ];
 	},
 	# each in a database of its own, without workers and after the oracle
 	sql => sub {

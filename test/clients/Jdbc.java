@@ -5,10 +5,15 @@ import java.sql.PreparedStatement;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
+import java.sql.Timestamp;
 import java.sql.Types;
+import java.time.Instant;
 import java.time.OffsetDateTime;
 import java.time.ZoneOffset;
+import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
 import java.util.Properties;
@@ -29,6 +34,7 @@ public class Jdbc {
 			Jdbc test = new Jdbc(bi, shop);
 			test.metadata();
 			test.questions();
+			test.untyped();
 			test.views();
 			test.cursor();
 			test.batch();
@@ -111,6 +117,43 @@ public class Jdbc {
 		}
 		ok(genericPlans("ad_click_count") > 0, "the server ran a generic plan");
 		execute("RESET plan_cache_mode");
+	}
+
+	/** Parameters without a type, as times are always sent: by minutes, and from/to. */
+	private void untyped() throws SQLException {
+		String[][] questions = {
+			{"ad_click_count", "1001", null, "SELECT count(*) FROM adclick.clicks WHERE ad_id = 1001"},
+			{"top_n_ads", "1", null, "SELECT 1, ad_id, count(*) FROM adclick.clicks GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT 1"},
+			{"breakdown", "1001", "country", "SELECT coalesce(country, 'unknown'), count(*) FROM adclick.clicks"
+				+ " WHERE ad_id = 1001 GROUP BY 1 ORDER BY 2 DESC, 1"},
+			{"advertiser_click_count", "3", null, "SELECT count(*) FROM adclick.clicks WHERE ad_id % 7 = 3 AND ad_id BETWEEN 1001 AND 1080"}};
+		Timestamp from = Timestamp.from(Instant.now().truncatedTo(ChronoUnit.MINUTES).minus(1, ChronoUnit.DAYS));
+		Timestamp to = Timestamp.from(from.toInstant().plus(2, ChronoUnit.DAYS));
+
+		for (String[] question : questions) {
+			List<String> expected = whole(shop.createStatement().executeQuery(question[3]));
+
+			equal(ask(question[0], question[1], "1440", question[2]), expected, question[0] + " by minutes, untyped");
+			equal(ask(question[0] + "_between", question[1], "-infinity", "infinity", question[2]), expected,
+				question[0] + "_between, untyped");
+			equal(ask(question[0] + "_between", question[1], from, to, question[2]), expected,
+				question[0] + "_between, by setTimestamp");
+		}
+	}
+
+	/** Strings go without a type, NULLs not at all. */
+	private List<String> ask(String question, Object... arguments) throws SQLException {
+		List<Object> given = Arrays.stream(arguments).filter(Objects::nonNull).toList();
+		String marks = String.join(", ", Collections.nCopies(given.size(), "?"));
+
+		try (PreparedStatement statement = bi.prepareStatement("SELECT * FROM adclick." + question + "(" + marks + ")")) {
+			for (int i = 0; i < given.size(); i++)
+				if (given.get(i) instanceof Timestamp time)
+					statement.setTimestamp(i + 1, time);
+				else
+					statement.setObject(i + 1, given.get(i), Types.OTHER);
+			return whole(statement.executeQuery());
+		}
 	}
 
 	/** Parameters in conditions on a view: unknown when the plan is made. */
@@ -223,6 +266,15 @@ public class Jdbc {
 			}
 		}
 		return rows;
+	}
+
+	/** All columns of each row. */
+	private static List<String> whole(ResultSet result) throws SQLException {
+		String[] columns = new String[result.getMetaData().getColumnCount()];
+
+		for (int i = 0; i < columns.length; i++)
+			columns[i] = String.valueOf(i + 1);
+		return list(result, columns);
 	}
 
 	private static List<String> unremarked(ResultSet result, String column) throws SQLException {

@@ -38,6 +38,28 @@ equal([value(db, 'EXECUTE question (%s, %s, %s, %s)', (ad, start, end, Json({'de
       [plain_count("ad_id = %s AND device = 'mobile'", (ad,)) for ad in ads],
       'a statement prepared in the server, executed twelve times')
 
+# Parameters and literals without a type: no question shares its name with another
+
+QUESTIONS = {  # the first argument, what comes after the window, and a plain answer
+    'ad_click_count': (1001, (), 'count(*) FROM {} WHERE ad_id = 1001'),
+    'top_n_ads': (3, (), 'row_number() OVER (ORDER BY count(*) DESC, ad_id), ad_id, count(*) FROM {} GROUP BY 2 ORDER BY 1 LIMIT 3'),
+    'breakdown': (1001, ('country',), 'country, count(*) FROM {} WHERE ad_id = 1001 GROUP BY 1 ORDER BY 2 DESC, 1'),
+    'unique_users': (1001, (), 'count(DISTINCT user_id) FROM {} WHERE ad_id = 1001'),
+    'advertiser_click_count': (3, (), 'count(*) FROM {} WHERE ad_id IN (SELECT ad_id FROM adclick.ads WHERE advertiser_id = 3)')}
+for question, (first, rest, plain) in QUESTIONS.items():
+    expected = rows(db, f'SELECT {plain.format(CLICKS)}')
+    for name, times in (question, ('1440',)), (f'{question}_between', ('-infinity', 'infinity')):
+        arguments = (str(first), *times, *rest, '{}')
+        equal(rows(db, f"SELECT * FROM adclick.{name}({', '.join(['%s'] * len(arguments))})", arguments), expected,
+              f'{name} with untyped literals')
+        with db.cursor() as cursor:
+            cursor.execute(f"PREPARE untyped AS SELECT * FROM adclick.{name}"
+                           f"({', '.join(f'${i + 1}' for i in range(len(arguments)))})")
+        equal(rows(db, f"EXECUTE untyped ({', '.join(['%s'] * len(arguments))})", arguments), expected,
+              f'{name} with untyped parameters in the server')
+        with db.cursor() as cursor:
+            cursor.execute('DEALLOCATE untyped')
+
 # Filters of every kind
 
 for filters, condition in (
