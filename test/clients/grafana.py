@@ -120,6 +120,12 @@ for name, values in EACH.items():
           plain(values, 'count(*)', f"""ad_id IN (SELECT ad_id FROM adclick.ads WHERE advertiser_id =
               (SELECT advertiser_id FROM adclick.ads WHERE {own}))"""), f'{name}: clicks of its advertiser')
 
+set_aside = rows(db, "SELECT count(*) FILTER (WHERE reason = 'duplicate'), count(*) FILTER (WHERE reason <> 'duplicate')"
+                     " FROM adclick.discarded_clicks")[0]
+queued = rows(db, 'SELECT count(*) FROM adclick_internal.late_clicks')[0]
+equal(tuple(answer(by_title[title], **EACH['all of an hour'])[2][0][0] for title in ('Duplicates', 'Discarded', 'Queued')),
+      set_aside + queued, 'duplicates, discarded and queued clicks')
+
 # A database without clicks has no ad to choose
 
 for panel, target in queries:
