@@ -273,6 +273,7 @@ bucket_bounds(TimestampTz from, TimestampTz to, const Interval *bucket, int *nbu
 		steps = DirectFunctionCall2(interval_mul, IntervalPGetDatum(bucket), Float8GetDatum(n));
 		at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 													 TimestampTzGetDatum(from), steps));
+		pfree(DatumGetPointer(steps));
 		if (minute_of(at) * USECS_PER_MINUTE != at || minute_of(at) <= bounds[n - 1])
 			refuse_bucket("In this time zone its buckets do not begin at whole minutes.");
 	}
