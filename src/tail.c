@@ -26,50 +26,50 @@
 #include "slices.h"
 #include "tail.h"
 
-/* A click of the tail: its key, and the candidate it is, if it is asked for. */
+/* Candidates there is room for at first. */
+#define FIRST_ROOM 64
+
+/* Of a key: its click is not asked for. */
 #define NOT_ASKED_FOR PG_UINT32_MAX
 
-typedef struct Candidate
-{
-	FactClick	click;
-	bool		counts;
-} Candidate;
-
+/*
+ * A tail can be long, as when workers were off: a click takes its key here, and
+ * if it is asked for a fact of the roles, nothing else.
+ */
 typedef struct Tail
 {
 	const Conditions *conditions;
+	const FactRole *roles;
 	size_t		nkeys;			/* keys of all valid clicks, in log order */
+	size_t		nasked;			/* of clicks that are asked for */
 	size_t		keys_room;
 	SeenClick  *keys;
-	size_t		ncandidates;
-	size_t		candidates_room;
-	Candidate  *candidates;
+	Facts		candidates;		/* clicks that are asked for; a count of 0: to be judged */
 } Tail;
 
-/* Grow an array to twice its room when it is full. */
-#define MAKE_ROOM(array, n, room) \
-	do { \
-		if ((n) == (room)) \
-		{ \
-			(room) *= 2; \
-			(array) = repalloc_huge((array), sizeof(*(array)) * (room)); \
-		} \
-	} while (0)
-
-/* Where in the tail the first copy of a candidate's key stands. */
+/* Which copy of a candidate's key was met. */
 typedef struct FirstCopy
 {
-	BucketKey	key;
-	size_t		position;
+	uint32		at;				/* where in the tail one of the copies stands */
+	uint32		hash;
+	bool		met;
 	char		status;
 } FirstCopy;
 
+static inline const BucketKey *
+key_at(const Tail *tail, uint32 at)
+{
+	return &tail->keys[at].key;
+}
+
 #define SH_PREFIX first_copy
 #define SH_ELEMENT_TYPE FirstCopy
-#define SH_KEY_TYPE BucketKey
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) bucket_key_hash(&(k))
-#define SH_EQUAL(tb, a, b) bucket_key_equal(&(a), &(b))
+#define SH_KEY_TYPE uint32
+#define SH_KEY at
+#define SH_HASH_KEY(tb, k) bucket_key_hash(key_at((tb)->private_data, k))
+#define SH_EQUAL(tb, a, b) bucket_key_equal(key_at((tb)->private_data, a), key_at((tb)->private_data, b))
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
 #define SH_SCOPE static inline
 #define SH_DECLARE
 #define SH_DEFINE
@@ -96,6 +96,27 @@ is_asked_for(const Conditions *conditions, TupleTableSlot *slot, const Click *cl
 	return !conditions->filtered || conditions_match_filter(conditions, fact->filter_id);
 }
 
+/* Note a click that is asked for; returns its number. */
+static uint32
+add_candidate(Tail *tail, const FactClick *fact, bool counts)
+{
+	Facts	   *facts = &tail->candidates;
+
+	if (facts->n == facts->capacity)
+	{
+		size_t		capacity = 2 * facts->capacity;
+		void	   *old = facts->key[0];
+
+		facts_grow(facts, capacity,
+				   MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(facts->ncolumns, capacity)));
+		pfree(old);
+	}
+	for (int c = 0; c < facts->ncolumns; c++)
+		facts->key[c][facts->n] = fact_value(fact, tail->roles[c]);
+	facts->count[facts->n] = counts;
+	return (uint32) facts->n++;
+}
+
 static void
 add_click(Tail *tail, TupleTableSlot *slot)
 {
@@ -106,110 +127,125 @@ add_click(Tail *tail, TupleTableSlot *slot)
 	if (click_read(slot, &click) != CLICK_VALID)
 		return;
 	if (is_asked_for(tail->conditions, slot, &click, &fact))
+		row = add_candidate(tail, &fact, !click.has_key);
+	if (!click.has_key)
+		return;
+	if (tail->nkeys == tail->keys_room)
 	{
-		MAKE_ROOM(tail->candidates, tail->ncandidates, tail->candidates_room);
-		row = tail->ncandidates++;
-		tail->candidates[row] = (Candidate) {fact, !click.has_key};
+		tail->keys_room *= 2;
+		tail->keys = repalloc_huge(tail->keys, sizeof(SeenClick) * tail->keys_room);
 	}
-	if (click.has_key)
-	{
-		MAKE_ROOM(tail->keys, tail->nkeys, tail->keys_room);
-		tail->keys[tail->nkeys++] = (SeenClick) {{click.key, click.bucket}, row};
-	}
+	tail->keys[tail->nkeys++] = (SeenClick) {{click.key, click.bucket}, row};
+	tail->nasked += row != NOT_ASKED_FOR;
+}
+
+/* Whether this is the first copy of a candidate's key. */
+static bool
+is_first_copy(first_copy_hash *copies, uint32 at)
+{
+	FirstCopy  *copy = first_copy_lookup(copies, at);
+
+	if (copy == NULL || copy->met)
+		return false;
+	copy->met = true;
+	return true;
 }
 
 /* Keep the keys of candidates that are the first copies; returns how many. */
 static size_t
 keep_first_copies(Tail *tail)
 {
-	first_copy_hash *firsts = first_copy_create(CurrentMemoryContext, 256, NULL);
+	SeenClick  *keys = tail->keys;
+	first_copy_hash *copies = first_copy_create(CurrentMemoryContext, Max(tail->nasked, 256), tail);
 	uint64		bloom = 0;		/* of the last bits of the candidates' keys */
 	size_t		kept = 0;
+	FirstCopy  *copy;
 	bool		found;
 
 	for (size_t i = 0; i < tail->nkeys; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (tail->keys[i].row != NOT_ASKED_FOR)
-		{
-			FirstCopy  *first = first_copy_insert(firsts, tail->keys[i].key, &found);
-
-			bloom |= UINT64CONST(1) << (tail->keys[i].key.key.lo % 64);
-			if (!found)
-				first->position = tail->nkeys;
-		}
+		if (keys[i].row == NOT_ASKED_FOR)
+			continue;
+		bloom |= UINT64CONST(1) << (keys[i].key.key.lo % 64);
+		copy = first_copy_insert(copies, i, &found);
+		if (!found)
+			copy->met = false;
 	}
-	for (size_t i = 0; i < tail->nkeys && firsts->members > 0; i++)
+	for (size_t i = 0; i < tail->nkeys && copies->members > 0; i++)
 	{
-		FirstCopy  *first;
-
 		CHECK_FOR_INTERRUPTS();
-		if ((bloom >> (tail->keys[i].key.key.lo % 64) & 1) == 0)
-			continue;
-		first = first_copy_lookup(firsts, tail->keys[i].key);
-		if (first == NULL || first->position < i)
-			continue;
-		first->position = i;
-		if (tail->keys[i].row != NOT_ASKED_FOR)
-			tail->keys[kept++] = tail->keys[i];
+		if ((bloom >> (keys[i].key.key.lo % 64) & 1) == 0 || !is_first_copy(copies, i))
+			keys[i].row = NOT_ASKED_FOR;
 	}
-	first_copy_destroy(firsts);
+	first_copy_destroy(copies);
+	for (size_t i = 0; i < tail->nkeys; i++)
+		if (keys[i].row != NOT_ASKED_FOR)
+			keys[kept++] = keys[i];
 	return kept;
 }
 
-static Facts *
-candidates_to_facts(Tail *tail, const FactRole *roles, int nroles)
+/* Let those candidates count whose key is new. */
+static void
+judge_candidates(Tail *tail, int64 tick)
 {
-	Facts	   *facts = palloc(sizeof(Facts));
-	size_t		capacity = tail->ncandidates + 1;
+	size_t		kept = keep_first_copies(tail);
 
-	facts_init(facts, nroles, capacity,
-			   MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(nroles, capacity)));
-	for (size_t i = 0; i < tail->ncandidates; i++)
+	if (kept > 0)
 	{
-		Candidate  *candidate = &tail->candidates[i];
-
-		CHECK_FOR_INTERRUPTS();
-		if (!candidate->counts)
-			continue;
-		for (int c = 0; c < nroles; c++)
-			facts->key[c][facts->n] = fact_value(&candidate->click, roles[c]);
-		facts->count[facts->n++] = 1;
+		seen_prepare_query();
+		seen_judge(tail->keys, kept, tick);
 	}
-	if (facts->n > 0)
-		facts_combine(facts, MemoryContextAllocHuge(CurrentMemoryContext,
-													facts_scratch(nroles, facts->n)));
-	return facts;
+	for (size_t i = 0; i < kept; i++)
+		tail->candidates.count[tail->keys[i].row] = tail->keys[i].verdict == SEEN_NEW;
+}
+
+/* Drop the candidates that do not count, and sum up the others. */
+static void
+sum_up_candidates(Facts *facts)
+{
+	size_t		n = 0;
+	void	   *scratch;
+
+	for (size_t i = 0; i < facts->n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int c = 0; c < facts->ncolumns; c++)
+			facts->key[c][n] = facts->key[c][i];
+		facts->count[n] = facts->count[i];
+		n += facts->count[i] > 0;
+	}
+	facts->n = n;
+	if (n == 0)
+		return;
+	scratch = MemoryContextAllocHuge(CurrentMemoryContext, facts_scratch(facts->ncolumns, n));
+	facts_combine(facts, scratch);
+	pfree(scratch);
 }
 
 Facts *
 tail_facts(const StoreState *state, const Conditions *conditions, const FactRole *roles, int nroles)
 {
-	Tail		tail = {.conditions = conditions, .keys_room = 1024, .candidates_room = 64};
+	Facts	   *facts = palloc(sizeof(Facts));
+	Tail		tail = {.conditions = conditions, .roles = roles, .keys_room = 1024};
 	LogReader  *reader;
 	TupleTableSlot *slot;
-	size_t		kept;
 
-	tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
-	tail.candidates = palloc(sizeof(Candidate) * tail.candidates_room);
-	if (RecoveryInProgress())
-		return candidates_to_facts(&tail, roles, nroles);
-
-	filters_refresh();
-	reader = log_begin(&state->progress, GetActiveSnapshot(), NULL);
-	while ((slot = log_next(reader)) != NULL)
-		add_click(&tail, slot);
-	log_end(reader);
-
-	kept = keep_first_copies(&tail);
-	if (kept > 0)
+	facts_init(&tail.candidates, nroles, FIRST_ROOM, palloc(facts_memory(nroles, FIRST_ROOM)));
+	if (!RecoveryInProgress())
 	{
-		seen_prepare_query();
-		seen_judge(tail.keys, kept, state->tick);
+		tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
+		filters_refresh();
+		reader = log_begin(&state->progress, GetActiveSnapshot(), NULL);
+		while ((slot = log_next(reader)) != NULL)
+			add_click(&tail, slot);
+		log_end(reader);
+		judge_candidates(&tail, state->tick);
+		pfree(tail.keys);
+		sum_up_candidates(&tail.candidates);
 	}
-	for (size_t i = 0; i < kept; i++)
-		tail.candidates[tail.keys[i].row].counts = tail.keys[i].verdict == SEEN_NEW;
-	return candidates_to_facts(&tail, roles, nroles);
+	*facts = tail.candidates;
+	return facts;
 }
 
 int64
