@@ -105,6 +105,19 @@ facts_grow(Facts *facts, size_t capacity, void *memory)
 	*facts = larger;
 }
 
+Facts
+facts_end(const Facts *facts)
+{
+	Facts		end = *facts;
+
+	for (int i = 0; i < facts->ncolumns; i++)
+		end.key[i] += facts->n;
+	end.count += facts->n;
+	end.capacity -= facts->n;
+	end.n = 0;
+	return end;
+}
+
 void
 facts_drop(Facts *facts, size_t n)
 {

@@ -45,6 +45,9 @@ extern void facts_grow(Facts *facts, size_t capacity, void *memory);
 /* Append n facts of another batch of this shape, from "start" on; there is room. */
 extern void facts_append(Facts *facts, const Facts *from, size_t start, size_t n);
 
+/* The arrays of a batch from its end on, as an empty batch of their own. */
+extern Facts facts_end(const Facts *facts);
+
 /* Drop the first n facts; the others move to the front. */
 extern void facts_drop(Facts *facts, size_t n);
 

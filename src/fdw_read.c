@@ -13,6 +13,9 @@
  * first rows come soon.  Otherwise, and if the ads are few, runs are read one
  * after the other, and there is one batch, or one for each chunk.
  *
+ * So are runs that are too many to have them all open: then the range of ads is
+ * gone through in pieces, and there is a batch for each.
+ *
  * Portions Copyright (c) 2026, the adclick authors
  *
  *-------------------------------------------------------------------------
@@ -33,6 +36,9 @@
 /* Facts a batch should have, if it can be handed out before the end: likewise. */
 #define FIRST_BATCH 1024
 #define LARGEST_BATCH (256 * 1024)
+
+/* Segments of the largest run in one piece of the range of ads, if it is read in pieces. */
+#define SEGMENTS_IN_PIECE 16
 
 /* Facts there is room for in the first batch, if ads are looked for, and if not. */
 #define SMALL_ROOM 1024
@@ -62,9 +68,9 @@ plan_runs(FactScan *scan)
 		segments += scan->runs[i].segments;
 	scan->by_probes = scan->range.is_list &&
 		(scan->range.nads == 1 || (int64) scan->range.nads * scan->nruns <= segments);
-	scan->in_turn = scan->by_probes || !scan->by_ad;
 	scan->next_run = scan->ndeltas;
 	scan->from = scan->range.to;
+	scan->high = scan->range.high;
 	scan->minutes_ahead = FIRST_CHUNK;
 	scan->chunk = palloc(sizeof(StoreRun) * (scan->nruns + 1));
 }
@@ -230,7 +236,7 @@ static void
 read_run(FactScan *scan, StoreScan *store, const StoreRun *run)
 {
 	if (!scan->by_probes)
-		read_range(scan, store, run, scan->range.low, scan->range.high);
+		read_range(scan, store, run, scan->low, scan->high);
 	else
 		for (int i = 0; i < scan->range.nads; i++)
 			read_range(scan, store, run, scan->range.ads[i], scan->range.ads[i]);
@@ -244,16 +250,76 @@ is_total_known(const FactScan *scan, const StoreRun *run)
 		scan->range.low == PG_INT64_MIN && scan->range.high == PG_INT64_MAX;
 }
 
+static StoreScan *
+begin_store_scan(FactScan *scan, bool is_delta)
+{
+	StoreScan  *store;
+
+	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
+	store = store_scan_begin(is_delta);
+	PopActiveSnapshot();
+	return store;
+}
+
+/*
+ * The last ad of the next piece of the range, so that the largest run of the chunk
+ * has some segments in it.
+ */
+static int64
+end_of_piece(FactScan *scan)
+{
+	uint64		low = facts_from_int64(scan->low);
+	uint64		high = facts_from_int64(scan->range.high);
+	const StoreRun *largest = &scan->chunk[0];
+	StoreScan  *store;
+	uint64		first_key;
+	const uint8 *data;
+	size_t		length;
+	int			nsegments = 0;
+
+	for (int i = 1; i < scan->nchunk; i++)
+		if (scan->chunk[i].segments > largest->segments)
+			largest = &scan->chunk[i];
+	store = begin_store_scan(scan, largest->is_delta);
+	store_scan_run(store, largest->run_id, low, high);
+	while (store_scan_next(store, &first_key, &data, &length))
+		if (++nsegments > SEGMENTS_IN_PIECE && first_key > low)
+		{
+			high = first_key - 1;
+			break;
+		}
+	store_scan_end(store);
+	return facts_to_int64(high);
+}
+
+/* Go on in the range of ads; false at its end. */
+static bool
+next_piece(FactScan *scan)
+{
+	if (scan->high == scan->range.high)
+		return false;
+	scan->low = scan->high + 1;
+	scan->high = end_of_piece(scan);
+	return true;
+}
+
+/* Begin with the range of ads: as a whole, if the runs can be open together or are few. */
+static void
+first_piece(FactScan *scan)
+{
+	scan->low = scan->range.low;
+	scan->high = scan->range.high;
+	scan->in_turn = scan->by_probes || !scan->by_ad || scan->nchunk > MAX_OPEN_RUNS;
+	if (scan->in_turn && scan->by_ad && !scan->by_probes)
+		scan->high = end_of_piece(scan);
+}
+
 /* Read all runs of the chunk, one after the other. */
 static void
 read_in_turn(FactScan *scan)
 {
-	StoreScan  *stores[2];
+	StoreScan  *stores[2] = {begin_store_scan(scan, false), begin_store_scan(scan, true)};
 
-	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
-	stores[0] = store_scan_begin(false);
-	stores[1] = store_scan_begin(true);
-	PopActiveSnapshot();
 	for (int i = 0; i < scan->nchunk; i++)
 	{
 		const StoreRun *run = &scan->chunk[i];
@@ -267,7 +333,7 @@ read_in_turn(FactScan *scan)
 		else
 		{
 			read_run(scan, stores[run->is_delta], run);
-			scan->counts.runs++;
+			scan->counts.runs += scan->low == scan->range.low;
 		}
 	}
 	store_scan_end(stores[0]);
@@ -341,6 +407,7 @@ next_chunk(FactScan *scan)
 	}
 	scan->next_run += nminutes;
 	scan->minutes_ahead = Min(2 * scan->minutes_ahead, LARGEST_CHUNK);
+	first_piece(scan);
 	return true;
 }
 
@@ -353,7 +420,7 @@ read_batch(FactScan *scan)
 		CHECK_FOR_INTERRUPTS();
 		if (scan->slices == NULL)
 		{
-			if (!next_chunk(scan))
+			if (!next_piece(scan) && !next_chunk(scan))
 				return false;
 			if (scan->in_turn)
 				read_in_turn(scan);

@@ -85,7 +85,6 @@ typedef struct FactScan
 	bool		begun;
 	bool		finished;
 	RowRange	range;
-	bool		in_turn;		/* runs are read one after the other */
 	bool		by_probes;		/* by looking for each ad */
 	int			nruns;
 	StoreRun   *runs;
@@ -101,6 +100,9 @@ typedef struct FactScan
 	int			minutes_ahead;	/* minute runs to take next time */
 	int			nchunk;
 	StoreRun   *chunk;
+	bool		in_turn;		/* its runs are read one after the other */
+	int64		low;			/* the ads being read, both ends included ... */
+	int64		high;			/* ... those above are still to be read in this chunk */
 	Slices	   *slices;
 
 	/* a batch of groups: ad, group of the minute, group of the filter */

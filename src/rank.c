@@ -63,11 +63,11 @@ static const FactRole by_ad[] = {ROLE_AD};
 typedef struct AdScan
 {
 	SliceCounts counts;
+	Facts	   *sums;			/* where ads counted go, by ad; NULL: they are ranked */
 	TopN	   *top;
 	size_t		room;			/* of its heap: it grows, as any number may be asked for */
 } AdScan;
 
-/* Rank the ads counted so far. */
 static void
 rank_counted(AdScan *scan)
 {
@@ -82,7 +82,51 @@ rank_counted(AdScan *scan)
 	topn_offer_slice(top, &scan->counts);
 }
 
-/* Count a slice, ranking the ads counted so far if it does not fit with them. */
+/* Add to the sums: the ads counted come behind those before, as slices ascend. */
+static void
+sum_up_counted(AdScan *scan)
+{
+	const SliceCounts *counts = &scan->counts;
+	Facts	   *sums = scan->sums;
+	Facts		added;
+
+	if (sums->n + counts->nslots > sums->capacity)
+	{
+		size_t		capacity = 2 * (sums->n + counts->nslots);
+		void	   *old = sums->key[0];
+
+		facts_grow(sums, capacity,
+				   MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(1, capacity)));
+		pfree(old);
+	}
+	added = facts_end(sums);
+	for (size_t i = 0; i < counts->nslots; i++)
+		if (counts->slots[i].clicks != 0)
+		{
+			added.key[0][added.n] = counts->slots[i].ad;
+			added.count[added.n++] = counts->slots[i].clicks;
+		}
+	if (!counts->dense)
+	{
+		void	   *scratch = MemoryContextAllocHuge(CurrentMemoryContext, facts_scratch(1, added.n));
+
+		facts_combine(&added, scratch);
+		pfree(scratch);
+	}
+	sums->n += added.n;
+}
+
+/* Take the ads counted so far. */
+static void
+take_counted(AdScan *scan)
+{
+	if (scan->sums)
+		sum_up_counted(scan);
+	else
+		rank_counted(scan);
+}
+
+/* Count a slice, taking the ads counted so far if it does not fit with them. */
 static void
 scan_slice(AdScan *scan, const SlicePart *parts, int nparts)
 {
@@ -101,7 +145,7 @@ scan_slice(AdScan *scan, const SlicePart *parts, int nparts)
 	}
 	if (!slice_counts_fit(counts, last, n))
 	{
-		rank_counted(scan);
+		take_counted(scan);
 		slice_counts_reset(counts, first, last, n);
 		if (!slice_counts_fit(counts, last, n))
 		{
@@ -116,16 +160,47 @@ scan_slice(AdScan *scan, const SlicePart *parts, int nparts)
 						 parts[i].facts->count + parts[i].start, parts[i].n);
 }
 
-/* Rank by all facts of the runs, and the tail. */
+/* Count the facts of some runs, and more in memory. */
+static void
+scan_runs(AdScan *scan, const Conditions *conditions, const StoreRun *runs, int nruns, const Facts *more)
+{
+	Slices	   *slices = slices_begin_picking(runs, nruns, conditions, more);
+	const SlicePart *parts;
+	int			nparts;
+
+	slice_counts_reset(&scan->counts, 0, PG_UINT64_MAX, 0);
+	while ((parts = slices_next(slices, &nparts)) != NULL)
+		scan_slice(scan, parts, nparts);
+	slices_end(slices);
+	take_counted(scan);
+}
+
+/* What some runs, and the sums so far, say together of each ad. */
+static Facts *
+sum_up_runs(AdScan *scan, const Conditions *conditions, const StoreRun *runs, int nruns, const Facts *more)
+{
+	Facts	   *sums = palloc(sizeof(Facts));
+
+	facts_init(sums, 1, 1, palloc(facts_memory(1, 1)));
+	scan->sums = sums;
+	scan_runs(scan, conditions, runs, nruns, more);
+	scan->sums = NULL;
+	return sums;
+}
+
+/*
+ * Rank by all facts of the runs, and the tail.  All facts of an ad must be at hand
+ * together; as only so many runs should be open, all but the last of them are summed
+ * up by ad before, some at a time.
+ */
 static void
 rank_by_scan(int32 n, const Conditions *conditions, const StoreRun *runs, int nruns,
 			 const Facts *tail, Ranking *ranking)
 {
 	AdScan		scan = {.top = &ranking->top};
 	size_t		slice_ads = Min((size_t) SLICE_ADS_OF_RUN * (nruns + 1), SLICE_ADS);
-	Slices	   *slices;
-	const SlicePart *parts;
-	int			nparts;
+	const Facts *more = tail;
+	int			nsummed = 0;
 
 	for (int i = 0; i < nruns; i++)
 	{
@@ -135,12 +210,14 @@ rank_by_scan(int32 n, const Conditions *conditions, const StoreRun *runs, int nr
 	ranking->read.runs += nruns;
 	topn_init(scan.top, n, palloc(sizeof(AdCount)));
 	slice_counts_init(&scan.counts, slice_ads, process_seed()[0], palloc(slice_counts_memory(slice_ads)));
+	for (; nruns - nsummed > MAX_OPEN_RUNS; nsummed += MAX_OPEN_RUNS)
+	{
+		Facts	   *sums = sum_up_runs(&scan, conditions, runs + nsummed, MAX_OPEN_RUNS, more);
 
-	slices = slices_begin_picking(runs, nruns, conditions, tail);
-	while ((parts = slices_next(slices, &nparts)) != NULL)
-		scan_slice(&scan, parts, nparts);
-	slices_end(slices);
-	rank_counted(&scan);
+		pfree(more->key[0]);
+		more = sums;
+	}
+	scan_runs(&scan, conditions, runs + nsummed, nruns - nsummed, more);
 	topn_finish(scan.top);
 	ranking->way = "scan";
 }

@@ -20,6 +20,9 @@
 /* Facts of each run loaded at a time, if they are picked. */
 #define PICKED_AHEAD 256
 
+/* Facts in memory that a slice has, about, beside those of runs. */
+#define MEMORY_FACTS 8192
+
 /* Facts sorted and combined together by slices_merge. */
 #define MERGE_FACTS (256 * 1024)
 
@@ -32,7 +35,7 @@ typedef struct Cursor
 	size_t		position;		/* first not consumed */
 	bool		more;			/* there is a next segment ... */
 	uint64		limit;			/* ... which begins with this key */
-	const uint8 *data;			/* ... and has these bytes */
+	uint8	   *data;			/* ... and has these bytes, a copy: no page is pinned */
 	size_t		length;
 	size_t		enough;			/* load more when fewer facts are at hand */
 	uint64		last_key;		/* of the last segment decoded */
@@ -55,7 +58,14 @@ struct Slices
 static void
 peek_segment(Cursor *cursor)
 {
-	cursor->more = store_scan_next(cursor->scan, &cursor->limit, &cursor->data, &cursor->length);
+	const uint8 *data;
+
+	cursor->more = store_scan_next(cursor->scan, &cursor->limit, &data, &cursor->length);
+	if (cursor->more && cursor->length > SEGMENT_MAX_BYTES)
+		store_scan_corrupt(cursor->scan, segment_status_text(SEGMENT_BAD_LENGTH));
+	if (cursor->more)
+		memcpy(cursor->data, data, cursor->length);
+	store_scan_release(cursor->scan);
 }
 
 /* Arrays for more facts, keeping those there are. */
@@ -113,20 +123,6 @@ slices_pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
 	return n;
 }
 
-/* The arrays of *facts from its end on, as an empty batch of their own. */
-static Facts
-tail_of(const Facts *facts)
-{
-	Facts		tail = *facts;
-
-	for (int i = 0; i < facts->ncolumns; i++)
-		tail.key[i] += facts->n;
-	tail.count += facts->n;
-	tail.capacity -= facts->n;
-	tail.n = 0;
-	return tail;
-}
-
 /* Decode the next segment behind what is there. */
 static void
 load_segment(Slices *slices, Cursor *cursor)
@@ -139,7 +135,7 @@ load_segment(Slices *slices, Cursor *cursor)
 
 	if (facts->capacity - before < SEGMENT_MAX_FACTS)
 		grow(slices, facts);
-	tail = tail_of(facts);
+	tail = facts_end(facts);
 	status = segment_decode_columns(cursor->data, cursor->length, cursor->columns, decoded);
 	if (status != SEGMENT_OK)
 		store_scan_corrupt(cursor->scan, segment_status_text(status));
@@ -181,6 +177,7 @@ begin_cursor(Slices *slices, Cursor *cursor, const StoreRun *run, unsigned colum
 	cursor->run = run;
 	cursor->columns = columns;
 	cursor->facts.ncolumns = slices->ncolumns;
+	cursor->data = palloc(SEGMENT_MAX_BYTES);
 	cursor->scan = store_scan_begin(run->is_delta);
 	store_scan_run(cursor->scan, run->run_id, slices->low, slices->high);
 	peek_segment(cursor);
@@ -247,6 +244,23 @@ slices_begin_picking(const StoreRun *runs, int nruns, const Conditions *conditio
 	return begin(ORDER_AD, runs, nruns, columns, more, 0, PG_UINT64_MAX, conditions);
 }
 
+/* Where a slice that has begun ends for the sake of facts in memory: with some ad. */
+static bool
+memory_limit(const Cursor *cursor, uint64 *limit)
+{
+	const Facts *facts = &cursor->facts;
+	size_t		next = cursor->position + MEMORY_FACTS;
+
+	if (cursor->scan || next >= facts->n)
+		return false;
+	if (facts->key[0][next] == facts->key[0][cursor->position])
+		next = facts_find(facts, next, facts->key[0][next] + 1);
+	if (next >= facts->n)
+		return false;
+	*limit = facts->key[0][next];
+	return true;
+}
+
 const SlicePart *
 slices_next(Slices *slices, int *nparts)
 {
@@ -254,6 +268,7 @@ slices_next(Slices *slices, int *nparts)
 	while (*nparts == 0)
 	{
 		uint64		bound = PG_UINT64_MAX;
+		uint64		limit;
 		bool		bounded = false;
 
 		CHECK_FOR_INTERRUPTS();
@@ -264,9 +279,10 @@ slices_next(Slices *slices, int *nparts)
 			/* those that will soon have none, too: slices are so many times larger */
 			if (cursor->more && cursor->facts.n - cursor->position < cursor->enough)
 				load_facts(slices, cursor);
-			if (cursor->more && (!bounded || cursor->limit < bound))
+			limit = cursor->limit;
+			if ((cursor->more || memory_limit(cursor, &limit)) && (!bounded || limit < bound))
 			{
-				bound = cursor->limit;
+				bound = limit;
 				bounded = true;
 			}
 		}

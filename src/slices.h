@@ -38,6 +38,12 @@ typedef struct SlicePart
 typedef struct Slices Slices;
 
 /*
+ * Each open run takes a cursor and some 100 kB: of more than this many, callers
+ * read some after the others.
+ */
+#define MAX_OPEN_RUNS 256
+
+/*
  * Only facts whose first column is in the range, both ends included.  "columns":
  * those to decode, as bits, for each run.  "more": sorted facts in memory to go
  * through with them, or NULL.

@@ -181,6 +181,9 @@ extern void store_scan_range(StoreScan *scan, int64 run_id, uint64 low, uint64 h
 extern bool store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length);
 extern void store_scan_end(StoreScan *scan);
 
+/* Let go of the page of the segment last returned: its bytes are no longer valid. */
+extern void store_scan_release(StoreScan *scan);
+
 /* Error about a segment that cannot be decoded, the one last returned. */
 pg_noreturn extern void store_scan_corrupt(StoreScan *scan, const char *what);
 

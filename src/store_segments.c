@@ -379,6 +379,7 @@ struct StoreScan
 	IndexScanDesc scan;
 	Snapshot	snapshot;		/* a reference of our own: scans outlive the active snapshot */
 	TupleTableSlot *slot;
+	ItemPointerData tid;		/* of the segment last returned */
 	int64		run_id;
 	uint64		low;			/* of the range looked for */
 	uint64		high;
@@ -423,6 +424,7 @@ next_segment(StoreScan *scan, ScanDirection direction,
 	if (!index_getnext_slot(scan->scan, direction, scan->slot))
 		return false;
 	slot_getsomeattrs(scan->slot, SEGMENT_DATA);
+	scan->tid = scan->slot->tts_tid;
 	*first_key = facts_from_int64(DatumGetInt64(scan->slot->tts_values[SEGMENT_FIRST_KEY - 1]));
 	value = (struct varlena *) DatumGetPointer(scan->slot->tts_values[SEGMENT_DATA - 1]);
 	if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
@@ -474,13 +476,19 @@ store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 **data, size
 }
 
 void
+store_scan_release(StoreScan *scan)
+{
+	ExecClearTuple(scan->slot);
+	table_index_fetch_reset(scan->scan->xs_heapfetch);
+}
+
+void
 store_scan_corrupt(StoreScan *scan, const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("segment (%u,%u) of \"%s\" is damaged",
-					ItemPointerGetBlockNumber(&scan->slot->tts_tid),
-					ItemPointerGetOffsetNumber(&scan->slot->tts_tid),
+					ItemPointerGetBlockNumber(&scan->tid), ItemPointerGetOffsetNumber(&scan->tid),
 					RelationGetRelationName(scan->heap)),
 			 errdetail("Run " INT64_FORMAT ": %s.", scan->run_id, what)));
 }

@@ -1,0 +1,125 @@
+# What a question takes does not grow with the number of runs in its window, nor
+# beyond the tail it reads: many closed minutes, many deltas, a long tail, and a
+# server with very few buffers.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use AdclickTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# No room for workers beside the launcher: every round is done by hand.  A page
+# pinned for each run would take more buffers than there are.
+my $node = adclick_node('main', 'max_worker_processes' => 2, 'adclick.watermark' => "'0s'", 'shared_buffers' => "'1MB'");
+$node->start;
+$node->safe_psql('postgres', 'CREATE DATABASE clicks');
+$node->safe_psql('clicks', 'CREATE EXTENSION adclick');
+$node->safe_psql('clicks', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
+$node->safe_psql('clicks', 'SELECT oracle.make_ads()');
+
+my $MINUTES = 700;
+my $newest = $node->safe_psql('clicks', "SELECT date_trunc('minute', now()) - interval '2 minutes'");
+
+# Clicks of random ads in so many minutes, the newest and those before, or older ones.
+sub send_random
+{
+	my ($minutes, $n, $ads, $before) = @_;
+
+	$before //= 0;
+
+	$node->safe_psql('clicks', qq{
+		INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, country, device)
+		SELECT NULL, floor(random() * $ads), timestamptz '$newest' - ($before + i % $minutes) * interval '1 minute',
+			floor(random() * 1000), 'C' || i % 7, 'd' || i % 2
+		FROM generate_series(1, $n) i});
+	return;
+}
+
+# The stored counts by ad, asked in several ways, are those of the log.
+sub counts_ok
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($name, @what) = @_;
+	my $by_ad = 'SELECT ad_id, count(*)::bigint AS n FROM adclick.clicks';
+	my $log = 'SELECT ad_id, count(*)::bigint, row_number() OVER (ORDER BY count(*) DESC, ad_id) FROM adclick.clicks';
+	my %asked = (
+		'top N by a scan' => ["$log WHERE country IN ('C1', 'C2') GROUP BY 1", q{
+			SELECT ad_id, click_count AS count, rank::bigint FROM adclick.top_n_ads_between(2147483647, '-infinity'::timestamptz, 'infinity'::timestamptz,
+				'{"country": ["C1", "C2"]}')}],
+		'clicks by ad' => ["$by_ad GROUP BY 1", 'SELECT ad_id, sum(click_count)::bigint FROM adclick.ad_click_counts GROUP BY 1'],
+		'clicks by ad, of some ads' => ["$by_ad WHERE ad_id BETWEEN 100 AND 15000 GROUP BY 1",
+			'SELECT ad_id, sum(click_count)::bigint FROM adclick.ad_click_counts WHERE ad_id BETWEEN 100 AND 15000 GROUP BY 1'],
+		'clicks by ad and minute' => ["SELECT ad_id, date_trunc('minute', clicked_at), count(*)::bigint FROM adclick.clicks GROUP BY 1, 2",
+			'SELECT ad_id, click_minute, sum(click_count)::bigint FROM adclick.ad_click_counts GROUP BY 1, 2'],
+		'clicks by ad and country' => ['SELECT ad_id, country, count(*)::bigint FROM adclick.clicks GROUP BY 1, 2',
+			'SELECT ad_id, country, sum(click_count)::bigint FROM adclick.ad_click_counts JOIN adclick.filters USING (filter_id) GROUP BY 1, 2'],
+		'rows' => ['SELECT count(*)::bigint FROM adclick.clicks', 'SELECT sum(click_count)::bigint FROM adclick.ad_click_counts']);
+
+	for my $what (@what ? @what : sort keys %asked)
+	{
+		my ($expected, $answer) = @{ $asked{$what} };
+
+		is($node->safe_psql('clicks', "SET work_mem = '64MB'; SELECT count(*), md5(string_agg(x::text, ' ' ORDER BY x)) FROM ($answer) x"),
+			$node->safe_psql('clicks', "SET work_mem = '64MB'; SELECT count(*), md5(string_agg(x::text, ' ' ORDER BY x)) FROM ($expected) x"),
+			"$name: $what");
+	}
+	return;
+}
+
+send_random($MINUTES, 10 * $MINUTES, 20000);
+# segments of full size in many minutes
+send_random(300, 240_000, 1_000_000_000_000);
+send_random(1, 60_000, 20000);
+$node->safe_psql('clicks', 'DO $$ BEGIN WHILE (SELECT more FROM adclick.tick()) LOOP COMMIT; END LOOP; END $$');
+$node->safe_psql('clicks', 'DO $$ BEGIN WHILE (SELECT minutes_written > 0 FROM adclick.compact()) LOOP COMMIT; END LOOP; END $$');
+is($node->safe_psql('clicks', 'SELECT count(*), max(segments) > 16 FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta'),
+	"$MINUTES|t", 'a run of each closed minute, one of them large');
+counts_ok('closed minutes');
+
+# While a scan goes on, as the contexts of this process tell.
+cmp_ok($node->safe_psql('clicks', q{
+	SELECT (SELECT sum(total_bytes) / 1024 FROM pg_backend_memory_contexts WHERE name LIKE 'adclick %' AND ad_id IS NOT NULL)
+	FROM (SELECT ad_id, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1 LIMIT 1 OFFSET 10) x}),
+	'<', 16 * 1024, 'a scan by ad takes some MB, in kB');
+
+# Deltas that no compaction has merged.
+$node->safe_psql('clicks', qq{
+	DO \$\$
+	BEGIN
+		FOR i IN 1 .. 300 LOOP
+			INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, country, device)
+			SELECT NULL, floor(random() * 20000), timestamptz '$newest' - n * i % $MINUTES * interval '1 minute', n, 'C' || n % 7, 'd'
+			FROM generate_series(1, 20) n;
+			COMMIT;
+			PERFORM adclick.tick();
+			COMMIT;
+		END LOOP;
+	END \$\$});
+is($node->safe_psql('clicks', 'SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta'), '300', 'many deltas');
+counts_ok('many deltas', 'top N by a scan', 'clicks by ad', 'clicks by ad and minute');
+
+# A long tail, of which a question takes less memory than it is on disk.
+send_random(600, 230_000, 20000, $MINUTES);
+$node->safe_psql('clicks', 'ANALYZE adclick.clicks');
+counts_ok('a long tail', 'top N by a scan', 'clicks by ad');
+
+SKIP:
+{
+	skip 'no /proc here', 1 unless -r '/proc/self/status';
+
+	my $peak = q{SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*([0-9]+) kB')};
+	my ($before, $answer, $after) = split /\n/, $node->safe_psql('clicks',
+		"$peak; SELECT count(*) FROM adclick.top_n_ads_between(10, '-infinity', timestamptz '$newest' - interval '@{[ $MINUTES - 1 ]} minutes'); $peak");
+	my $tail = $node->safe_psql('clicks',
+		q{SELECT sum(pg_relation_size(relid)) / 1024 * 230000 / (SELECT count(*) FROM adclick.clicks) FROM pg_partition_tree('adclick.clicks') WHERE isleaf});
+
+	note("$tail kB of tail, " . ($after - $before) . ' kB taken');
+	cmp_ok($after - $before, '<', $tail, 'a question about the tail takes less than the tail, in kB');
+}
+
+done_testing();
