@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "../../src/dedup.h"
+#include "../../src/siphash.h"
 #include "tap.h"
 
 #define MODEL_SPACES 2
@@ -318,6 +319,58 @@ test_spaces(void)
 	free(set);
 }
 
+/* The memory that these keys take in a set of this seed. */
+static size_t
+bytes_of(const DedupKey *keys, int n, uint64_t seed)
+{
+	size_t		bytes = (size_t) 64 << 20;
+	DedupSet   *set = dedup_init(malloc(bytes), bytes, seed);
+	DedupBucket bucket;
+	uint64_t	seen_by;
+	size_t		used;
+
+	dedup_add_space(set, 1);
+	bucket = dedup_open(set, 1, 1);
+	for (int i = 0; i < n; i++)
+		dedup_add(set, bucket, keys[i], 1, &seen_by);
+	used = dedup_bytes_used(set, 1);
+	free(set);
+	return used;
+}
+
+/* Keys made to fall into one leaf under a known seed do not under another. */
+static void
+test_collisions(void)
+{
+	enum {KEYS = 6000, SAME_BITS = 6};
+	const uint64_t seed = 42;
+	const uint64_t seeds[2] = {seed, ~rotate_left(seed, 29) * UINT64_C(0x9E3779B97F4A7C15)};	/* as dedup_init */
+	DedupKey   *colliding = malloc(sizeof(DedupKey) * KEYS);
+	DedupKey   *others = malloc(sizeof(DedupKey) * KEYS);
+	bool		right = true;
+	int			n = 0;
+
+	for (uint64_t number = 0; n < KEYS; number++)
+	{
+		DedupKey	key = make_key(number);
+
+		if (number < KEYS)
+			others[number] = key;
+		if (siphash(seeds, key.hi, key.lo) % (1 << SAME_BITS) == 0)
+			colliding[n++] = key;
+	}
+	for (int i = 0; i < 20; i++)
+	{
+		uint64_t	random = next_random();
+
+		right &= bytes_of(colliding, KEYS, random) <= 2 * bytes_of(others, KEYS, random);
+	}
+	ok(right && bytes_of(colliding, KEYS, seed) > 3 * bytes_of(others, KEYS, seed),
+	   "keys made to collide under a known seed take no more room under random ones");
+	free(others);
+	free(colliding);
+}
+
 int
 main(void)
 {
@@ -329,5 +382,6 @@ main(void)
 	test_depth_limit();
 	test_least_recently_used();
 	test_spaces();
+	test_collisions();
 	return done_testing();
 }

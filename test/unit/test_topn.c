@@ -163,6 +163,53 @@ counts_slice(size_t max_ads, size_t batch, uint64_t spread, bool dense)
 	return right;
 }
 
+/* How many slots adding these ads has passed over: how far they lie from where they belong. */
+static size_t
+slots_passed(const uint64_t *ads, size_t n, uint64_t seed)
+{
+	void	   *memory = malloc(slice_counts_memory(n));
+	uint64_t   *clicks = malloc(n * sizeof(uint64_t));
+	size_t		passed = 0;
+	SliceCounts counts;
+
+	for (size_t i = 0; i < n; i++)
+		clicks[i] = 1;
+	slice_counts_init(&counts, n, seed, memory);
+	slice_counts_add(&counts, ads, clicks, n);
+	for (size_t i = 0; i < counts.nslots; i++)
+		if (counts.slots[i].clicks != 0)
+		{
+			size_t		home = (size_t) ((counts.slots[i].ad * counts.multiplier) >> counts.shift);
+
+			passed += (i - home) & (counts.nslots - 1);
+		}
+	free(clicks);
+	free(memory);
+	return passed;
+}
+
+/* Ads made to share a slot under a factor that is known do not under a random one. */
+static void
+test_collisions(void)
+{
+	enum {ADS = 2000, SEEDS = 500};
+	const uint64_t known = UINT64_C(0x9E3779B97F4A7C15);
+	uint64_t	inverse = known;
+	uint64_t	ads[ADS];
+	size_t		passed = 0;
+
+	/* Newton's iteration doubles the right bits */
+	for (int i = 0; i < 6; i++)
+		inverse *= 2 - known * inverse;
+	for (uint64_t i = 0; i < ADS; i++)
+		ads[i] = i * inverse;
+	qsort(ads, ADS, sizeof(uint64_t), compare_ads);
+	for (int i = 0; i < SEEDS; i++)
+		passed += slots_passed(ads, ADS, next_random());
+	ok(slots_passed(ads, ADS, known) == (size_t) ADS * (ADS - 1) / 2 && passed < (size_t) 2 * ADS * SEEDS,
+	   "ads made to collide under a known factor do not under random ones");
+}
+
 int
 main(void)
 {
@@ -170,6 +217,7 @@ main(void)
 
 	test_topn();
 	test_pauses();
+	test_collisions();
 	for (size_t max_ads = 1; max_ads <= 5000; max_ads = max_ads * 3 + 1)
 		for (size_t batch = 1; batch <= 10000; batch *= 10)
 			right &= counts_slice(max_ads, batch, 1, true) && counts_slice(max_ads, batch, 1, false) &&
