@@ -40,6 +40,11 @@
 
 #define NO_CHUNK UINT32_MAX
 
+/* Leaves gone through in one step of forgetting: 4 MB (fewer are for tests). */
+#ifndef FORGET_LEAVES
+#define FORGET_LEAVES 64
+#endif
+
 /* Ticks that no caller uses: an empty slot, and a key that was forgotten. */
 #define TICK_EMPTY 0
 #define TICK_FORGOTTEN UINT64_MAX
@@ -607,23 +612,29 @@ in_space(const DedupSet *set, DedupBucket b, uint32_t space)
 	return set->last_used[b] != 0 && set->bucket[b].space == space;
 }
 
-void
-dedup_forget_ticks(DedupSet *set, uint32_t space, uint64_t first, uint64_t last)
+bool
+dedup_forget_ticks(DedupSet *set, uint32_t space, uint64_t first, uint64_t last, DedupPlace *at)
 {
-	for (DedupBucket b = 0; b < DEDUP_MAX_BUCKETS; b++)
+	int			nleaves = 0;
+
+	for (; at->bucket < DEDUP_MAX_BUCKETS; at->bucket++, at->entry = 0)
 	{
-		Bucket	   *bucket = &set->bucket[b];
+		Bucket	   *bucket = &set->bucket[at->bucket];
 
-		if (!in_space(set, b, space))
+		if (!in_space(set, at->bucket, space))
 			continue;
-		for (uint32_t i = 0; i >> bucket->depth == 0; i++)
+		for (; at->entry >> bucket->depth == 0; at->entry++)
 		{
-			uint32_t	leaf = leaf_first_named(set, bucket, i);
+			uint32_t	leaf = leaf_first_named(set, bucket, at->entry);
 
-			if (leaf != NO_CHUNK)
-				forget_in_leaf(bucket, chunk_at(set, leaf)->slot, first, last);
+			if (leaf == NO_CHUNK)
+				continue;
+			if (nleaves++ == FORGET_LEAVES)
+				return true;
+			forget_in_leaf(bucket, chunk_at(set, leaf)->slot, first, last);
 		}
 	}
+	return false;
 }
 
 void

@@ -111,11 +111,21 @@ extern void dedup_raise_floor(DedupSet *set, uint32_t space, int64_t floor);
 /* How often buckets were dropped for want of room, all spaces. */
 extern uint64_t dedup_dropped(const DedupSet *set);
 
+/* How far forgetting has come; all zeros: not begun. */
+typedef struct DedupPlace
+{
+	DedupBucket bucket;
+	uint32_t	entry;			/* of its directory */
+} DedupPlace;
+
 /*
  * Forget the keys that ticks first .. last added (they were rolled back):
- * afterwards they count as not seen, and can be added anew.
+ * afterwards they count as not seen, and can be added anew.  That goes through all
+ * keys of the space, so it is done in steps of some megabytes: call it until it
+ * returns false.  Meanwhile nobody may add keys to the space.
  */
-extern void dedup_forget_ticks(DedupSet *set, uint32_t space, uint64_t first, uint64_t last);
+extern bool dedup_forget_ticks(DedupSet *set, uint32_t space, uint64_t first, uint64_t last,
+							   DedupPlace *at);
 
 /* Drop all buckets of a space, its floor and its registration. */
 extern void dedup_drop_space(DedupSet *set, uint32_t space);

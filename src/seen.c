@@ -472,15 +472,35 @@ seen_prepare_query(void)
 	store_unlock(STORE_LOCK_TICK);
 }
 
+/*
+ * Forget the keys of all ticks after this one: they were rolled back.  The lock is
+ * given away between the steps, as all who ask need it; who ticks holds that of ticks.
+ */
+static void
+forget_ticks_after(int64 tick)
+{
+	DatabaseSlot *slot = shmem_my_slot();
+	DedupPlace	at = {0};
+	bool		more;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
+		more = slot->attempt > (uint64) tick &&
+			dedup_forget_ticks(shmem_dedup, MyDatabaseId, tick + 1, slot->attempt, &at);
+		LWLockRelease(shmem->dedup_lock);
+	} while (more);
+}
+
 int64
 seen_begin_tick(const StoreState *state)
 {
 	DatabaseSlot *slot = shmem_my_slot();
 	int64		tick;
 
+	forget_ticks_after(state->tick);
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-	if (slot->attempt > (uint64) state->tick)
-		dedup_forget_ticks(shmem_dedup, MyDatabaseId, state->tick + 1, slot->attempt);
 	tick = Max((int64) slot->attempt, state->tick) + 1;
 	slot->attempt = tick;
 	LWLockRelease(shmem->dedup_lock);

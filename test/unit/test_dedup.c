@@ -102,8 +102,10 @@ static void
 forget(DedupSet *set, Model *model, uint64_t first, uint64_t last)
 {
 	uint32_t	s = (uint32_t) (next_random() % MODEL_SPACES);
+	DedupPlace	at = {0};
 
-	dedup_forget_ticks(set, s, first, last);
+	while (dedup_forget_ticks(set, s, first, last, &at))
+		 /* go on */ ;
 	for (int b = 0; b < MODEL_BUCKETS; b++)
 		for (int k = 0; k < MODEL_KEYS; k++)
 			if (model->tick[s][b][k] >= first && model->tick[s][b][k] <= last)
@@ -219,6 +221,38 @@ test_large_bucket(void)
 	ok(dedup_floor(set, 5) == -3, "the floor rises to it");
 	ok(dedup_bytes_used(set, 5) == 0, "its memory is free");
 	ok(refill(set, n) && refill(set, n), "all of its memory can be used again");
+	free(set);
+}
+
+/* Forgetting many keys goes in steps, between which others can ask, and other spaces be used. */
+static void
+test_forgetting(void)
+{
+	DedupSet   *set = new_set((size_t) 64 << 20);
+	DedupPlace	at = {0};
+	bool		right = true;
+	uint64_t	n = 60000;
+	uint64_t	seen_by;
+	int			steps = 1;
+
+	for (uint32_t space = 1; space <= 2; space++)
+	{
+		dedup_add_space(set, space);
+		for (uint64_t i = 0; i < n; i++)
+			dedup_add(set, dedup_open(set, space, (int64_t) (i % 3)), make_key(i), i + 1, &seen_by);
+	}
+	for (; dedup_forget_ticks(set, 1, 1, n / 2, &at); steps++)
+	{
+		uint64_t	more = n + (uint64_t) steps;
+
+		right &= dedup_lookup(set, dedup_find(set, 1, (int64_t) ((n - 1) % 3)), make_key(n - 1), &seen_by);
+		right &= dedup_add(set, dedup_open(set, 2, 0), make_key(more), 1, &seen_by) == DEDUP_NEW;
+	}
+	for (uint64_t i = 0; i < n; i++)
+		right &= dedup_lookup(set, dedup_find(set, 1, (int64_t) (i % 3)), make_key(i), &seen_by) == (i >= n / 2);
+	ok(right && steps >= 8, "forgetting goes in steps");
+	ok(dedup_keys(set, 1) == n / 2 && dedup_keys(set, 2) == n + (uint64_t) steps - 1,
+	   "and forgets what it should, of its space");
 	free(set);
 }
 
@@ -378,6 +412,7 @@ main(void)
 	test_model(DEDUP_MIN_BYTES, "a full region against the model");
 	test_model((size_t) 64 << 20, "an ample region against the model");
 	test_large_bucket();
+	test_forgetting();
 	test_growing();
 	test_depth_limit();
 	test_least_recently_used();
