@@ -113,11 +113,9 @@ CREATE TABLE adclick.filters (
 	filter_id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
 	country text,
 	region text,
-	device text
+	device text,
+	UNIQUE NULLS NOT DISTINCT (country, region, device)
 );
--- The empty string stands for NULL here; no stored value is empty.
-CREATE UNIQUE INDEX filters_dimensions_idx ON adclick.filters
-	(coalesce(country, ''), coalesce(region, ''), coalesce(device, ''));
 COMMENT ON TABLE adclick.filters IS 'combinations of country, region and device: those that clicks came with, and, with NULL for any, those registered by adclick.add_filter()';
 COMMENT ON COLUMN adclick.filters.filter_id IS 'short name of the combination; 0: any click';
 COMMENT ON COLUMN adclick.filters.country IS 'country, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
@@ -130,7 +128,7 @@ INSERT INTO adclick.filters (filter_id) OVERRIDING SYSTEM VALUE VALUES (0);
 CREATE TABLE adclick.discarded_clicks (
 	LIKE adclick.clicks,
 	reason text NOT NULL,
-	discarded_at timestamptz NOT NULL DEFAULT now()
+	discarded_at timestamptz NOT NULL
 );
 ALTER TABLE adclick.discarded_clicks REPLICA IDENTITY FULL;
 COMMENT ON TABLE adclick.discarded_clicks IS 'clicks that were not counted, as they arrived, with the reason';
@@ -162,23 +160,23 @@ COMMENT ON COLUMN adclick_internal.late_clicks.bucket IS 'dedup bucket of the cl
  * snapshot at its end, and the position tells how far reading has come.
  */
 CREATE TABLE adclick_internal.state (
-	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-	tick bigint NOT NULL DEFAULT 0,
+	only_row boolean PRIMARY KEY,
+	tick bigint NOT NULL,
 	ticked_at timestamptz,
 	taken pg_snapshot NOT NULL,
 	taking pg_snapshot,
 	at_partition timestamptz,
 	at_block bigint,
-	open_from timestamptz NOT NULL DEFAULT '-infinity',
+	open_from timestamptz NOT NULL,
 	closing_at timestamptz,
 	closing_xmax xid8,
 	newest_received timestamptz,
 	event_time timestamptz,
-	rows_read bigint NOT NULL DEFAULT 0,
-	counted bigint NOT NULL DEFAULT 0,
-	duplicates bigint NOT NULL DEFAULT 0,
-	discarded bigint NOT NULL DEFAULT 0,
-	queued bigint NOT NULL DEFAULT 0
+	rows_read bigint NOT NULL,
+	counted bigint NOT NULL,
+	duplicates bigint NOT NULL,
+	discarded bigint NOT NULL,
+	queued bigint NOT NULL
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE adclick_internal.state IS 'how far the ticks have come: one row, updated by each tick';
 COMMENT ON COLUMN adclick_internal.state.tick IS 'number of the last tick';
@@ -193,15 +191,16 @@ COMMENT ON COLUMN adclick_internal.state.newest_received IS 'latest received_at 
 COMMENT ON COLUMN adclick_internal.state.event_time IS 'latest clicked_at of the last tick';
 
 -- Everything before this snapshot is behind us; the log is empty.
-INSERT INTO adclick_internal.state (taken) VALUES (pg_current_snapshot());
+INSERT INTO adclick_internal.state (only_row, tick, taken, open_from, rows_read, counted, duplicates, discarded, queued)
+	VALUES (true, 0, pg_current_snapshot(), '-infinity', 0, 0, 0, 0, 0);
 
 CREATE TABLE adclick_internal.late_state (
-	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-	counted bigint NOT NULL DEFAULT 0,
-	duplicates bigint NOT NULL DEFAULT 0
+	only_row boolean PRIMARY KEY,
+	counted bigint NOT NULL,
+	duplicates bigint NOT NULL
 ) WITH (fillfactor = 20);
 COMMENT ON TABLE adclick_internal.late_state IS 'totals of the late clicks the compactor has decided: one row';
-INSERT INTO adclick_internal.late_state DEFAULT VALUES;
+INSERT INTO adclick_internal.late_state VALUES (true, 0, 0);
 
 CREATE TABLE adclick_internal.extents (
 	tick bigint NOT NULL,
@@ -216,7 +215,7 @@ COMMENT ON TABLE adclick_internal.extents IS 'where in the log each tick found i
 
 CREATE TABLE adclick_internal.runs (
 	run_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-	sort_order smallint NOT NULL CHECK (sort_order BETWEEN 0 AND 2),
+	sort_order smallint NOT NULL,
 	is_delta boolean NOT NULL,
 	first_minute timestamptz NOT NULL,
 	last_minute timestamptz NOT NULL,
@@ -224,8 +223,7 @@ CREATE TABLE adclick_internal.runs (
 	facts bigint NOT NULL,
 	clicks bigint NOT NULL,
 	minutes timestamptz[],
-	minute_facts bigint[],
-	CHECK (sort_order <> 0 OR minutes IS NOT NULL AND minute_facts IS NOT NULL)
+	minute_facts bigint[]
 ) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
 CREATE INDEX runs_minute_idx ON adclick_internal.runs (sort_order, is_delta, last_minute);
 COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one a minute, from compaction)';
@@ -299,8 +297,6 @@ COMMENT ON COLUMN adclick.ads.advertiser_id IS 'whose ad it is';
 COMMENT ON COLUMN adclick.ads.redirect_url IS 'where a click leads to';
 COMMENT ON COLUMN adclick.ads.website IS 'where the ad is shown';
 SELECT pg_catalog.pg_extension_config_dump('adclick.ads', '');
-
-SELECT adclick_internal.make_partitions();
 
 --
 -- One round by hand
@@ -502,10 +498,12 @@ COMMENT ON COLUMN adclick.clicks_per_minute.click_count IS 'clicks, at least 1';
 -- Status
 --
 
-CREATE FUNCTION adclick_internal.tail(OUT rows bigint, OUT oldest timestamptz)
-	AS 'MODULE_PATHNAME', 'adclick_tail' LANGUAGE C STABLE STRICT SECURITY DEFINER PARALLEL RESTRICTED
+CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest timestamptz, OUT last_tick bigint,
+		OUT last_tick_at timestamptz, OUT counted bigint, OUT duplicates bigint, OUT discarded bigint, OUT queued bigint,
+		OUT open_minutes bigint)
+	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick_internal.tail() IS 'how many committed clicks no tick has taken, and when the oldest arrived';
+COMMENT ON FUNCTION adclick_internal.progress() IS 'how far ticks and compaction are; NULLs while a table of the extension is altered';
 
 CREATE FUNCTION adclick_internal.workers(OUT workers_alive int, OUT aggregator_pid int, OUT compactor_pid int,
 		OUT last_error text, OUT last_error_at timestamptz, OUT dedup_bytes bigint, OUT dedup_keys bigint)
@@ -513,16 +511,15 @@ CREATE FUNCTION adclick_internal.workers(OUT workers_alive int, OUT aggregator_p
 COMMENT ON FUNCTION adclick_internal.workers() IS 'the workers of this database, and what they keep in shared memory';
 
 CREATE VIEW adclick.status AS
-	SELECT t.rows AS lag_rows,
-		CASE WHEN t.rows IS NOT NULL THEN coalesce(extract(epoch FROM clock_timestamp() - t.oldest), 0)::float8 END AS lag_seconds,
-		s.tick AS last_tick,
-		s.ticked_at AS last_tick_at,
-		s.counted + l.counted AS clicks_counted,
-		s.duplicates + l.duplicates AS duplicates,
-		s.discarded AS discarded,
-		s.queued - l.counted - l.duplicates AS queued,
-		(SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m
-			WHERE r.is_delta) AS open_minutes,
+	SELECT p.tail_rows AS lag_rows,
+		CASE WHEN p.tail_rows IS NOT NULL THEN coalesce(extract(epoch FROM clock_timestamp() - p.tail_oldest), 0)::float8 END AS lag_seconds,
+		p.last_tick,
+		p.last_tick_at,
+		p.counted AS clicks_counted,
+		p.duplicates,
+		p.discarded,
+		p.queued,
+		p.open_minutes,
 		w.last_error,
 		w.last_error_at,
 		w.workers_alive,
@@ -533,9 +530,7 @@ CREATE VIEW adclick.status AS
 		b.pid AS open_writer_pid,
 		b.gid AS open_writer_prepared,
 		b.since AS open_writer_since
-	FROM adclick_internal.state s
-	CROSS JOIN adclick_internal.late_state l
-	CROSS JOIN adclick_internal.tail() t
+	FROM adclick_internal.progress() p
 	CROSS JOIN adclick_internal.workers() w
 	LEFT JOIN LATERAL (
 		SELECT a.pid, p.gid, coalesce(a.xact_start, p.prepared) AS since
@@ -549,7 +544,7 @@ CREATE VIEW adclick.status AS
 			AND k.mode = 'RowExclusiveLock' AND k.granted
 		ORDER BY since NULLS LAST LIMIT 1) b ON true;
 COMMENT ON VIEW adclick.status IS 'one row: how far the ticks are, what they counted, and who runs';
-COMMENT ON COLUMN adclick.status.lag_rows IS 'committed clicks that no tick has taken; NULL while a table of the extension is altered, see last_error';
+COMMENT ON COLUMN adclick.status.lag_rows IS 'committed clicks that no tick has taken; NULL, as what follows, while a table of the extension is altered, see last_error';
 COMMENT ON COLUMN adclick.status.lag_seconds IS 'age of the oldest of them, 0 if there is none';
 COMMENT ON COLUMN adclick.status.last_tick IS 'number of the last tick that took clicks';
 COMMENT ON COLUMN adclick.status.last_tick_at IS 'when that was';
@@ -567,23 +562,37 @@ COMMENT ON COLUMN adclick.status.dedup_bytes IS 'shared memory in use for click 
 COMMENT ON COLUMN adclick.status.dedup_keys IS 'click keys held there';
 COMMENT ON COLUMN adclick.status.open_writer_pid IS 'process of the longest open transaction that has written clicks; they are taken when it commits';
 COMMENT ON COLUMN adclick.status.open_writer_prepared IS 'the same, if it is a prepared transaction: its global id';
-COMMENT ON COLUMN adclick.status.open_writer_since IS 'when that transaction began';
+COMMENT ON COLUMN adclick.status.open_writer_since IS 'when that transaction began; of another role''s NULL, unless you are a member of pg_read_all_stats';
 
 --
--- Privileges: by name, whatever the default privileges of who runs this
+-- Owner and privileges: by name, whatever the default privileges of who runs this
 --
-
-CREATE FUNCTION adclick_internal.reset_privileges() RETURNS void
-	AS 'MODULE_PATHNAME', 'adclick_reset_privileges' LANGUAGE C
-	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick_internal.reset_privileges() IS 'take all rights on all objects of the extension from everybody but their owners';
 
 CREATE FUNCTION adclick_internal.make_role(name name) RETURNS void
 	AS 'MODULE_PATHNAME', 'adclick_make_role' LANGUAGE C STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.make_role(name) IS 'make a role that cannot log in, unless the server has it';
 
+CREATE FUNCTION adclick_internal.set_owner() RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_set_owner' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.set_owner() IS 'give all tables and views of the extension to adclick_owner';
+
+CREATE FUNCTION adclick_internal.reset_privileges() RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_reset_privileges' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.reset_privileges() IS 'take all rights on all objects of the extension from everybody but their owners';
+
+/*
+ * Who the tables are of, and the workers run as: a role that may do nothing else
+ * than, each hour, make a partition with its trigger.
+ */
+SELECT adclick_internal.make_role('adclick_owner');
+SELECT adclick_internal.set_owner();
 SELECT adclick_internal.reset_privileges();
+GRANT USAGE ON SCHEMA adclick TO adclick_owner;
+GRANT USAGE, CREATE ON SCHEMA adclick_internal TO adclick_owner;
+GRANT EXECUTE ON FUNCTION adclick_internal.refuse_change() TO adclick_owner;
 
 -- Questions about no one in particular are everybody's who may use the schema.
 GRANT EXECUTE ON FUNCTION
@@ -608,10 +617,13 @@ GRANT USAGE ON TYPE adclick.ad_click TO PUBLIC;
  * who reads it.  Without USAGE on their schema nobody calls them in other ways.
  */
 GRANT EXECUTE ON FUNCTION adclick_internal.new_click_id(), adclick_internal.arrival_time() TO PUBLIC;
-GRANT EXECUTE ON FUNCTION adclick_internal.tail(), adclick_internal.workers() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers() TO PUBLIC;
 
 -- Who may ask about users and addresses (see privileges.c), and read all that is no click.
 SELECT adclick_internal.make_role('adclick_reader');
 GRANT USAGE ON SCHEMA adclick TO adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filters, adclick.ads,
 	adclick.most_clicked_ads, adclick.status TO adclick_reader;
+
+-- Last: they are made by their owner, and get what rights it has set.
+SELECT adclick_internal.make_partitions();

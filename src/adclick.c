@@ -29,6 +29,7 @@
 #include "definitions.h"
 #include "facts.h"
 #include "partitions.h"
+#include "privileges.h"
 #include "seen.h"
 #include "shmem.h"
 #include "store.h"
@@ -42,10 +43,6 @@ PG_MODULE_MAGIC;
 PG_FUNCTION_INFO_V1(adclick_refuse_change);
 PG_FUNCTION_INFO_V1(adclick_new_click_id);
 PG_FUNCTION_INFO_V1(adclick_arrival_time);
-PG_FUNCTION_INFO_V1(adclick_make_partitions);
-PG_FUNCTION_INFO_V1(adclick_tick);
-PG_FUNCTION_INFO_V1(adclick_compact);
-PG_FUNCTION_INFO_V1(adclick_tail);
 PG_FUNCTION_INFO_V1(adclick_workers);
 
 void		_PG_init(void);
@@ -109,8 +106,8 @@ adclick_arrival_time(PG_FUNCTION_ARGS)
  * Called by the install script, where new tables would become members of the
  * extension: their rows would then not be dumped.
  */
-Datum
-adclick_make_partitions(PG_FUNCTION_ARGS)
+static Datum
+make_partitions(FunctionCallInfo fcinfo, Oid asker)
 {
 	bool		creating = creating_extension;
 	int			made = 0;
@@ -176,8 +173,8 @@ prevent_read_only(const char *function)
 	PreventCommandDuringRecovery(function);
 }
 
-Datum
-adclick_tick(PG_FUNCTION_ARGS)
+static Datum
+tick(FunctionCallInfo fcinfo, Oid asker)
 {
 	TickResult	r;
 	int			level;
@@ -199,8 +196,8 @@ adclick_tick(PG_FUNCTION_ARGS)
 	return make_row(fcinfo, values, nulls);
 }
 
-Datum
-adclick_compact(PG_FUNCTION_ARGS)
+static Datum
+compact(FunctionCallInfo fcinfo, Oid asker)
 {
 	CompactResult r;
 	int			level;
@@ -218,24 +215,35 @@ adclick_compact(PG_FUNCTION_ARGS)
 	return make_row(fcinfo, values, nulls);
 }
 
-Datum
-adclick_tail(PG_FUNCTION_ARGS)
+static Datum
+progress(FunctionCallInfo fcinfo, Oid asker)
 {
 	StoreState	state;
+	StoreBacklog backlog;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[2] = {true, true};
-	Datum		values[2];
+	bool		nulls[9];
+	Datum		values[9];
 
+	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then */
 	if (!definitions_are_right())
 		return make_row(fcinfo, values, nulls);
 	store_get_state(&state);
+	store_get_backlog(&backlog);
 	rows = tail_rows(&state, &oldest);
+	memset(nulls, false, sizeof(nulls));
 	values[0] = Int64GetDatum(rows);
 	values[1] = TimestampTzGetDatum(oldest);
-	nulls[0] = false;
 	nulls[1] = rows == 0;
+	values[2] = Int64GetDatum(state.tick);
+	values[3] = TimestampTzGetDatum(state.ticked_at);
+	nulls[3] = state.ticked_at == DT_NOBEGIN;
+	values[4] = Int64GetDatum(state.counted + backlog.late_counted);
+	values[5] = Int64GetDatum(state.duplicates + backlog.late_duplicates);
+	values[6] = Int64GetDatum(state.discarded);
+	values[7] = Int64GetDatum(state.queued - backlog.late_counted - backlog.late_duplicates);
+	values[8] = Int64GetDatum(backlog.open_minutes);
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -271,3 +279,8 @@ adclick_workers(PG_FUNCTION_ARGS)
 	nulls[3] = nulls[4] = slot.last_error_at == 0;
 	return make_row(fcinfo, values, nulls);
 }
+
+SQL_FUNCTION_AS_OWNER(make_partitions);
+SQL_FUNCTION_AS_OWNER(tick);
+SQL_FUNCTION_AS_OWNER(compact);
+SQL_FUNCTION_AS_OWNER(progress);

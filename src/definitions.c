@@ -13,19 +13,17 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/relation.h"
-#include "access/table.h"
-#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_extension.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -35,6 +33,7 @@
 
 #include "adclick.h"
 #include "definitions.h"
+#include "privileges.h"
 
 #define MAX_COLUMNS 17
 
@@ -52,7 +51,7 @@ typedef struct Definition
 	const char *schema;
 	const char *name;
 	char		kind;			/* pg_class.relkind */
-	int			nchecks;		/* CHECK constraints of ours */
+	bool		for_users;		/* who may add to it: no statement of ours writes it */
 	Column		columns[MAX_COLUMNS + 1];
 } Definition;
 
@@ -62,91 +61,69 @@ typedef struct Definition
 	{"region", TEXTOID}, {"device", TEXTOID}
 
 static const Definition log_definition = {
-	ADCLICK_SCHEMA, "clicks", RELKIND_RELATION, 0, {LOG_COLUMNS}
+	ADCLICK_SCHEMA, "clicks", RELKIND_RELATION, true, {LOG_COLUMNS}
+};
+
+/* Users have it to themselves but for two columns, which are read without SQL. */
+static const Definition ads_definition = {
+	ADCLICK_SCHEMA, "ads", RELKIND_RELATION, true, {{"ad_id", INT8OID}, {"advertiser_id", INT8OID}}
 };
 
 static const Definition facts_definition = {
-	ADCLICK_INTERNAL_SCHEMA, "fact_rows", RELKIND_FOREIGN_TABLE, 0, {
+	ADCLICK_INTERNAL_SCHEMA, "fact_rows", RELKIND_FOREIGN_TABLE, false, {
 		{"ad_id", INT8OID}, {"click_minute", TIMESTAMPTZOID}, {"filter_id", INT4OID},
 		{"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}, {"click_count", INT8OID}
 	}
 };
 
 static const Definition definitions[] = {
-	{ADCLICK_SCHEMA, "clicks", RELKIND_PARTITIONED_TABLE, 0, {LOG_COLUMNS}},
-	{ADCLICK_SCHEMA, "filters", RELKIND_RELATION, 0, {
+	{ADCLICK_SCHEMA, "clicks", RELKIND_PARTITIONED_TABLE, true, {LOG_COLUMNS}},
+	{ADCLICK_SCHEMA, "filters", RELKIND_RELATION, false, {
 			{"filter_id", INT4OID}, {"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}
 	}},
-	{ADCLICK_SCHEMA, "discarded_clicks", RELKIND_RELATION, 0, {
+	{ADCLICK_SCHEMA, "discarded_clicks", RELKIND_RELATION, false, {
 			LOG_COLUMNS, {"reason", TEXTOID}, {"discarded_at", TIMESTAMPTZOID}
 	}},
-	{ADCLICK_SCHEMA, "most_clicked_ads", RELKIND_RELATION, 0, {
+	{ADCLICK_SCHEMA, "most_clicked_ads", RELKIND_RELATION, false, {
 			{"click_minute", TIMESTAMPTZOID}, {"filter_id", INT4OID}, {"most_clicked_ads", AD_CLICKS},
 			{"cut_off", INT8OID}
 	}},
-	{ADCLICK_SCHEMA, "ad_click", RELKIND_COMPOSITE_TYPE, 0, {
+	{ADCLICK_SCHEMA, "ad_click", RELKIND_COMPOSITE_TYPE, false, {
 			{"ad_id", INT8OID}, {"click_count", INT8OID}
 	}},
-	{ADCLICK_SCHEMA, "ads", RELKIND_RELATION, 0, {
-			{"ad_id", INT8OID}, {"advertiser_id", INT8OID}, {"redirect_url", TEXTOID}, {"website", TEXTOID}
-	}},
-	{ADCLICK_INTERNAL_SCHEMA, "late_clicks", RELKIND_RELATION, 0, {LOG_COLUMNS, {"bucket", INT8OID}}},
-	{ADCLICK_INTERNAL_SCHEMA, "state", RELKIND_RELATION, 1, {
+	{ADCLICK_INTERNAL_SCHEMA, "late_clicks", RELKIND_RELATION, false, {LOG_COLUMNS, {"bucket", INT8OID}}},
+	{ADCLICK_INTERNAL_SCHEMA, "state", RELKIND_RELATION, false, {
 			{"only_row", BOOLOID}, {"tick", INT8OID}, {"ticked_at", TIMESTAMPTZOID}, {"taken", PG_SNAPSHOTOID},
 			{"taking", PG_SNAPSHOTOID}, {"at_partition", TIMESTAMPTZOID}, {"at_block", INT8OID},
 			{"open_from", TIMESTAMPTZOID}, {"closing_at", TIMESTAMPTZOID}, {"closing_xmax", XID8OID},
 			{"newest_received", TIMESTAMPTZOID}, {"event_time", TIMESTAMPTZOID}, {"rows_read", INT8OID},
 			{"counted", INT8OID}, {"duplicates", INT8OID}, {"discarded", INT8OID}, {"queued", INT8OID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "late_state", RELKIND_RELATION, 1, {
+	{ADCLICK_INTERNAL_SCHEMA, "late_state", RELKIND_RELATION, false, {
 			{"only_row", BOOLOID}, {"counted", INT8OID}, {"duplicates", INT8OID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "extents", RELKIND_RELATION, 0, {
+	{ADCLICK_INTERNAL_SCHEMA, "extents", RELKIND_RELATION, false, {
 			{"tick", INT8OID}, {"partition", OIDOID}, {"filenode", OIDOID}, {"first_block", INT8OID},
 			{"last_block", INT8OID}, {"buckets", INT8ARRAYOID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "runs", RELKIND_RELATION, 2, {
+	{ADCLICK_INTERNAL_SCHEMA, "runs", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"sort_order", INT2OID}, {"is_delta", BOOLOID}, {"first_minute", TIMESTAMPTZOID},
 			{"last_minute", TIMESTAMPTZOID}, {"segments", INT4OID}, {"facts", INT8OID}, {"clicks", INT8OID},
 			{"minutes", TIMESTAMPTZARRAYOID}, {"minute_facts", INT8ARRAYOID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "deltas", RELKIND_RELATION, 0, {
+	{ADCLICK_INTERNAL_SCHEMA, "deltas", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "segments", RELKIND_RELATION, 0, {
+	{ADCLICK_INTERNAL_SCHEMA, "segments", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, 0, {{"minute", TIMESTAMPTZOID}}},
+	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, false, {{"minute", TIMESTAMPTZOID}}},
 };
 
 /* Those looked at last; how often one of them has changed; how often when all were found right. */
 static Oid	checked[lengthof(definitions)];
 static uint64 changes = 1;
 static uint64 right_at = 0;
-
-Oid
-definitions_owner(void)
-{
-	Oid			extension = get_extension_oid("adclick", true);
-	Relation	relation;
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple	tuple;
-	Oid			owner = InvalidOid;
-
-	if (!OidIsValid(extension))
-		return InvalidOid;
-	relation = table_open(ExtensionRelationId, AccessShareLock);
-	ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(extension));
-	scan = systable_beginscan(relation, ExtensionOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return owner;
-}
 
 /* A difference: the relation, and what is wrong with it. */
 typedef struct Difference
@@ -189,6 +166,18 @@ expected_type(const Column *column)
 }
 
 static Difference
+check_other_columns(Relation relation, int first)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+
+	for (int i = first; i < desc->natts; i++)
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			return difference(relation, psprintf("It should have no column \"%s\".",
+									  NameStr(TupleDescAttr(desc, i)->attname)));
+	return no_difference;
+}
+
+static Difference
 check_columns(Relation relation, const Definition *definition)
 {
 	TupleDesc	desc = RelationGetDescr(relation);
@@ -210,7 +199,43 @@ check_columns(Relation relation, const Definition *definition)
 		if (attribute->attgenerated != '\0')
 			return difference(relation, psprintf("Column \"%s\" should not be generated.", column->name));
 	}
-	return no_difference;
+	return definition->for_users ? no_difference : check_other_columns(relation, column - definition->columns);
+}
+
+/* Keys that a user's function makes, or compares. */
+static Difference
+check_index(Relation relation, Oid index_id)
+{
+	Relation	index = index_open(index_id, AccessShareLock);
+	Difference	found = no_difference;
+
+	/* not by RelationGetIndexExpressions, which evaluates what seems constant */
+	if (!heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL) ||
+		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+		found = difference(relation, psprintf("Index \"%s\" should have no expressions and no condition.",
+								   RelationGetRelationName(index)));
+	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
+		if (index->rd_opfamily[i] >= FirstNormalObjectId)
+			found = difference(relation, psprintf("Index \"%s\" should use the server's operator classes.",
+									   RelationGetRelationName(index)));
+	index_close(index, NoLock);
+	return found;
+}
+
+static Difference
+check_indexes(Relation relation)
+{
+	List	   *indexes = RelationGetIndexList(relation);
+	Difference	found = no_difference;
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		found = check_index(relation, lfirst_oid(cell));
+		if (found.relation)
+			break;
+	}
+	return found;
 }
 
 /* A trigger that fires although session_replication_role is replica. */
@@ -235,7 +260,7 @@ static Difference
 check_relation(Relation relation, const Definition *definition, Oid owner)
 {
 	TupleConstr *constraints = RelationGetDescr(relation)->constr;
-	Difference	columns;
+	Difference	found;
 
 	if (relation->rd_rel->relkind != definition->kind)
 		return difference(relation, "It should be another kind of relation.");
@@ -243,16 +268,23 @@ check_relation(Relation relation, const Definition *definition, Oid owner)
 		return difference(relation, psprintf("Its owner should be %s, not %s.",
 								  GetUserNameFromId(owner, false),
 								  GetUserNameFromId(relation->rd_rel->relowner, false)));
-	columns = check_columns(relation, definition);
-	if (columns.relation || definition->kind != RELKIND_RELATION)
-		return columns;
+	found = check_columns(relation, definition);
+	if (found.relation || definition->kind != RELKIND_RELATION || definition->for_users)
+		return found;
 	if (relation->rd_rules != NULL)
 		return difference(relation, "It should have no rules.");
 	if (relation->rd_rel->relforcerowsecurity)
 		return difference(relation, "It should not force row security.");
-	if (constraints && constraints->num_check > definition->nchecks)
+	if (relation->rd_rel->relhassubclass && find_inheritance_children(RelationGetRelid(relation), NoLock) != NIL)
+		return difference(relation, "No table should inherit from it.");
+	if (constraints && constraints->num_check > 0)
 		return difference(relation, "It should have no CHECK constraints.");
-	return check_triggers(relation);
+	if (constraints && constraints->num_defval > 0)
+		return difference(relation, "Its columns should have no defaults.");
+	if (RelationGetStatExtList(relation) != NIL)
+		return difference(relation, "It should have no extended statistics.");
+	found = check_triggers(relation);
+	return found.relation ? found : check_indexes(relation);
 }
 
 static void
@@ -297,7 +329,7 @@ check_all(void)
 	registered = true;
 	if (right_at == changes)
 		return found;
-	owner = definitions_owner();
+	owner = privileges_owner();
 	before = changes;
 	for (int i = 0; i < lengthof(definitions) && found.relation == NULL; i++)
 		found = check_one(i, owner);
@@ -327,6 +359,12 @@ definitions_check_log(Relation relation)
 }
 
 void
+definitions_check_ads(Relation relation)
+{
+	refuse(check_relation(relation, &ads_definition, privileges_owner()));
+}
+
+void
 definitions_check_facts(Relation relation)
 {
 	Oid			internal = get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, true);
@@ -338,7 +376,7 @@ definitions_check_facts(Relation relation)
 				 errmsg("foreign table \"%s\" cannot be read through server adclick_facts",
 						RelationGetRelationName(relation)),
 				 errhint("Read the views adclick.ad_click_counts and adclick.clicks_per_minute.")));
-	refuse(check_relation(relation, &facts_definition, definitions_owner()));
+	refuse(check_relation(relation, &facts_definition, privileges_owner()));
 }
 
 int

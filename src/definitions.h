@@ -4,9 +4,9 @@
  *	  Whether the tables of the extension still are what its code takes them for.
  *
  * Who owns a table can change its columns, give it rules, constraints and
- * triggers, or put a view in its place.  The code reads values by their types and
- * writes as the owner of the extension, so it looks before it uses them: once,
- * and again whenever one of the tables has changed.
+ * triggers, or put a view in its place.  The code reads values by their types, and
+ * its statements would run what functions the definitions call; so it looks before
+ * it uses them: once, and again whenever one of the tables has changed.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -19,9 +19,6 @@
 
 #include "utils/relcache.h"
 
-/* The owner of the extension, or InvalidOid if the database has none. */
-extern Oid	definitions_owner(void);
-
 /*
  * Raise an error that names the first difference, if there is one, in any table
  * that internal statements read or write.
@@ -33,6 +30,9 @@ extern bool definitions_are_right(void);
 
 /* The same for the columns of a partition of the click log. */
 extern void definitions_check_log(Relation relation);
+
+/* The same for adclick.ads. */
+extern void definitions_check_ads(Relation relation);
 
 /* The same for the foreign table behind the views; no other can be read. */
 extern void definitions_check_facts(Relation relation);

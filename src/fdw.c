@@ -81,18 +81,9 @@ check_table(Oid table)
 }
 
 void
-owner_begin(Oid foreign_table, UserBefore *before)
+owner_begin(UserBefore *before)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(foreign_table));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", foreign_table);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-
-	GetUserIdAndSecContext(&before->user, &before->security);
-	SetUserIdAndSecContext(owner, before->security | SECURITY_LOCAL_USERID_CHANGE);
+	privileges_become_owner(&before->caller);
 	before->guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
@@ -102,7 +93,7 @@ void
 owner_end(const UserBefore *before)
 {
 	AtEOXact_GUC(false, before->guc_level);
-	SetUserIdAndSecContext(before->user, before->security);
+	privileges_become_caller(&before->caller);
 }
 
 
@@ -265,7 +256,7 @@ fact_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
 	fact_rel->table = table;
 	fact_rel->all_pushed = sort_clauses(rel->baserestrictinfo, rel, fact_rel->pushed) == NIL;
 	known = plan_window(root, rel, fact_rel->pushed[PUSHED_WINDOW], &range);
-	owner_begin(table, &before);
+	owner_begin(&before);
 	if (!row_range_is_empty(&range))
 		store_get_size(range.from, range.to - 1, &runs, &facts);
 	owner_end(&before);

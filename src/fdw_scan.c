@@ -261,7 +261,7 @@ load(FactScan *scan)
 	UserBefore	before;
 
 	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
-	owner_begin(scan->table, &before);
+	owner_begin(&before);
 	if (!scan->prepared)
 		store_get_state(&scan->state);
 	scan->prepared = true;

@@ -16,24 +16,17 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
-#include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "common/hashfn.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/rel.h"
-#include "utils/snapmgr.h"
 
 #include "adclick.h"
 #include "click.h"
 #include "filters.h"
+#include "store.h"
 
 #define UNKNOWN "unknown"
 #define OTHER "other"
@@ -229,6 +222,19 @@ cache_add(const Dimensions *dimensions, int32 filter_id)
 }
 
 static void
+cache_row(int32 filter_id, char *const *values)
+{
+	Dimensions	dimensions;
+
+	for (int i = 0; i < DIMENSIONS; i++)
+	{
+		dimensions.value[i] = values[i];
+		dimensions.length[i] = strlen(values[i]);
+	}
+	cache_add(&dimensions, filter_id);
+}
+
+static void
 cache_load(void)
 {
 	if (cache_context == NULL)
@@ -246,60 +252,14 @@ cache_load(void)
 	cache_extension = get_extension_oid("adclick", false);
 	cache_is_stale = false;
 
-	SPI_connect();
-	SPI_execute("SELECT filter_id, country, region, device FROM adclick.filters "
-				"WHERE country IS NOT NULL AND region IS NOT NULL AND device IS NOT NULL",
-				true, 0);
-	for (uint64 row = 0; row < SPI_processed; row++)
-	{
-		HeapTuple	tuple = SPI_tuptable->vals[row];
-		TupleDesc	desc = SPI_tuptable->tupdesc;
-		bool		isnull;
-		Dimensions	dimensions;
-		int32		id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-
-		CHECK_FOR_INTERRUPTS();
-		for (int i = 0; i < DIMENSIONS; i++)
-		{
-			char	   *value = SPI_getvalue(tuple, desc, i + 2);
-
-			dimensions.value[i] = value;
-			dimensions.length[i] = strlen(value);
-		}
-		cache_add(&dimensions, id);
-	}
-	SPI_finish();
-}
-
-/* How many combinations the active snapshot sees; each question asks, so without SQL. */
-static int64
-count_stored(void)
-{
-	Relation	relation = table_open(get_relname_relid("filters", get_namespace_oid(ADCLICK_SCHEMA, false)),
-									  AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(relation, NULL);
-	TableScanDesc scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
-	int64		count = 0;
-
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
-	{
-		bool		has_null = false;
-
-		for (int i = 0; i < DIMENSIONS; i++)
-			has_null |= slot_attisnull(slot, 2 + i);
-		count += !has_null;
-	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(relation, AccessShareLock);
-	return count;
+	store_each_combination(cache_row);
 }
 
 void
 filters_refresh(void)
 {
 	if (cache == NULL || cache_is_stale || cache_extension != get_extension_oid("adclick", true) ||
-		cache->members < count_stored())
+		cache->members < store_count_combinations())
 		cache_load();
 }
 
@@ -324,21 +284,13 @@ dictionary_is_full(void)
 static int32
 insert_filter(const Dimensions *dimensions)
 {
-	Oid			types[DIMENSIONS] = {TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[DIMENSIONS];
-	bool		isnull;
 	int32		id;
 
 	for (int i = 0; i < DIMENSIONS; i++)
 		values[i] = PointerGetDatum(cstring_to_text_with_len(dimensions->value[i],
 															 dimensions->length[i]));
-	SPI_connect();
-	if (SPI_execute_with_args("INSERT INTO adclick.filters (country, region, device) "
-							  "VALUES ($1, $2, $3) RETURNING filter_id",
-							  DIMENSIONS, types, values, NULL, false, 0) != SPI_OK_INSERT_RETURNING)
-		elog(ERROR, "could not add a filter");
-	id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
+	id = store_add_combination(values);
 	cache_add(dimensions, id);
 	return id;
 }

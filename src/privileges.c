@@ -1,7 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * privileges.c
- *	  Who asks, and who may.
+ *	  The role that does the work; who asks, and who may.
+ *
+ * Tables belong to a role that may do nothing else.  What runs SQL on them acts as
+ * it, so that code someone may have hidden in them could do no more than that.
  *
  * Rights are given and taken by name: ALTER DEFAULT PRIVILEGES, of whoever makes
  * an object, must not decide who reads clicks.
@@ -15,7 +18,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -26,36 +28,50 @@
 #include "adclick.h"
 #include "privileges.h"
 
+#define OWNER_ROLE "adclick_owner"
 #define READER_ROLE "adclick_reader"
 
 PG_FUNCTION_INFO_V1(adclick_make_role);
+PG_FUNCTION_INFO_V1(adclick_set_owner);
 PG_FUNCTION_INFO_V1(adclick_reset_privileges);
 
-static Oid
-owner_of(Oid function)
+Oid
+privileges_owner(void)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Oid			owner;
+	Oid			owner = get_role_oid(OWNER_ROLE, true);
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for function %u", function);
-	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
-	ReleaseSysCache(tuple);
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("role \"%s\" does not exist", OWNER_ROLE),
+				 errdetail("It owns the tables of adclick, and the workers run as it."),
+				 errhint("If it was renamed, give it its name again.")));
 	return owner;
 }
 
-/* After an error the end of the (sub)transaction puts the user back, as for SECURITY DEFINER. */
+void
+privileges_become_owner(Caller *caller)
+{
+	GetUserIdAndSecContext(&caller->user, &caller->security);
+	SetUserIdAndSecContext(privileges_owner(),
+						   caller->security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+void
+privileges_become_caller(const Caller *caller)
+{
+	SetUserIdAndSecContext(caller->user, caller->security);
+}
+
 Datum
 privileges_as_owner(FunctionCallInfo fcinfo, AsOwner inside)
 {
-	Oid			asker;
-	int			context;
+	Caller		caller;
 	Datum		result;
 
-	GetUserIdAndSecContext(&asker, &context);
-	SetUserIdAndSecContext(owner_of(fcinfo->flinfo->fn_oid), context | SECURITY_LOCAL_USERID_CHANGE);
-	result = inside(fcinfo, asker);
-	SetUserIdAndSecContext(asker, context);
+	privileges_become_owner(&caller);
+	result = inside(fcinfo, caller.user);
+	privileges_become_caller(&caller);
 	return result;
 }
 
@@ -101,8 +117,20 @@ static const char *const reset_statements =
 	" UNION ALL"
 	" SELECT format('GRANT ALL ON %s %s TO %I', kind, name, pg_get_userbyid(owner)) FROM objects";
 
-void
-privileges_reset(Oid table)
+/*
+ * Statements that give tables, views and their types to their owner.  Sequences go with
+ * their tables; functions and schemas stay with who made the extension.
+ */
+static const char *const owner_statements =
+	"SELECT format('ALTER %s %s OWNER TO " OWNER_ROLE "',"
+	"  CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, oid::regclass)"
+	" FROM pg_class WHERE relnamespace IN"
+	"  (SELECT oid FROM pg_namespace WHERE nspname IN ('" ADCLICK_SCHEMA "', '" ADCLICK_INTERNAL_SCHEMA "'))"
+	" AND relkind IN ('r', 'p', 'v', 'f', 'c') AND $1 IN (0, oid)";
+
+/* Run the statements that a query about a table ($1), or all of them, makes. */
+static void
+run_statements(const char *query, Oid table)
 {
 	Oid			types[1] = {OIDOID};
 	Datum		values[1] = {ObjectIdGetDatum(table)};
@@ -110,8 +138,8 @@ privileges_reset(Oid table)
 	uint64		n;
 
 	SPI_connect();
-	if (SPI_execute_with_args(reset_statements, 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read privileges");
+	if (SPI_execute_with_args(query, 1, types, values, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read owners and privileges");
 	rows = SPI_tuptable;
 	n = SPI_processed;
 	for (uint64 row = 0; row < n; row++)
@@ -124,11 +152,50 @@ privileges_reset(Oid table)
 	SPI_finish();
 }
 
+void
+privileges_reset(Oid table)
+{
+	run_statements(reset_statements, table);
+}
+
+Datum
+adclick_set_owner(PG_FUNCTION_ARGS)
+{
+	run_statements(owner_statements, InvalidOid);
+	PG_RETURN_VOID();
+}
+
 Datum
 adclick_reset_privileges(PG_FUNCTION_ARGS)
 {
 	privileges_reset(InvalidOid);
 	PG_RETURN_VOID();
+}
+
+/*
+ * A role of that name which is more than a name: someone may have made it before
+ * us, to own what we make.
+ */
+static void
+refuse_powers(const char *name)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHNAME, CStringGetDatum(name));
+	Form_pg_authid role;
+	bool		has_powers;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for role %s", name);
+	role = (Form_pg_authid) GETSTRUCT(tuple);
+	has_powers = role->rolcanlogin || role->rolsuper || role->rolcreaterole || role->rolcreatedb ||
+		role->rolreplication || role->rolbypassrls;
+	ReleaseSysCache(tuple);
+	if (has_powers)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("role \"%s\" exists and may do more than adclick needs", name),
+				 errdetail("It may log in, or has another attribute."),
+				 errhint("Rename it, or ALTER ROLE %s NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.",
+						 quote_identifier(name))));
 }
 
 /*
@@ -141,7 +208,9 @@ adclick_make_role(PG_FUNCTION_ARGS)
 	const char *name = NameStr(*PG_GETARG_NAME(0));
 	Relation	roles = table_open(AuthIdRelationId, ShareRowExclusiveLock);
 
-	if (!OidIsValid(get_role_oid(name, true)))
+	if (OidIsValid(get_role_oid(name, true)))
+		refuse_powers(name);
+	else
 	{
 		SPI_connect();
 		if (SPI_execute(psprintf("CREATE ROLE %s NOLOGIN", quote_identifier(name)), false, 0) != SPI_OK_UTILITY)

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * privileges.h
- *	  Who asks, and who may.
+ *	  The role that does the work; who asks, and who may.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -12,14 +12,41 @@
 
 #include "fmgr.h"
 
+/*
+ * The role that owns what the extension is made of, that its workers run as, and
+ * that may do nothing else.  An error if it is missing.
+ */
+extern Oid	privileges_owner(void);
+
+/* Who was at work before the owner. */
+typedef struct Caller
+{
+	Oid			user;
+	int			security;
+} Caller;
+
+/*
+ * Act as the owner, in a context that keeps from the caller what code of others
+ * could leave behind; and as the caller again.  After an error the end of the
+ * (sub)transaction does that.
+ */
+extern void privileges_become_owner(Caller *caller);
+extern void privileges_become_caller(const Caller *caller);
+
 /* The inside of an SQL function: "asker" is the role that called it. */
 typedef Datum (*AsOwner) (FunctionCallInfo fcinfo, Oid asker);
 
-/*
- * Run the inside of an SQL function with the rights of the function's owner.
- * SECURITY DEFINER would hide who asks.
- */
 extern Datum privileges_as_owner(FunctionCallInfo fcinfo, AsOwner inside);
+
+/* The SQL function adclick_NAME runs NAME as the owner; SECURITY DEFINER would hide who asks. */
+#define SQL_FUNCTION_AS_OWNER(name) \
+	PG_FUNCTION_INFO_V1(adclick_##name); \
+	Datum \
+	adclick_##name(PG_FUNCTION_ARGS) \
+	{ \
+		return privileges_as_owner(fcinfo, name); \
+	} \
+	extern Datum adclick_##name(PG_FUNCTION_ARGS)
 
 /* An error unless the role may ask about single users and addresses. */
 extern void privileges_require_reader(Oid asker);

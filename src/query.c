@@ -36,9 +36,6 @@
 /* Rows that click_series returns at most. */
 #define MAX_BUCKETS 1000000
 
-PG_FUNCTION_INFO_V1(adclick_add_filter);
-PG_FUNCTION_INFO_V1(adclick_drop_filter);
-PG_FUNCTION_INFO_V1(adclick_facts);
 
 /*
  * The arguments of a question are (subject, minutes, more, filters), or of its
@@ -380,34 +377,12 @@ explain_top_n(FunctionCallInfo fcinfo, Oid asker)
 }
 
 /*----------
- * The SQL functions
- *----------
- */
-
-#define QUESTION(name) \
-	PG_FUNCTION_INFO_V1(adclick_##name); \
-	Datum \
-	adclick_##name(PG_FUNCTION_ARGS) \
-	{ \
-		return privileges_as_owner(fcinfo, name); \
-	} \
-	extern Datum adclick_##name(PG_FUNCTION_ARGS)
-
-QUESTION(ad_click_count);
-QUESTION(advertiser_click_count);
-QUESTION(unique_users);
-QUESTION(breakdown);
-QUESTION(click_series);
-QUESTION(top_n_ads);
-QUESTION(explain_top_n);
-
-/*----------
  * Registered filters
  *----------
  */
 
-Datum
-adclick_add_filter(PG_FUNCTION_ARGS)
+static Datum
+add_filter(FunctionCallInfo fcinfo, Oid asker)
 {
 	StoreFilter filter;
 	int32		filter_id;
@@ -426,8 +401,8 @@ adclick_add_filter(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(filter_id);
 }
 
-Datum
-adclick_drop_filter(PG_FUNCTION_ARGS)
+static Datum
+drop_filter(FunctionCallInfo fcinfo, Oid asker)
 {
 	StoreFilter filter;
 	bool		dropped;
@@ -463,8 +438,8 @@ return_facts(const Facts *facts, void *arg)
 		});
 }
 
-Datum
-adclick_facts(PG_FUNCTION_ARGS)
+static Datum
+facts(FunctionCallInfo fcinfo, Oid asker)
 {
 	Conditions	conditions = {0};
 	StoreRun   *runs;
@@ -476,3 +451,19 @@ adclick_facts(PG_FUNCTION_ARGS)
 	slices_merge(ORDER_AD, runs, nruns, return_facts, fcinfo->resultinfo);
 	return (Datum) 0;
 }
+
+/*----------
+ * The SQL functions
+ *----------
+ */
+
+SQL_FUNCTION_AS_OWNER(ad_click_count);
+SQL_FUNCTION_AS_OWNER(advertiser_click_count);
+SQL_FUNCTION_AS_OWNER(unique_users);
+SQL_FUNCTION_AS_OWNER(breakdown);
+SQL_FUNCTION_AS_OWNER(click_series);
+SQL_FUNCTION_AS_OWNER(top_n_ads);
+SQL_FUNCTION_AS_OWNER(explain_top_n);
+SQL_FUNCTION_AS_OWNER(add_filter);
+SQL_FUNCTION_AS_OWNER(drop_filter);
+SQL_FUNCTION_AS_OWNER(facts);

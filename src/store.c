@@ -218,6 +218,21 @@ store_add_late(int64 counted, int64 duplicates)
 }
 
 void
+store_get_backlog(StoreBacklog *backlog)
+{
+	SPI_connect();
+	if (sql_run(GET_BACKLOG, NULL, NULL, true) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the state of adclick is missing"),
+				 errdetail("adclick_internal.late_state should have one row.")));
+	backlog->late_counted = DatumGetInt64(sql_result(0, 1, 0));
+	backlog->late_duplicates = DatumGetInt64(sql_result(0, 2, 0));
+	backlog->open_minutes = DatumGetInt64(sql_result(0, 3, 0));
+	SPI_finish();
+}
+
+void
 store_add_extent(int64 tick, const StoreExtent *extent, const int64 *buckets, int nbuckets)
 {
 	Datum		values[6] = {

@@ -83,6 +83,16 @@ extern void store_push_snapshot(void);
 extern void store_claim_tick(const StoreState *state);
 extern void store_claim_compaction(void);
 
+/* What the compactor has decided so far, and what it has still to merge. */
+typedef struct StoreBacklog
+{
+	int64		late_counted;
+	int64		late_duplicates;
+	int64		open_minutes;	/* that have facts in deltas */
+} StoreBacklog;
+
+extern void store_get_backlog(StoreBacklog *backlog);
+
 /* Extents: where in the log a tick found which dedup buckets. */
 typedef struct StoreExtent
 {
@@ -213,6 +223,15 @@ typedef struct StoreList
 extern StoreList *store_get_lists(int32 filter_id, int64 from, int64 to, int64 depth, int *count);
 extern void store_put_list(int32 filter_id, const StoreList *list);
 extern void store_delete_lists(const int64 *minutes, int count);
+
+/* Combinations of dimensions that clicks came with, as the active snapshot sees them. */
+typedef void (*store_combination_callback) (int32 filter_id, char *const *values);
+
+extern void store_each_combination(store_combination_callback callback);
+extern int64 store_count_combinations(void);
+
+/* Add one, of three texts; returns its id. */
+extern int32 store_add_combination(Datum *values);
 
 /* The ids of the filters whose lists are kept: 0 ("no filter") and registered ones. */
 typedef struct StoreFilter

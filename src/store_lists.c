@@ -12,14 +12,28 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "adclick.h"
+#include "definitions.h"
 #include "store.h"
 #include "store_sql.h"
 
@@ -224,6 +238,65 @@ filter_statement(Statement statement, const StoreFilter *filter, bool read_only)
 	return id;
 }
 
+void
+store_each_combination(store_combination_callback callback)
+{
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_COMBINATIONS, NULL, NULL, true);
+	for (uint64 row = 0; row < rows; row++)
+	{
+		char	   *values[DIMENSIONS];
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < DIMENSIONS; i++)
+			values[i] = TextDatumGetCString(sql_result(row, 2 + i, 0));
+		callback(DatumGetInt32(sql_result(row, 1, 0)), values);
+	}
+	SPI_finish();
+}
+
+/* Each question asks this, so without SQL. */
+int64
+store_count_combinations(void)
+{
+	Relation	relation;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	int64		count = 0;
+
+	definitions_check();
+	relation = table_open(get_relname_relid("filters", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
+	slot = table_slot_create(relation, NULL);
+	scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		has_null = false;
+
+		for (int i = 0; i < DIMENSIONS; i++)
+			has_null |= slot_attisnull(slot, 2 + i);
+		count += !has_null;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(relation, AccessShareLock);
+	return count;
+}
+
+int32
+store_add_combination(Datum *values)
+{
+	int32		id;
+
+	SPI_connect();
+	if (sql_run(ADD_COMBINATION, values, NULL, false) != 1)
+		elog(ERROR, "could not add a combination");
+	id = DatumGetInt32(sql_result(0, 1, 0));
+	SPI_finish();
+	return id;
+}
+
 int32
 store_find_filter(const StoreFilter *filter)
 {
@@ -245,20 +318,65 @@ store_drop_filter(int32 filter_id)
 	sql_write(DROP_FILTER, values, NULL);
 }
 
+#define ADS_AD_ID 1
+#define ADS_ADVERTISER_ID 2
+
+/* An index on advertiser_id, or InvalidOid. */
+static Oid
+advertiser_index(Relation ads)
+{
+	List	   *indexes = RelationGetIndexList(ads);
+	Oid			found = InvalidOid;
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (index->rd_index->indisvalid && index->rd_index->indnatts == 1 &&
+			index->rd_index->indkey.values[0] == ADS_ADVERTISER_ID &&
+			index->rd_opfamily[0] == INTEGER_BTREE_FAM_OID &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+			found = RelationGetRelid(index);
+		index_close(index, NoLock);
+	}
+	return found;
+}
+
+/*
+ * Without SQL: users may give the table what they like, also policies and indexes
+ * with functions, which the planner would call.
+ */
 int64 *
 store_get_ads(const int64 *advertisers, int nadvertisers, int *count)
 {
-	MemoryContext context = CurrentMemoryContext;
-	Datum		values[1] = {sql_array(INT8OID, advertisers, nadvertisers)};
-	int64	   *ads;
-	uint64		rows;
+	Relation	relation = table_open(get_relname_relid("ads", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
+	size_t		room = 64;
+	int64	   *ads = palloc(sizeof(int64) * room);
+	size_t		n = 0;
+	Oid			index;
 
-	SPI_connect();
-	rows = sql_run(GET_ADS, values, NULL, true);
-	ads = MemoryContextAllocHuge(context, sizeof(int64) * (rows + 1));
-	for (uint64 row = 0; row < rows; row++)
-		ads[row] = DatumGetInt64(sql_result(row, 1, 0));
-	SPI_finish();
-	*count = (int) rows;
+	definitions_check_ads(relation);
+	index = advertiser_index(relation);
+	for (int i = 0; i < nadvertisers; i++)
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+		bool		isnull;
+
+		ScanKeyInit(&key, ADS_ADVERTISER_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(advertisers[i]));
+		scan = systable_beginscan(relation, index, OidIsValid(index), GetActiveSnapshot(), 1, &key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (n == room)
+				ads = repalloc_huge(ads, sizeof(int64) * (room *= 2));
+			ads[n++] = DatumGetInt64(heap_getattr(tuple, ADS_AD_ID, RelationGetDescr(relation), &isnull));
+		}
+		systable_endscan(scan);
+	}
+	table_close(relation, NoLock);
+	*count = sort_unique_int64(ads, n);
 	return ads;
 }

@@ -28,6 +28,7 @@
 
 #include "adclick.h"
 #include "compat.h"
+#include "definitions.h"
 #include "segment.h"
 #include "store.h"
 #include "store_sql.h"
@@ -386,16 +387,33 @@ struct StoreScan
 	bool		done;
 };
 
+/* Another index may have got the name. */
+static void
+check_key_index(Relation index, Relation heap)
+{
+	const int16 *columns = index->rd_index->indkey.values;
+
+	if (index->rd_index->indrelid != RelationGetRelid(heap) || index->rd_index->indnkeyatts != SEGMENT_NUMBER ||
+		columns[0] != SEGMENT_RUN_ID || columns[1] != SEGMENT_FIRST_KEY || columns[2] != SEGMENT_NUMBER)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" of adclick has been altered", RelationGetRelationName(index)),
+				 errdetail("Its columns should be run_id, first_key and number of table \"%s\".",
+						   RelationGetRelationName(heap))));
+}
+
 StoreScan *
 store_scan_begin(bool is_delta)
 {
 	StoreScan  *scan = palloc0(sizeof(StoreScan));
 	Oid			schema = get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false);
 
+	definitions_check();
 	scan->heap = table_open(get_relname_relid(is_delta ? "deltas" : "segments", schema),
 							AccessShareLock);
 	scan->index = index_open(get_relname_relid(is_delta ? "deltas_key_idx" : "segments_key_idx", schema),
 							 AccessShareLock);
+	check_key_index(scan->index, scan->heap);
 	scan->slot = table_slot_create(scan->heap, NULL);
 	scan->snapshot = RegisterSnapshot(GetActiveSnapshot());
 	scan->scan = compat_index_beginscan(scan->heap, scan->index, scan->snapshot, 2);

@@ -55,6 +55,10 @@ static const struct
 		"UPDATE adclick_internal.late_state SET counted = counted + $1, duplicates = duplicates + $2",
 		2, {INT8OID, INT8OID}
 	},
+	[GET_BACKLOG] = {
+		"SELECT counted, duplicates, (SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m"
+		" WHERE r.is_delta) FROM adclick_internal.late_state", 0
+	},
 	[ADD_EXTENT] = {
 		"INSERT INTO adclick_internal.extents VALUES ($1, $2, $3, $4, $5, $6)",
 		6, {INT8OID, OIDOID, OIDOID, INT8OID, INT8OID, INT8ARRAYOID}
@@ -159,6 +163,14 @@ static const struct
 		"DELETE FROM adclick.most_clicked_ads WHERE click_minute = ANY ($1)",
 		1, {TIMESTAMPTZARRAYOID}
 	},
+	[GET_COMBINATIONS] = {
+		"SELECT filter_id, country, region, device FROM adclick.filters"
+		" WHERE country IS NOT NULL AND region IS NOT NULL AND device IS NOT NULL", 0
+	},
+	[ADD_COMBINATION] = {
+		"INSERT INTO adclick.filters (country, region, device) VALUES ($1, $2, $3) RETURNING filter_id",
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	},
 	[GET_REGISTERED] = {
 		"SELECT filter_id, country, region, device FROM adclick.filters"
 		" WHERE country IS NULL OR region IS NULL OR device IS NULL ORDER BY filter_id", 0
@@ -169,8 +181,8 @@ static const struct
 		3, {TEXTOID, TEXTOID, TEXTOID}
 	},
 	[FIND_FILTER] = {
-		"SELECT filter_id FROM adclick.filters WHERE coalesce(country, '') = coalesce($1, '')"
-		" AND coalesce(region, '') = coalesce($2, '') AND coalesce(device, '') = coalesce($3, '')",
+		"SELECT filter_id FROM adclick.filters WHERE country IS NOT DISTINCT FROM $1"
+		" AND region IS NOT DISTINCT FROM $2 AND device IS NOT DISTINCT FROM $3",
 		3, {TEXTOID, TEXTOID, TEXTOID}
 	},
 	[DROP_FILTER] = {
@@ -178,10 +190,6 @@ static const struct
 	},
 	[DROP_LISTS] = {
 		"DELETE FROM adclick.most_clicked_ads WHERE filter_id = $1", 1, {INT4OID}
-	},
-	[GET_ADS] = {
-		"SELECT ad_id FROM adclick.ads WHERE advertiser_id = ANY ($1) ORDER BY ad_id",
-		1, {INT8ARRAYOID}
 	},
 };
 
@@ -257,6 +265,7 @@ sql_array(Oid type, const int64 *values, int count)
 void
 sql_insert_begin(SqlInserter *inserter, const char *schema, const char *table)
 {
+	definitions_check();
 	inserter->relation = table_open(get_relname_relid(table, get_namespace_oid(schema, false)),
 									RowExclusiveLock);
 	inserter->estate = CreateExecutorState();

@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 
 #include "partitions.h"
+#include "privileges.h"
 #include "store.h"
 #include "tail.h"
 #include "uninstall.h"
@@ -81,6 +82,7 @@ void
 uninstall_check(Node *statement)
 {
 	Oid			extension;
+	Caller		caller;
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
@@ -103,8 +105,10 @@ uninstall_check(Node *statement)
 	LockRelationOid(partitions_parent(), AccessExclusiveLock);
 
 	PushActiveSnapshot(GetLatestSnapshot());
+	privileges_become_owner(&caller);
 	store_get_state(&state);
 	rows = tail_rows(&state, &oldest);
+	privileges_become_caller(&caller);
 	PopActiveSnapshot();
 	if (rows > 0)
 		ereport(ERROR,

@@ -7,8 +7,8 @@
  * fails is rolled back and tried again, later each time; the others go on.  What
  * ends the process (FATAL, or a failure to start) is the launcher's (launcher.c).
  *
- * They connect without a role and then act as the owner of the extension, whose
- * role need not be allowed to log in, in a context that keeps user code out.
+ * They connect without a role and then act as the owner of the tables, a role
+ * without any other right (privileges.c), in a context that leaves nothing behind.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -44,6 +44,7 @@
 #include "compat.h"
 #include "definitions.h"
 #include "partitions.h"
+#include "privileges.h"
 #include "shmem.h"
 #include "store.h"
 #include "tick.h"
@@ -158,7 +159,7 @@ pin_settings(void)
 static void
 start_worker(WorkerKind kind, Oid database)
 {
-	Oid			owner;
+	bool		installed;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -176,13 +177,12 @@ start_worker(WorkerKind kind, Oid database)
 #endif
 
 	begin_transaction();
-	owner = definitions_owner();
+	installed = OidIsValid(get_extension_oid("adclick", true));
 	CommitTransactionCommand();
-	if (!OidIsValid(owner))
+	if (!installed)
 		leave(DATABASE_HAS_NONE);
 	if (!adclick_workers_on)
 		leave(DATABASE_PAUSED);
-	SetUserIdAndSecContext(owner, SECURITY_RESTRICTED_OPERATION);
 	my_slot->at_work[my_kind] = true;
 }
 
@@ -194,6 +194,17 @@ typedef struct Chore
 	int			failures;		/* in a row */
 	TimestampTz retry_at;
 } Chore;
+
+/* For good: not as one who could be the superuser again. */
+static void
+act_as_owner(void)
+{
+	Oid			owner = privileges_owner();
+
+	SetUserIdAndSecContext(GetUserId(), 0);
+	SetSessionAuthorization(owner, false);
+	SetUserIdAndSecContext(owner, SECURITY_RESTRICTED_OPERATION);
+}
 
 static bool
 run_round(Chore *chore)
@@ -207,6 +218,7 @@ run_round(Chore *chore)
 		CommitTransactionCommand();
 		leave(DATABASE_HAS_NONE);
 	}
+	act_as_owner();
 	more = chore->run();
 	CommitTransactionCommand();
 	pgstat_report_stat(true);

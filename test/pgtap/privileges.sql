@@ -63,8 +63,10 @@ FROM unnest('{
 	"adclick.unique_users(bigint, int, jsonb)",
 	"adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)",
 	"adclick_internal.new_click_id()", "adclick_internal.arrival_time()",
-	"adclick_internal.tail()", "adclick_internal.workers()"}'::text[]) function;
-INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE');
+	"adclick_internal.progress()", "adclick_internal.workers()"}'::text[]) function;
+INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE'),
+	('adclick', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'CREATE'),
+	('adclick_internal.refuse_change()', 'adclick_owner', 'EXECUTE');
 INSERT INTO decided SELECT 'adclick.' || name, 'adclick_reader', 'SELECT'
 FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,status}'::text[]) name;
 SELECT bag_eq('TABLE rights', 'TABLE decided', 'all rights have been decided');
@@ -104,7 +106,7 @@ SELECT is(current_user::text, 'tap_asker', 'a question gives no rights away');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
 FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
 SELECT throws_ok('SELECT ' || function, '42501', 'permission denied for schema adclick_internal', 'no right to call ' || function)
-FROM unnest('{adclick_internal.tail(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.reset_privileges()}'::text[]) function;
+FROM unnest('{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.reset_privileges()}'::text[]) function;
 RESET ROLE;
 
 SET ROLE tap_member;

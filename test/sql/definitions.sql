@@ -8,7 +8,7 @@ BEGIN
 	RETURN 'done';
 EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
-	RETURN sqlstate || ' ' || sqlerrm || ': ' || replace(detail, 'should be ' || current_user || ',', 'should be the superuser,');
+	RETURN sqlstate || ' ' || sqlerrm || ': ' || detail;
 END $$;
 -- A change, what a tick and a question say of it, and the change undone.
 CREATE FUNCTION changed(change text, VARIADIC questions text[] DEFAULT '{"SELECT adclick.tick()", "SELECT adclick.ad_click_count(1, 60)"}')
