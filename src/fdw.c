@@ -634,7 +634,11 @@ fact_explain(ForeignScanState *node, ExplainState *es)
 	if (plan->fdw_scan_tlist != NIL)
 	{
 		List	   *groups = grouped_by(plan);
+		Oid			table = linitial_oid(plan->fdw_private);
 
+		ExplainPropertyText("Relations", psprintf("Aggregate on (%s)",
+												  quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
+																			 get_rel_name(table))), es);
 		if (groups == NIL)
 			ExplainPropertyText("Grouped By", "()", es);
 		else
@@ -649,7 +653,11 @@ fact_explain(ForeignScanState *node, ExplainState *es)
 	if (es->analyze && counts)
 	{
 		ExplainPropertyInteger("Runs Read", NULL, counts->runs, es);
+		if (plan->fdw_scan_tlist != NIL)
+			ExplainPropertyInteger("Runs From Directory", NULL, counts->totals, es);
+		ExplainPropertyInteger("Segments Read", NULL, counts->segments, es);
 		ExplainPropertyInteger("Facts Read", NULL, counts->facts, es);
+		ExplainPropertyInteger("Tail Facts", NULL, counts->tail, es);
 	}
 }
 

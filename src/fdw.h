@@ -120,7 +120,10 @@ extern void owner_end(const UserBefore *before);
 typedef struct FactScanCounts
 {
 	int64		runs;
+	int64		totals;			/* runs whose clicks the directory told */
+	int64		segments;
 	int64		facts;
+	int64		tail;			/* facts made of the tail */
 } FactScanCounts;
 
 /* fdw_scan.c */

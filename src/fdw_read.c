@@ -168,7 +168,8 @@ add_facts(FactScan *scan, const StoreRun *run, const Facts *facts, size_t start,
 	int32		minute_group = each_minute ? 0 : group_of_minute(scan, run->first_minute);
 
 	make_room(scan, n);
-	scan->counts.facts += n;
+	if (run != NULL)
+		scan->counts.facts += n;
 	for (size_t i = start; i < start + n; i++)
 	{
 		int32		filter_group;
@@ -228,6 +229,7 @@ read_range(FactScan *scan, StoreScan *store, const StoreRun *run, int64 low_ad, 
 		CHECK_FOR_INTERRUPTS();
 		if (status != SEGMENT_OK)
 			store_scan_corrupt(store, segment_status_text(status));
+		scan->counts.segments++;
 		add_range(scan, run, &scan->segment, low, high);
 	}
 }
@@ -328,6 +330,7 @@ read_in_turn(FactScan *scan)
 		if (is_total_known(scan, run))
 		{
 			make_room(scan, 1);
+			scan->counts.totals++;
 			add_group(scan, 0, group_of_minute(scan, run->first_minute), 0, run->clicks);
 		}
 		else
@@ -355,6 +358,7 @@ begin_slices(FactScan *scan)
 									  facts_from_int64(scan->range.high));
 	PopActiveSnapshot();
 	scan->counts.runs += scan->nchunk;
+	scan->counts.segments += slices_segments(scan->slices);
 }
 
 /* Read slices until there is enough for a batch. */
@@ -366,7 +370,10 @@ read_slices(FactScan *scan)
 
 	while (scan->batch.n < scan->enough)
 	{
+		int64		before = slices_segments(scan->slices);
+
 		parts = slices_next(scan->slices, &nparts);
+		scan->counts.segments += slices_segments(scan->slices) - before;
 		if (parts == NULL)
 		{
 			slices_end(scan->slices);

@@ -249,6 +249,7 @@ load_tail(FactScan *scan)
 	else
 		scan->tail_is_whole = true;
 	scan->tail = tail_facts(&scan->state, &conditions, roles, FACT_COLUMNS);
+	scan->counts.tail += scan->tail->n;
 	if (scan->filter)
 		load_filters(scan);
 }

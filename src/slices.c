@@ -53,6 +53,7 @@ struct Slices
 	int			ncursors;
 	Cursor	   *cursors;
 	SlicePart  *parts;
+	int64		segments;		/* decoded so far */
 };
 
 static void
@@ -141,6 +142,7 @@ load_segment(Slices *slices, Cursor *cursor)
 		store_scan_corrupt(cursor->scan, segment_status_text(status));
 	if (decoded->key[FACT_AD][0] != cursor->limit || decoded->key[FACT_AD][0] < cursor->last_key)
 		store_scan_corrupt(cursor->scan, "it does not begin with its first key");
+	slices->segments++;
 	cursor->last_key = decoded->key[FACT_AD][decoded->n - 1];
 	cursor->enough = cursor->picks ? PICKED_AHEAD / 2 : decoded->n / 2;
 	facts->n += cursor->picks ?
@@ -309,6 +311,12 @@ slices_next(Slices *slices, int *nparts)
 				load_facts(slices, &slices->cursors[i]);
 	}
 	return NULL;
+}
+
+int64
+slices_segments(const Slices *slices)
+{
+	return slices->segments;
 }
 
 void

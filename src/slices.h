@@ -75,6 +75,9 @@ extern size_t slices_pick_facts(const Conditions *conditions, bool inside, const
 extern const SlicePart *slices_next(Slices *slices, int *nparts);
 extern void slices_end(Slices *slices);
 
+/* Segments decoded so far. */
+extern int64 slices_segments(const Slices *slices);
+
 /*
  * Merge runs: call back with batches of their facts, sorted, each key once over
  * all batches.

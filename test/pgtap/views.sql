@@ -263,6 +263,29 @@ SELECT cmp_ok(plain.counter('SELECT click_minute, sum(click_count) FROM adclick.
 SELECT cmp_ok(plain.counter('SELECT sum(click_count) FROM adclick.ad_click_counts WHERE ad_id = 3 AND click_minute BETWEEN now() - interval ''60 minutes'' AND now() - interval ''50 minutes''', 'Runs Read'),
 	'<=', 11 + (SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta), 'a window opens its runs only');
 
+-- What EXPLAIN ANALYZE says was read
+SELECT is(plain.counter(query, 'Runs From Directory') + plain.counter(query, 'Runs Read'), n, 'runs of a total')
+FROM (VALUES ('SELECT click_minute, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1')) q(query),
+	(SELECT count(*) AS n FROM adclick_internal.runs WHERE sort_order = 0) r;
+-- Chunks of the window each look into the deltas.
+SELECT cmp_ok(plain.counter('SELECT * FROM adclick.ad_click_counts', 'Segments Read'), '>=', sum(segments)::bigint, 'segments of rows')
+FROM adclick_internal.runs WHERE sort_order = 0;
+SELECT cmp_ok(plain.counter('SELECT * FROM adclick.ad_click_counts', 'Facts Read'), '>=', sum(facts)::bigint, 'facts of rows')
+FROM adclick_internal.runs WHERE sort_order = 0;
+SELECT is(plain.counter(query, 'Segments Read'), n, 'segments of ' || query)
+FROM unnest(ARRAY['SELECT filter_id, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1',
+		'SELECT ad_id, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1']) query,
+	(SELECT sum(segments)::bigint AS n FROM adclick_internal.runs WHERE sort_order = 0) r;
+SELECT is(plain.counter(query, 'Facts Read'), n, 'facts of ' || query)
+FROM unnest(ARRAY['SELECT filter_id, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1',
+		'SELECT ad_id, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1']) query,
+	(SELECT sum(facts)::bigint AS n FROM adclick_internal.runs WHERE sort_order = 0) r;
+BEGIN;
+SELECT plain.counter('SELECT sum(click_count) FROM adclick.ad_click_counts', 'Tail Facts') AS tail \gset
+INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT -11 - i % 2, now() FROM generate_series(1, 10) i;
+SELECT is(plain.counter('SELECT sum(click_count) FROM adclick.ad_click_counts', 'Tail Facts'), :tail + 2::bigint, 'facts of the tail');
+ROLLBACK;
+
 -- What EXPLAIN says is pushed
 SELECT is(plain.plan_of('SELECT ad_id, click_minute, filter_id, click_count FROM adclick.ad_click_counts
 	WHERE ad_id BETWEEN 3 AND 5 AND click_minute >= date_trunc(''hour'', now()) AND filter_id IN (1, 2)'),
@@ -275,11 +298,12 @@ SELECT is(plain.plan_of('SELECT country, date_trunc(''hour'', click_minute), sum
 	WHERE ad_id = ANY (''{1,2}'') AND country <> ''CA'' GROUP BY 1, 2 HAVING sum(click_count) > 1'),
 'Foreign Scan
   Filter: ((sum(click_count)) > ''1''::numeric)
+  Relations: Aggregate on (adclick_internal.fact_rows)
   Grouped By: country, date_trunc(''hour''::text, click_minute)
   Ads: (ad_id = ANY (''{1,2}''::bigint[]))
   Filters: (country <> ''CA''::text)
 ', 'EXPLAIN of sums by groups');
-SELECT is(plain.plan_of('SELECT sum(click_count) FROM adclick.ad_click_counts'), E'Foreign Scan\n  Grouped By: ()\n', 'EXPLAIN of one sum');
+SELECT is(plain.plan_of('SELECT sum(click_count) FROM adclick.ad_click_counts'), E'Foreign Scan\n  Relations: Aggregate on (adclick_internal.fact_rows)\n  Grouped By: ()\n', 'EXPLAIN of one sum');
 SELECT is(plain.plan_of('SELECT count(click_count) FROM adclick.ad_click_counts WHERE click_count > 1 AND ad_id = 1'),
 E'Aggregate\n  ->  Foreign Scan on fact_rows f\n        Filter: (click_count > 1)\n        Ads: (ad_id = 1)\n', 'EXPLAIN of what is not pushed');
 SELECT unalike(plain.plan_of(query), '%Grouped By%', 'not pushed: ' || query)
