@@ -105,8 +105,8 @@ static const struct
 	[KEY_ADVERTISER] = {"advertiser_id", jbvNumeric, "an integer or a list of integers", "{\"advertiser_id\": 7} or {\"advertiser_id\": [7, 8]}"},
 };
 
-static const char *
-shown(const char *text, int length)
+const char *
+conditions_shown(const char *text, int length)
 {
 	if (length <= SHOWN_LENGTH)
 		return pnstrdup(text, length);
@@ -122,7 +122,7 @@ key_of(JsonbValue *key)
 			return i;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown filter \"%s\"", shown(key->val.string.val, key->val.string.len)),
+			 errmsg("unknown filter \"%s\"", conditions_shown(key->val.string.val, key->val.string.len)),
 			 errhint("Filters are country, region, device, user_id, ip and advertiser_id.")));
 	return KEY_DIMENSION;
 }
@@ -181,18 +181,21 @@ add_ip(Conditions *conditions, const char *text, int length)
 	bool		is_v6 = memchr(text, ':', length) != NULL;
 	inet		address = {0};
 	IpRange    *range;
-	int			bits;
+	int			bits = -1;
 	uint64		high_bits,
 				low_bits;
 
 	address.inet_data.family = is_v6 ? PGSQL_AF_INET6 : PGSQL_AF_INET;
-	strlcpy(string, text, Min(length + 1, SHOWN_LENGTH));
-	bits = strlen(string) == length ?
-		pg_inet_net_pton(address.inet_data.family, string, address.inet_data.ipaddr, -1) : -1;
+	if (length < SHOWN_LENGTH)
+	{
+		memcpy(string, text, length);
+		string[length] = '\0';
+		bits = pg_inet_net_pton(address.inet_data.family, string, address.inet_data.ipaddr, -1);
+	}
 	if (bits < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("filter \"ip\" has no address or network in \"%s\"", shown(text, length)),
+				 errmsg("filter \"ip\" has no address or network in \"%s\"", conditions_shown(text, length)),
 				 errhint("For example %s.", filter_keys[KEY_IP].example)));
 	SET_INET_VARSIZE(&address);
 

@@ -86,6 +86,9 @@ extern void conditions_filters(Conditions *conditions, Jsonb *filters);
 extern void conditions_ad(Conditions *conditions, int64 ad_id);
 extern void conditions_advertiser(Conditions *conditions, int64 advertiser_id);
 
+/* A value as an error message shows it: not too much of it. */
+extern const char *conditions_shown(const char *text, int length);
+
 /*
  * A combination of dimensions to be registered, from the argument of add_filter,
  * and conditions that are met by its clicks.

@@ -159,7 +159,7 @@ dimension_argument(text *name)
 			return i;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown dimension \"%s\"", text_to_cstring(name)),
+			 errmsg("unknown dimension \"%s\"", conditions_shown(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name))),
 			 errhint("Dimensions are country, region and device.")));
 	return -1;
 }
