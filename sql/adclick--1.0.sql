@@ -500,7 +500,7 @@ COMMENT ON COLUMN adclick.clicks_per_minute.click_count IS 'clicks, at least 1';
 
 CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest timestamptz, OUT last_tick bigint,
 		OUT last_tick_at timestamptz, OUT counted bigint, OUT duplicates bigint, OUT discarded bigint, OUT queued bigint,
-		OUT open_minutes bigint)
+		OUT open_minutes bigint, OUT combinations bigint)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.progress() IS 'how far ticks and compaction are; NULLs while a table of the extension is altered';
@@ -520,6 +520,7 @@ CREATE VIEW adclick.status AS
 		p.discarded,
 		p.queued,
 		p.open_minutes,
+		p.combinations,
 		w.last_error,
 		w.last_error_at,
 		w.workers_alive,
@@ -553,6 +554,7 @@ COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
 COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason';
 COMMENT ON COLUMN adclick.status.queued IS 'late clicks the compactor has still to decide';
 COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes with facts that are not in their final segments yet';
+COMMENT ON COLUMN adclick.status.combinations IS 'combinations of country, region and device that are told apart; once there are adclick.max_filters, clicks of new ones count as ''other''';
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';
 COMMENT ON COLUMN adclick.status.last_error_at IS 'when that was';
 COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator and the compactor, how many run: 2 when all is well';

@@ -222,8 +222,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	StoreBacklog backlog;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[9];
-	Datum		values[9];
+	bool		nulls[10];
+	Datum		values[10];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then */
@@ -244,6 +244,7 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[6] = Int64GetDatum(state.discarded);
 	values[7] = Int64GetDatum(state.queued - backlog.late_counted - backlog.late_duplicates);
 	values[8] = Int64GetDatum(backlog.open_minutes);
+	values[9] = Int64GetDatum(store_count_combinations());
 	return make_row(fcinfo, values, nulls);
 }
 

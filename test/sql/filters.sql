@@ -18,6 +18,9 @@ SELECT country, device, click_count FROM adclick_internal.facts() JOIN adclick.f
 SELECT adclick.ad_click_count(1, 5) AS ad, adclick.ad_click_count(1, 5, '{"country": "other"}') AS other,
 	adclick.ad_click_count(1, 5, '{"country": "C5"}') AS c5, adclick.ad_click_count(1, 5, '{"device": "mobile"}') AS mobile;
 
+-- The status tells that there are as many as the setting allows, and "other".
+SELECT combinations FROM adclick.status;
+
 -- In the tail they count where the next tick will put them.
 INSERT INTO adclick.clicks (ad_id, country, device) VALUES (1, 'C5', 'mobile'), (1, 'C7', 'tablet'), (1, 'C1', 'mobile');
 SELECT adclick.ad_click_count(1, 5) AS ad, adclick.ad_click_count(1, 5, '{"country": "other"}') AS other,
