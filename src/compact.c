@@ -16,6 +16,10 @@
  * minute: their deltas are merged into one final run, which is never merged
  * again.
  *
+ * After a failure each run is read alone.  Those that cannot be read are left out
+ * for some minutes: deltas stay as they are, and the facts of a minute whose run
+ * is damaged are carried along.
+ *
  * Portions Copyright (c) 2026, the adclick authors
  *
  *-------------------------------------------------------------------------
@@ -25,6 +29,7 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -58,6 +63,13 @@
 
 /* Places of the table from minutes to writers, a power of two above them. */
 #define MINUTE_PLACES 256
+
+/* A run that could not be read is tried again after this, in ms. */
+#define DAMAGED_TIME (5 * 60 * 1000)
+
+/* Those runs, and since when they are left out. */
+static StoreLeftOut damaged;
+static TimestampTz damaged_at;
 
 typedef struct Compaction
 {
@@ -158,7 +170,7 @@ plan_minutes(Compaction *c, bool everything)
 	int64		closed_before = minute_of(event_time(&c->state) - adclick_watermark * USECS_PER_SEC);
 	int64		carried = 0;
 	int			npending;
-	StorePending *pending = store_get_pending(&npending);
+	StorePending *pending = store_get_pending(&damaged, &npending);
 
 	qsort(pending, npending, sizeof(StorePending), by_pending);
 	for (int i = 0; i < npending; i++)
@@ -191,7 +203,7 @@ plan_minutes(Compaction *c, bool everything)
 static StoreRun *
 plan_runs(Compaction *c, int *nruns, int *ndeltas)
 {
-	StoreRun   *runs = store_get_deltas(ORDER_AD, ROUND_DELTAS, ndeltas);
+	StoreRun   *runs = store_get_deltas(ORDER_AD, ROUND_DELTAS, &damaged, ndeltas);
 	int			n = *ndeltas;
 
 	runs = repalloc(runs, sizeof(StoreRun) * (n + ROUND_MINUTES + 1));
@@ -318,7 +330,7 @@ static void
 merge_other(Compaction *c, FactOrder order)
 {
 	int			nruns;
-	StoreRun   *runs = store_get_deltas(order, ROUND_DELTAS, &nruns);
+	StoreRun   *runs = store_get_deltas(order, ROUND_DELTAS, &damaged, &nruns);
 	StoreWriter *writer;
 	int64		facts = 0;
 
@@ -350,7 +362,7 @@ anything_to_do(Compaction *c, CompactPart parts, bool everything)
 	{
 		plan_minutes(c, everything);
 		plan_runs(c, &nruns, &ndeltas);
-		store_get_deltas(ORDER_IP, ROUND_DELTAS, &nother);
+		store_get_deltas(ORDER_IP, ROUND_DELTAS, &damaged, &nother);
 		found = c->nminutes > 0 || ndeltas > MAX_DELTAS || nother > MAX_OTHER_DELTAS;
 	}
 	PopActiveSnapshot();
@@ -411,6 +423,86 @@ compact_runs(Compaction *c, bool everything)
 	PopActiveSnapshot();
 }
 
+static void
+pass_by(const Facts *facts, void *arg)
+{
+}
+
+static bool
+is_readable(FactOrder order, const StoreRun *run)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool readable = false;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		slices_merge(order, run, 1, pass_by, NULL);
+		ReleaseCurrentSubTransaction();
+		readable = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
+			ThrowErrorData(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return readable;
+}
+
+static void
+leave_out_damaged(FactOrder order, const StoreRun *runs, int nruns)
+{
+	for (int i = 0; i < nruns; i++)
+	{
+		if (is_readable(order, &runs[i]))
+			continue;
+		damaged.run_ids = damaged.run_ids == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(int64)) :
+			repalloc_huge(damaged.run_ids, sizeof(int64) * (damaged.n + 1));
+		damaged.run_ids[damaged.n++] = runs[i].run_id;
+		damaged_at = GetCurrentTimestamp();
+	}
+}
+
+static void
+retry_damaged(void)
+{
+	if (damaged.n > 0 && TimestampDifferenceExceeds(damaged_at, GetCurrentTimestamp(), DAMAGED_TIME))
+		damaged.n = 0;
+}
+
+void
+compact_find_damaged(void)
+{
+	Compaction	c = {0};
+	CompactResult result;
+	StoreRun   *runs;
+	int			nruns,
+				ndeltas;
+
+	c.result = &result;
+	push_snapshot(&c);
+	plan_minutes(&c, false);
+	runs = plan_runs(&c, &nruns, &ndeltas);
+	leave_out_damaged(ORDER_AD, runs, nruns);
+	for (FactOrder order = ORDER_USER; order <= ORDER_IP; order++)
+	{
+		runs = store_get_deltas(order, ROUND_DELTAS, &damaged, &nruns);
+		leave_out_damaged(order, runs, nruns);
+	}
+	PopActiveSnapshot();
+}
+
 void
 compact_run(CompactPart parts, bool everything, CompactResult *result)
 {
@@ -422,6 +514,7 @@ compact_run(CompactPart parts, bool everything, CompactResult *result)
 	memset(result, 0, sizeof(*result));
 	c->context = context;
 	c->result = result;
+	retry_damaged();
 	if (anything_to_do(c, parts, everything))
 	{
 		result->more = false;

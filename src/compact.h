@@ -37,4 +37,10 @@ typedef enum CompactPart
  */
 extern void compact_run(CompactPart parts, bool everything, CompactResult *result);
 
+/*
+ * When merging has failed: find the runs that cannot be read, so that the rounds
+ * of this process go on without them.
+ */
+extern void compact_find_damaged(void);
+
 #endif							/* ADCLICK_COMPACT_H */

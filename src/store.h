@@ -149,12 +149,19 @@ extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *coun
 /* How many they are, and how many facts they have, of order ad. */
 extern void store_get_size(int64 from, int64 to, double *runs, double *facts);
 
+/* Runs that a compaction leaves alone. */
+typedef struct StoreLeftOut
+{
+	int64	   *run_ids;
+	int			n;
+} StoreLeftOut;
+
 /* The oldest deltas, no more than "limit"; and the run of a closed minute: 0 or 1. */
-extern StoreRun *store_get_deltas(FactOrder order, int limit, int *count);
+extern StoreRun *store_get_deltas(FactOrder order, int limit, const StoreLeftOut *left_out, int *count);
 extern int	store_get_minute(int64 minute, StoreRun *run);
 extern void store_delete_runs(const StoreRun *runs, int count);
 
-/* A minute that has facts in deltas of order ad. */
+/* A minute that has facts in deltas of order ad, and whose own run is not left out. */
 typedef struct StorePending
 {
 	int64		minute;
@@ -162,7 +169,7 @@ typedef struct StorePending
 	int64		compacted;		/* facts in the minute's own run */
 } StorePending;
 
-extern StorePending *store_get_pending(int *count);
+extern StorePending *store_get_pending(const StoreLeftOut *left_out, int *count);
 
 /*
  * Write a run: begin, add sorted facts (columns of the order) in one or more

@@ -96,9 +96,11 @@ store_get_size(int64 from, int64 to, double *runs, double *facts)
 }
 
 StoreRun *
-store_get_deltas(FactOrder order, int limit, int *count)
+store_get_deltas(FactOrder order, int limit, const StoreLeftOut *left_out, int *count)
 {
-	Datum		values[2] = {Int32GetDatum(order), Int64GetDatum(limit)};
+	Datum		values[3] = {
+		Int32GetDatum(order), Int64GetDatum(limit), sql_array(INT8OID, left_out->run_ids, left_out->n)
+	};
 
 	return get_runs(GET_DELTAS, values, count);
 }
@@ -124,14 +126,15 @@ store_get_minute(int64 minute, StoreRun *run)
 }
 
 StorePending *
-store_get_pending(int *count)
+store_get_pending(const StoreLeftOut *left_out, int *count)
 {
+	Datum		values[1] = {sql_array(INT8OID, left_out->run_ids, left_out->n)};
 	MemoryContext context = CurrentMemoryContext;
 	StorePending *pending;
 	uint64		rows;
 
 	SPI_connect();
-	rows = sql_run(GET_PENDING, NULL, NULL, true);
+	rows = sql_run(GET_PENDING, values, NULL, true);
 	pending = MemoryContextAlloc(context, sizeof(StorePending) * (rows + 1));
 	for (uint64 row = 0; row < rows; row++)
 	{

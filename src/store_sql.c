@@ -102,8 +102,8 @@ static const struct
 	},
 	[GET_DELTAS] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE sort_order = $1 AND is_delta"
-		" ORDER BY run_id LIMIT $2",
-		2, {INT4OID, INT8OID}
+		" AND run_id <> ALL ($3) ORDER BY run_id LIMIT $2",
+		3, {INT4OID, INT8OID, INT8ARRAYOID}
 	},
 	[GET_MINUTES] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
@@ -120,7 +120,8 @@ static const struct
 		" FROM adclick_internal.runs d"
 		" CROSS JOIN unnest(d.minutes, d.minute_facts) u (minute, facts)"
 		" LEFT JOIN adclick_internal.runs r ON r.sort_order = 0 AND NOT r.is_delta AND r.last_minute = u.minute"
-		" WHERE d.sort_order = 0 AND d.is_delta GROUP BY u.minute", 0
+		" WHERE d.sort_order = 0 AND d.is_delta AND d.run_id <> ALL ($1)"
+		" AND (r.run_id IS NULL OR r.run_id <> ALL ($1)) GROUP BY u.minute", 1, {INT8ARRAYOID}
 	},
 	[DELETE_DELTAS] = {
 		"DELETE FROM adclick_internal.deltas WHERE run_id = ANY ($1)", 1, {INT8ARRAYOID}

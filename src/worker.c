@@ -191,6 +191,7 @@ typedef struct Chore
 {
 	const char *activity;
 	bool		(*run) (void);
+	void		(*before_retry) (void); /* to get around what made it fail, or NULL */
 	int			failures;		/* in a row */
 	TimestampTz retry_at;
 } Chore;
@@ -219,6 +220,8 @@ run_round(Chore *chore)
 		leave(DATABASE_HAS_NONE);
 	}
 	act_as_owner();
+	if (chore->failures > 0 && chore->before_retry)
+		chore->before_retry();
 	more = chore->run();
 	CommitTransactionCommand();
 	pgstat_report_stat(true);
@@ -339,7 +342,7 @@ static Chore aggregator_chores[] = {
 
 static Chore compactor_chores[] = {
 	{"deciding late clicks", late_round},
-	{"compaction", compact_round},
+	{"compaction", compact_round, compact_find_damaged},
 	{NULL}
 };
 

@@ -49,13 +49,54 @@ conserved_ok($node, 'clicks', 'while compaction fails');
 is($node->safe_psql('clicks', 'SELECT aggregator_pid, compactor_pid FROM adclick.status'), "$aggregator|$compactor",
 	'in the same processes');
 
-# Mended, compaction goes on by itself.
+# Nor are the damaged deltas in the way of others.
+my $left = q{SELECT count(*) FROM undamaged JOIN adclick_internal.runs USING (run_id)};
+my $damaged = $node->safe_psql('clicks', $left);
+my $t = $node->safe_psql('clicks', q{SELECT date_trunc('minute', now() - interval '30 minutes')});
+my $pending = q{SELECT count(*) FROM adclick_internal.runs r, unnest(minutes) m
+	WHERE is_delta AND m BETWEEN '%s' AND timestamptz '%s' + interval '5 minutes'};
+$pending =~ s/%s/$t/g;
+
+sub send_to_minutes
+{
+	$node->safe_psql('clicks', qq{
+		INSERT INTO adclick.clicks (ad_id, clicked_at)
+		SELECT i, timestamptz '$t' + i % 5 * interval '1 minute' FROM generate_series(1, 1000) i; SELECT adclick.tick()});
+	return;
+}
+
+send_to_minutes();
+wake_workers($node);
+ok($node->poll_query_until('clicks', "SELECT ($pending) = 0"), 'new deltas are merged');
+is($node->safe_psql('clicks', $left), $damaged, 'without the damaged ones');
+
+# Nor is a damaged minute in the way of other minutes.
+my $minute = $node->safe_psql('clicks', qq{SELECT run_id FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta AND last_minute = '$t'});
+$node->safe_psql('clicks', qq{
+	INSERT INTO undamaged SELECT run_id, first_key, number, get_byte(data, 0) FROM adclick_internal.segments WHERE run_id = $minute;
+	UPDATE adclick_internal.segments SET data = set_byte(data, 0, 255) WHERE run_id = $minute});
+send_to_minutes();
+wake_workers($node);
+ok($node->poll_query_until('clicks', qq{
+	SELECT count(*) = 5 AND bool_and(is_carried = (m = '$t')) FROM (
+		SELECT m, bool_or(is_delta) AS is_carried FROM adclick_internal.runs r, unnest(minutes) m
+		WHERE sort_order = 0 AND m >= '$t' AND m < timestamptz '$t' + interval '5 minutes'
+			AND run_id NOT IN (SELECT run_id FROM undamaged WHERE run_id <> $minute) GROUP BY m) minutes}),
+	'other minutes are written, its new clicks are carried along');
+isnt(($node->psql('clicks', "SELECT adclick.ad_click_count_between(5, '$t', timestamptz '$t' + interval '1 minute')"))[0], 0, 'it is not answered');
+is($node->safe_psql('clicks', qq{SELECT adclick.ad_click_count_between(6, timestamptz '$t' + interval '1 minute', timestamptz '$t' + interval '2 minutes')}),
+	'2', 'others are');
+
+# Mended, they are merged like others; a new compactor knows nothing of their damage.
 $node->safe_psql('clicks', q{
 	UPDATE adclick_internal.deltas d SET data = set_byte(data, 0, byte) FROM undamaged u
+	WHERE (d.run_id, d.first_key, d.number) = (u.run_id, u.first_key, u.number);
+	UPDATE adclick_internal.segments d SET data = set_byte(data, 0, byte) FROM undamaged u
 	WHERE (d.run_id, d.first_key, d.number) = (u.run_id, u.first_key, u.number)});
 exact_ok($node, 'clicks', 'mended');
+$node->safe_psql('clicks', 'SELECT pg_terminate_backend(compactor_pid) FROM adclick.status');
 ok($node->poll_query_until('clicks', q{
-	SELECT NOT EXISTS (SELECT FROM undamaged u JOIN adclick_internal.runs r USING (run_id))}), 'compaction has caught up');
+	SELECT NOT EXISTS (SELECT FROM undamaged u JOIN adclick_internal.runs r USING (run_id) WHERE is_delta)}), 'compaction has caught up');
 lists_ok($node, 'clicks', 'mended');
 
 done_testing();
