@@ -146,6 +146,9 @@ partitions_make(void)
 		{
 			(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_SAVE, true, 0, false);
+			/* one set for the database may be none of the owner's */
+			(void) set_config_option("default_tablespace", "", PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
 			(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
 									 GUC_ACTION_SAVE, true, 0, false);
 			made += make_partition(hour + i * USECS_PER_HOUR);

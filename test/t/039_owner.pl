@@ -171,13 +171,18 @@ $node->safe_psql('clicks', q{
 	END $$;
 	CREATE EVENT TRIGGER hidden ON ddl_command_end EXECUTE FUNCTION by_event();
 	ALTER EVENT TRIGGER hidden ENABLE ALWAYS});
+# It makes a partition although the database's tablespace is none of its own.
+$node->safe_psql('clicks', q{
+	SET allow_in_place_tablespaces = on;
+	CREATE TABLESPACE elsewhere LOCATION '';
+	ALTER DATABASE clicks SET default_tablespace = elsewhere});
 my ($aggregator) = workers_ready($node, 'clicks');
 my $last = $node->safe_psql('clicks', q{
 	SELECT max(oid::regclass::text) FROM pg_class WHERE relname ~ '^clicks_\d+$' AND relnamespace = 'adclick_internal'::regnamespace AND relkind = 'r'});
 $node->safe_psql('clicks', "DROP TABLE $last; SELECT pg_terminate_backend($aggregator)");
 $node->poll_query_until('clicks', "SELECT to_regclass('$last') IS NOT NULL") or die 'no new partition';
 is($node->safe_psql('clicks', 'SELECT DISTINCT * FROM seen'), 'adclick_owner|adclick_owner|f|f', 'a worker is no superuser, nor can become one');
-$node->safe_psql('clicks', 'DROP EVENT TRIGGER hidden');
+$node->safe_psql('clicks', 'DROP EVENT TRIGGER hidden; ALTER DATABASE clicks RESET default_tablespace');
 is($node->safe_psql('clicks', q{SELECT DISTINCT relowner::regrole FROM pg_class
 	WHERE relnamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace)}), 'adclick_owner', 'all tables are of that role');
 is($node->safe_psql('clicks', q{SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolcanlogin OR rolreplication OR rolbypassrls
