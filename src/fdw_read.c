@@ -167,6 +167,7 @@ add_facts(FactScan *scan, const StoreRun *run, const Facts *facts, size_t start,
 	bool		each_ad = scan->range.is_list && !scan->by_probes;
 	int32		minute_group = each_minute ? 0 : group_of_minute(scan, run->first_minute);
 
+	CHECK_FOR_INTERRUPTS();		/* not in the loop, which it would make half as slow again */
 	make_room(scan, n);
 	if (run != NULL)
 		scan->counts.facts += n;
@@ -174,7 +175,6 @@ add_facts(FactScan *scan, const StoreRun *run, const Facts *facts, size_t start,
 	{
 		int32		filter_group;
 
-		CHECK_FOR_INTERRUPTS();
 		if (each_minute)
 		{
 			int64		minute = facts_to_int64(facts->key[FACT_MINUTE][i]);
