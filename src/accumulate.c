@@ -15,6 +15,7 @@
 
 #include "accumulate.h"
 #include "adclick.h"
+#include "facts_alloc.h"
 #include "store.h"
 
 static void
@@ -32,7 +33,7 @@ write_order(FactOrder order, const FactClick *clicks, size_t n)
 	order_append(order, clicks, n, &facts);
 	if (facts.n > 0)
 	{
-		facts_combine(&facts, MemoryContextAllocHuge(context, facts_scratch(ncolumns, facts.n)));
+		facts_sum_up(&facts);
 		writer = store_writer_begin(order, order == ORDER_AD || facts.n < LARGE_RUN_FACTS);
 		store_writer_add(writer, &facts, 0, facts.n);
 		store_writer_end(writer);

@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "facts_alloc.h"
 #include "fdw_scan.h"
 #include "segment.h"
 
@@ -78,16 +79,10 @@ plan_runs(FactScan *scan)
 static void
 grow_batch(FactScan *scan, size_t capacity)
 {
-	void	   *old = scan->batch.capacity > 0 ? scan->batch.key[0] : NULL;
-
-	scan->batch.ncolumns = FACT_COLUMNS;
-	facts_grow(&scan->batch, capacity,
-			   MemoryContextAllocHuge(scan->scan_context, facts_memory(FACT_COLUMNS, capacity)));
-	if (old)
-	{
-		pfree(old);
+	if (scan->batch.capacity > 0)
 		pfree(scan->scratch);
-	}
+	scan->batch.ncolumns = FACT_COLUMNS;
+	facts_enlarge(&scan->batch, capacity, scan->scan_context);
 	scan->scratch = MemoryContextAllocHuge(scan->scan_context, facts_scratch(FACT_COLUMNS, capacity));
 }
 

@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "adclick.h"
+#include "facts_alloc.h"
 #include "gather.h"
 #include "segment.h"
 #include "tail.h"
@@ -238,21 +239,10 @@ static void
 make_room(Gathering *g, size_t n)
 {
 	Facts	   *sums = &g->sums;
-	MemoryContext outer = MemoryContextSwitchTo(g->context);
-	void	   *scratch = MemoryContextAllocHuge(g->context, facts_scratch(g->nroles, sums->n));
 
-	facts_combine(sums, scratch);
-	pfree(scratch);
+	facts_sum_up(sums);
 	if (sums->n + n > sums->capacity / 2)
-	{
-		size_t		capacity = 2 * (sums->n + n);
-		void	   *old = sums->key[0];
-
-		facts_grow(sums, capacity,
-				   MemoryContextAllocHuge(g->context, facts_memory(g->nroles, capacity)));
-		pfree(old);
-	}
-	MemoryContextSwitchTo(outer);
+		facts_enlarge(sums, 2 * (sums->n + n), g->context);
 }
 
 /* Take what the segment has of a range. */
@@ -360,8 +350,7 @@ gather_clicks(const Gathering *g)
 const Facts *
 gather_facts(Gathering *g)
 {
-	facts_combine(&g->sums, MemoryContextAllocHuge(g->context,
-												   facts_scratch(g->nroles, g->sums.n)));
+	facts_sum_up(&g->sums);
 	return &g->sums;
 }
 

@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 
 #include "adclick.h"
+#include "facts_alloc.h"
 #include "rank.h"
 #include "segment.h"
 #include "slices.h"
@@ -91,14 +92,7 @@ sum_up_counted(AdScan *scan)
 	Facts		added;
 
 	if (sums->n + counts->nslots > sums->capacity)
-	{
-		size_t		capacity = 2 * (sums->n + counts->nslots);
-		void	   *old = sums->key[0];
-
-		facts_grow(sums, capacity,
-				   MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(1, capacity)));
-		pfree(old);
-	}
+		facts_enlarge(sums, 2 * (sums->n + counts->nslots), CurrentMemoryContext);
 	added = facts_end(sums);
 	for (size_t i = 0; i < counts->nslots; i++)
 		if (counts->slots[i].clicks != 0)
@@ -107,12 +101,7 @@ sum_up_counted(AdScan *scan)
 			added.count[added.n++] = counts->slots[i].clicks;
 		}
 	if (!counts->dense)
-	{
-		void	   *scratch = MemoryContextAllocHuge(CurrentMemoryContext, facts_scratch(1, added.n));
-
-		facts_combine(&added, scratch);
-		pfree(scratch);
-	}
+		facts_sum_up(&added);
 	sums->n += added.n;
 }
 
@@ -310,7 +299,7 @@ merge_lists(const Lists *lists, const Facts *tail, const uint64 *more, size_t nm
 			sums->count[sums->n++] = list->ads[j].clicks;
 		}
 	}
-	facts_combine(sums, MemoryContextAllocHuge(CurrentMemoryContext, facts_scratch(1, n + 1)));
+	facts_sum_up(sums);
 	return sums;
 }
 

@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "facts_alloc.h"
 #include "segment.h"
 #include "slices.h"
 
@@ -69,19 +70,6 @@ peek_segment(Cursor *cursor)
 	store_scan_release(cursor->scan);
 }
 
-/* Arrays for more facts, keeping those there are. */
-static void
-grow(Slices *slices, Facts *facts)
-{
-	size_t		capacity = Max(2 * facts->capacity, SEGMENT_MAX_FACTS);
-	void	   *old = facts->capacity > 0 ? facts->key[0] : NULL;
-
-	facts_grow(facts, capacity,
-			   MemoryContextAllocHuge(slices->context, facts_memory(slices->ncolumns, capacity)));
-	if (old)
-		pfree(old);
-}
-
 /*
  * Without branches, as they could not be predicted, and with all that is looked at
  * in local variables: this is the innermost loop of a scan.
@@ -135,7 +123,7 @@ load_segment(Slices *slices, Cursor *cursor)
 	SegmentStatus status;
 
 	if (facts->capacity - before < SEGMENT_MAX_FACTS)
-		grow(slices, facts);
+		facts_enlarge(facts, Max(2 * facts->capacity, SEGMENT_MAX_FACTS), slices->context);
 	tail = facts_end(facts);
 	status = segment_decode_columns(cursor->data, cursor->length, cursor->columns, decoded);
 	if (status != SEGMENT_OK)

@@ -21,6 +21,7 @@
 
 #include "adclick.h"
 #include "click.h"
+#include "facts_alloc.h"
 #include "filters.h"
 #include "seen.h"
 #include "slices.h"
@@ -103,14 +104,7 @@ add_candidate(Tail *tail, const FactClick *fact, bool counts)
 	Facts	   *facts = &tail->candidates;
 
 	if (facts->n == facts->capacity)
-	{
-		size_t		capacity = 2 * facts->capacity;
-		void	   *old = facts->key[0];
-
-		facts_grow(facts, capacity,
-				   MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(facts->ncolumns, capacity)));
-		pfree(old);
-	}
+		facts_enlarge(facts, 2 * facts->capacity, CurrentMemoryContext);
 	for (int c = 0; c < facts->ncolumns; c++)
 		facts->key[c][facts->n] = fact_value(fact, tail->roles[c]);
 	facts->count[facts->n] = counts;
@@ -205,7 +199,6 @@ static void
 sum_up_candidates(Facts *facts)
 {
 	size_t		n = 0;
-	void	   *scratch;
 
 	for (size_t i = 0; i < facts->n; i++)
 	{
@@ -216,11 +209,7 @@ sum_up_candidates(Facts *facts)
 		n += facts->count[i] > 0;
 	}
 	facts->n = n;
-	if (n == 0)
-		return;
-	scratch = MemoryContextAllocHuge(CurrentMemoryContext, facts_scratch(facts->ncolumns, n));
-	facts_combine(facts, scratch);
-	pfree(scratch);
+	facts_sum_up(facts);
 }
 
 Facts *
