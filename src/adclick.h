@@ -67,6 +67,12 @@ compare_int64(const void *a, const void *b)
 /* Sort ids or minutes, however many, and leave each once; returns how many are left. */
 extern int	sort_unique_int64(int64 *values, int n);
 
+/*
+ * Call a function in a subtransaction of its own.  Returns NULL, or the error that
+ * it raised and that was rolled back.
+ */
+extern ErrorData *attempt(void (*inside) (void *arg), void *arg);
+
 /* Every time there is lies between these minutes, and they can be made times again. */
 #define FIRST_MINUTE (-INT64CONST(4000000000))
 #define LAST_MINUTE INT64CONST(153000000000)

@@ -29,7 +29,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -428,36 +427,28 @@ pass_by(const Facts *facts, void *arg)
 {
 }
 
+typedef struct Reading
+{
+	FactOrder	order;
+	const StoreRun *run;
+} Reading;
+
+static void
+read_through(void *arg)
+{
+	Reading    *reading = arg;
+
+	slices_merge(reading->order, reading->run, 1, pass_by, NULL);
+}
+
 static bool
 is_readable(FactOrder order, const StoreRun *run)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool readable = false;
+	ErrorData  *error = attempt(read_through, &(Reading) {order, run});
 
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
-	{
-		slices_merge(order, run, 1, pass_by, NULL);
-		ReleaseCurrentSubTransaction();
-		readable = true;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
-			ThrowErrorData(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return readable;
+	if (error && (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_OUT_OF_MEMORY))
+		ThrowErrorData(error);
+	return error == NULL;
 }
 
 static void

@@ -21,9 +21,7 @@
 #include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "adclick.h"
@@ -127,55 +125,49 @@ make_partition(TimestampTz from)
 	return true;
 }
 
+typedef struct Making
+{
+	TimestampTz from;			/* where the partition begins */
+	int			made;
+} Making;
+
+static void
+try_partition(void *arg)
+{
+	static const char *const settings[][2] = {
+		{"lock_timeout", "100ms"},
+		{"default_tablespace", ""}, /* one set for the database may be none of the owner's */
+		{"client_min_messages", "warning"},
+	};
+	Making	   *making = arg;
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	making->made += make_partition(making->from);
+}
+
 int
 partitions_make(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz hour = floor_div(now, USECS_PER_HOUR) * USECS_PER_HOUR;
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	int			made = 0;
+	Making		making = {floor_div(now, USECS_PER_HOUR) * USECS_PER_HOUR, 0};
 
-	for (int i = 0; i <= HOURS_AHEAD; i++)
+	for (int i = 0; i <= HOURS_AHEAD; i++, making.from += USECS_PER_HOUR)
 	{
 		int			level = NewGUCNestLevel();
 
 		/* One that cannot be made now must not keep the others from it. */
-		BeginInternalSubTransaction(NULL);
-		PG_TRY();
-		{
-			(void) set_config_option("lock_timeout", "100ms", PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
-			/* one set for the database may be none of the owner's */
-			(void) set_config_option("default_tablespace", "", PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
-			(void) set_config_option("client_min_messages", "warning", PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
-			made += make_partition(hour + i * USECS_PER_HOUR);
-			ReleaseCurrentSubTransaction();
-		}
-		PG_CATCH();
-		{
-			ErrorData  *error;
+		ErrorData  *error = attempt(try_partition, &making);
 
-			MemoryContextSwitchTo(context);
-			error = CopyErrorData();
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
-
-			/*
-			 * Expected: someone reads the default partition (we try again),
-			 * or it holds rows of that hour (it goes on to take them).
-			 */
-			if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-				error->sqlerrcode != ERRCODE_CHECK_VIOLATION)
-				ThrowErrorData(error);
-			FreeErrorData(error);
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		/*
+		 * Expected: someone reads the default partition (we try again), or it
+		 * holds rows of that hour (it goes on to take them).
+		 */
+		if (error && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+			error->sqlerrcode != ERRCODE_CHECK_VIOLATION)
+			ThrowErrorData(error);
 		AtEOXact_GUC(true, level);
 	}
-	return made;
+	return making.made;
 }
