@@ -15,8 +15,6 @@
 
 #include "access/table.h"
 
-#include "access/htup_details.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "foreign/fdwapi.h"
@@ -33,17 +31,16 @@
 #include "optimizer/tlist.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/ruleutils.h"
 #include "utils/selfuncs.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "adclick.h"
 #include "compat.h"
 #include "definitions.h"
 #include "fdw.h"
+#include "privileges.h"
 #include "store.h"
 
 /* Costs: of beginning, of a fact read, and of looking for an ad in a run. */
@@ -79,23 +76,6 @@ check_table(Oid table)
 	definitions_check_facts(relation);
 	table_close(relation, NoLock);
 }
-
-void
-owner_begin(UserBefore *before)
-{
-	privileges_become_owner(&before->caller);
-	before->guc_level = NewGUCNestLevel();
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-void
-owner_end(const UserBefore *before)
-{
-	AtEOXact_GUC(false, before->guc_level);
-	privileges_become_caller(&before->caller);
-}
-
 
 /*
  * What clauses are about
@@ -249,17 +229,17 @@ fact_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
 	bool		known;
 	double		runs = 0;
 	double		facts = 0;
-	UserBefore	before;
+	Caller		caller;
 	Cost		cost;
 
 	check_table(table);
 	fact_rel->table = table;
 	fact_rel->all_pushed = sort_clauses(rel->baserestrictinfo, rel, fact_rel->pushed) == NIL;
 	known = plan_window(root, rel, fact_rel->pushed[PUSHED_WINDOW], &range);
-	owner_begin(&before);
+	privileges_become_owner(&caller);
 	if (!row_range_is_empty(&range))
 		store_get_size(range.from, range.to - 1, &runs, &facts);
-	owner_end(&before);
+	privileges_become_caller(&caller);
 	fact_rel->runs = runs * (known ? 1 : UNKNOWN_WINDOW);
 	fact_rel->facts = facts * (known ? 1 : UNKNOWN_WINDOW);
 	rel->fdw_private = fact_rel;

@@ -26,7 +26,6 @@
 #include "nodes/primnodes.h"
 
 #include "adclick.h"
-#include "privileges.h"
 
 /* Columns of the table. */
 #define ROW_AD 1
@@ -105,16 +104,6 @@ row_range_has_ad(const RowRange *range, int64 ad)
 		(!range->is_list ||
 		 bsearch(&ad, range->ads, range->nads, sizeof(int64), compare_int64) != NULL);
 }
-
-/* Be the owner, with a safe search_path, while internal tables are read; and the user again. */
-typedef struct UserBefore
-{
-	Caller		caller;
-	int			guc_level;
-} UserBefore;
-
-extern void owner_begin(UserBefore *before);
-extern void owner_end(const UserBefore *before);
 
 /* Counters for EXPLAIN ANALYZE. */
 typedef struct FactScanCounts

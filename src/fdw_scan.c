@@ -26,6 +26,7 @@
 #include "conditions.h"
 #include "definitions.h"
 #include "fdw_scan.h"
+#include "privileges.h"
 #include "tail.h"
 
 typedef struct MinuteGroup
@@ -136,8 +137,7 @@ fact_scan_begin(ForeignScanState *node, int eflags)
 	node->fdw_state = scan;
 	scan->node = node;
 	scan->context = CurrentMemoryContext;
-	scan->table = linitial_oid(plan->fdw_private);
-	table = table_open(scan->table, NoLock);
+	table = table_open(linitial_oid(plan->fdw_private), NoLock);
 	definitions_check_facts(table);
 	scan->row = ExecInitExtraTupleSlot(node->ss.ps.state, CreateTupleDescCopy(RelationGetDescr(table)),
 									   &TTSOpsVirtual);
@@ -259,17 +259,17 @@ static void
 load(FactScan *scan)
 {
 	MemoryContext outer = MemoryContextSwitchTo(scan->context);
-	UserBefore	before;
+	Caller		caller;
 
 	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
-	owner_begin(&before);
+	privileges_become_owner(&caller);
 	if (!scan->prepared)
 		store_get_state(&scan->state);
 	scan->prepared = true;
 	load_tail(scan);
 	MemoryContextSwitchTo(scan->scan_context);
 	scan->runs = store_get_runs(ORDER_AD, scan->range.from, scan->range.to - 1, &scan->nruns);
-	owner_end(&before);
+	privileges_become_caller(&caller);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(outer);
 }

@@ -59,7 +59,6 @@ typedef struct FactScan
 {
 	ForeignScanState *node;
 	MemoryContext context;		/* to the end of the query */
-	Oid			table;
 	int			nkeys;
 	KeyState   *keys;
 	ExprContext *econtext;		/* of the keys */

@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/syscache.h"
 
 #include "adclick.h"
@@ -49,29 +50,40 @@ privileges_owner(void)
 	return owner;
 }
 
+static void
+switch_to_owner(Oid *user, int *security)
+{
+	GetUserIdAndSecContext(user, security);
+	SetUserIdAndSecContext(privileges_owner(),
+						   *security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
 void
 privileges_become_owner(Caller *caller)
 {
-	GetUserIdAndSecContext(&caller->user, &caller->security);
-	SetUserIdAndSecContext(privileges_owner(),
-						   caller->security | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	switch_to_owner(&caller->user, &caller->security);
+	caller->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 }
 
 void
 privileges_become_caller(const Caller *caller)
 {
+	AtEOXact_GUC(false, caller->guc_level);
 	SetUserIdAndSecContext(caller->user, caller->security);
 }
 
 Datum
 privileges_as_owner(FunctionCallInfo fcinfo, AsOwner inside)
 {
-	Caller		caller;
+	Oid			asker;
+	int			security;
 	Datum		result;
 
-	privileges_become_owner(&caller);
-	result = inside(fcinfo, caller.user);
-	privileges_become_caller(&caller);
+	switch_to_owner(&asker, &security);
+	result = inside(fcinfo, asker);
+	SetUserIdAndSecContext(asker, security);
 	return result;
 }
 

@@ -23,12 +23,13 @@ typedef struct Caller
 {
 	Oid			user;
 	int			security;
+	int			guc_level;
 } Caller;
 
 /*
- * Act as the owner, in a context that keeps from the caller what code of others
- * could leave behind; and as the caller again.  After an error the end of the
- * (sub)transaction does that.
+ * Act as the owner, with a safe search_path and in a context that keeps from the
+ * caller what code of others could leave behind; and as the caller again.  After an
+ * error the end of the (sub)transaction does that.
  */
 extern void privileges_become_owner(Caller *caller);
 extern void privileges_become_caller(const Caller *caller);
@@ -36,6 +37,7 @@ extern void privileges_become_caller(const Caller *caller);
 /* The inside of an SQL function: "asker" is the role that called it. */
 typedef Datum (*AsOwner) (FunctionCallInfo fcinfo, Oid asker);
 
+/* The search_path is left to the function's own SET clause. */
 extern Datum privileges_as_owner(FunctionCallInfo fcinfo, AsOwner inside);
 
 /* The SQL function adclick_NAME runs NAME as the owner; SECURITY DEFINER would hide who asks. */
