@@ -99,6 +99,14 @@ shmem_slot(Oid database, bool make)
 	return unused;
 }
 
+void
+shmem_want_workers(DatabaseSlot *slot)
+{
+	slot->interest = DATABASE_UNKNOWN;
+	slot->wanted = true;
+	slot->changes++;
+}
+
 DatabaseSlot *
 shmem_my_slot(void)
 {
@@ -107,11 +115,7 @@ shmem_my_slot(void)
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	slot = shmem_slot(MyDatabaseId, true);
 	if (slot && (slot->interest == DATABASE_UNKNOWN || slot->interest == DATABASE_HAS_NONE))
-	{
-		slot->interest = DATABASE_UNKNOWN;
-		slot->wanted = true;
-		slot->changes++;
-	}
+		shmem_want_workers(slot);
 	LWLockRelease(shmem->lock);
 	if (slot == NULL)
 		ereport(ERROR,

@@ -87,6 +87,9 @@ extern DatabaseSlot *shmem_slot(Oid database, bool make);
 /* The slot of this database, for one who has the extension; an error if all are taken. */
 extern DatabaseSlot *shmem_my_slot(void);
 
+/* Someone in it has the extension and wants workers.  The caller holds shmem->lock exclusively. */
+extern void shmem_want_workers(DatabaseSlot *slot);
+
 /* adclick.workers may have changed there.  The caller holds shmem->lock exclusively. */
 extern void shmem_ask_again(DatabaseSlot *slot);
 

@@ -200,11 +200,7 @@ announce_extension(void)
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	slot = shmem_slot(MyDatabaseId, true);
 	if (slot)
-	{
-		slot->interest = DATABASE_UNKNOWN;
-		slot->wanted = true;
-		slot->changes++;
-	}
+		shmem_want_workers(slot);
 	LWLockRelease(shmem->lock);
 }
 
