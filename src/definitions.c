@@ -13,8 +13,8 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/transam.h"
 #include "access/relation.h"
+#include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"

@@ -138,9 +138,9 @@ static const char *const owner_statements =
 	"  CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, oid::regclass)"
 	" FROM pg_class WHERE relnamespace IN"
 	"  (SELECT oid FROM pg_namespace WHERE nspname IN ('" ADCLICK_SCHEMA "', '" ADCLICK_INTERNAL_SCHEMA "'))"
-	" AND relkind IN ('r', 'p', 'v', 'f', 'c') AND $1 IN (0, oid)";
+	" AND relkind IN ('r', 'p', 'v', 'f', 'c')";
 
-/* Run the statements that a query about a table ($1), or all of them, makes. */
+/* Run the statements that a query makes, which may be about one table ($1). */
 static void
 run_statements(const char *query, Oid table)
 {

@@ -36,7 +36,6 @@
 /* Rows that click_series returns at most. */
 #define MAX_BUCKETS 1000000
 
-
 /*
  * The arguments of a question are (subject, minutes, more, filters), or of its
  * twin (subject, "from", "to", more, filters), with so many more.
