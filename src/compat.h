@@ -54,20 +54,29 @@
 
 /* 17 asks for restrictions of a foreign path, 18 for disabled nodes; both have none */
 #if PG_VERSION_NUM >= 180000
-#define compat_foreignscan_path(root, rel, rows, startup, total, outer) \
-	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, NIL, outer, NULL, NIL, NIL)
-#define compat_foreign_upper_path(root, rel, rows, startup, total, private) \
-	create_foreign_upper_path(root, rel, (rel)->reltarget, rows, 0, startup, total, NIL, NULL, NIL, private)
+#define compat_foreignscan_path(root, rel, rows, startup, total, pathkeys, outer, private) \
+	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, pathkeys, outer, NULL, NIL, private)
+#define compat_foreign_upper_path(root, rel, target, rows, startup, total, private) \
+	create_foreign_upper_path(root, rel, target, rows, 0, startup, total, NIL, NULL, NIL, private)
 #elif PG_VERSION_NUM >= 170000
-#define compat_foreignscan_path(root, rel, rows, startup, total, outer) \
-	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, outer, NULL, NIL, NIL)
-#define compat_foreign_upper_path(root, rel, rows, startup, total, private) \
-	create_foreign_upper_path(root, rel, (rel)->reltarget, rows, startup, total, NIL, NULL, NIL, private)
+#define compat_foreignscan_path(root, rel, rows, startup, total, pathkeys, outer, private) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, pathkeys, outer, NULL, NIL, private)
+#define compat_foreign_upper_path(root, rel, target, rows, startup, total, private) \
+	create_foreign_upper_path(root, rel, target, rows, startup, total, NIL, NULL, NIL, private)
 #else
-#define compat_foreignscan_path(root, rel, rows, startup, total, outer) \
-	create_foreignscan_path(root, rel, NULL, rows, startup, total, NIL, outer, NULL, NIL)
-#define compat_foreign_upper_path(root, rel, rows, startup, total, private) \
-	create_foreign_upper_path(root, rel, (rel)->reltarget, rows, startup, total, NIL, NULL, private)
+#define compat_foreignscan_path(root, rel, rows, startup, total, pathkeys, outer, private) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, pathkeys, outer, NULL, private)
+#define compat_foreign_upper_path(root, rel, target, rows, startup, total, private) \
+	create_foreign_upper_path(root, rel, target, rows, startup, total, NIL, NULL, private)
+#endif
+
+/* 16 knows outer joins by the columns themselves */
+#if PG_VERSION_NUM >= 160000
+#define compat_expression_pathkey(root, expr, operator, rel) \
+	build_expression_pathkey(root, expr, operator, (rel)->relids, false)
+#else
+#define compat_expression_pathkey(root, expr, operator, rel) \
+	build_expression_pathkey(root, expr, NULL, operator, (rel)->relids, false)
 #endif
 
 /* 17 looks at the statistics of arrays */

@@ -27,6 +27,7 @@
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
 #include "optimizer/planmain.h"
+#include "optimizer/prep.h"
 #include "optimizer/restrictinfo.h"
 #include "optimizer/tlist.h"
 #include "utils/builtins.h"
@@ -64,8 +65,7 @@ typedef struct FactRel
 	Oid			table;
 	List	   *pushed[PUSHED_LISTS];	/* of RestrictInfo */
 	bool		all_pushed;		/* none is left to the executor */
-	double		runs;			/* in the window */
-	double		facts;
+	StoreSize	size;			/* of the window */
 } FactRel;
 
 static void
@@ -192,7 +192,7 @@ join_window(RelOptInfo *rel, List *infos)
 			!row_key_of((Node *) info->clause, rel->relid, &key))
 			continue;
 		if (key.strategy == BTEqualStrategyNumber)
-			return 1 / Max(fact_rel->runs, 1);
+			return 1 / Max(fact_rel->size.runs, 1);
 		part *= UNKNOWN_WINDOW;
 	}
 	return part;
@@ -207,8 +207,8 @@ estimate_scan(PlannerInfo *root, RelOptInfo *rel, List *infos, Cost *cost)
 	List	   *others = sort_clauses(infos, rel, pushed);
 	double		ads = count_ads(root, rel, pushed[PUSHED_ADS]);
 	double		part = join_window(rel, pushed[PUSHED_WINDOW]);
-	double		facts = fact_rel->facts * part;
-	double		probes = ads * fact_rel->runs * part;
+	double		facts = fact_rel->size.facts * part;
+	double		probes = ads * fact_rel->size.runs * part;
 
 	if (ads > 0)
 		facts = Min(facts * Min(ads * PART_OF_AD, 1), probes * FACTS_OF_AD_IN_RUN);
@@ -221,14 +221,34 @@ estimate_scan(PlannerInfo *root, RelOptInfo *rel, List *infos, Cost *cost)
 	return clamp_row_est(facts * clauselist_selectivity(root, others, rel->relid, JOIN_INNER, NULL));
 }
 
+/* What it costs to look for a minute in the deltas: each minute does, if they come in order. */
+static Cost
+cost_of_minute(PlannerInfo *root, RelOptInfo *rel)
+{
+	FactRel    *fact_rel = rel->fdw_private;
+	double		ads = count_ads(root, rel, fact_rel->pushed[PUSHED_ADS]);
+
+	return PROBE_COST + (ads > 0 ? ads * fact_rel->size.deltas * PROBE_COST :
+						 fact_rel->size.delta_facts * FACT_COST);
+}
+
+/* Of what the window has, the part expected if its bounds are not known. */
+static void
+shrink_size(StoreSize *size)
+{
+	size->runs *= UNKNOWN_WINDOW;
+	size->facts *= UNKNOWN_WINDOW;
+	size->deltas *= UNKNOWN_WINDOW;
+	size->delta_facts *= UNKNOWN_WINDOW;
+	size->minutes *= UNKNOWN_WINDOW;
+}
+
 static void
 fact_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
 {
 	FactRel    *fact_rel = palloc0(sizeof(FactRel));
 	RowRange	range;
 	bool		known;
-	double		runs = 0;
-	double		facts = 0;
 	Caller		caller;
 	Cost		cost;
 
@@ -238,12 +258,12 @@ fact_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
 	known = plan_window(root, rel, fact_rel->pushed[PUSHED_WINDOW], &range);
 	privileges_become_owner(&caller);
 	if (!row_range_is_empty(&range))
-		store_get_size(range.from, range.to - 1, &runs, &facts);
+		store_get_size(range.from, range.to - 1, &fact_rel->size);
 	privileges_become_caller(&caller);
-	fact_rel->runs = runs * (known ? 1 : UNKNOWN_WINDOW);
-	fact_rel->facts = facts * (known ? 1 : UNKNOWN_WINDOW);
+	if (!known)
+		shrink_size(&fact_rel->size);
 	rel->fdw_private = fact_rel;
-	rel->tuples = Max(fact_rel->facts, 1);
+	rel->tuples = Max(fact_rel->size.facts, 1);
 	rel->rows = estimate_scan(root, rel, rel->baserestrictinfo, &cost);
 }
 
@@ -265,7 +285,32 @@ static void
 add_scan_path(PlannerInfo *root, RelOptInfo *rel, double rows, Cost cost, Relids outer)
 {
 	add_path(rel, (Path *) compat_foreignscan_path(root, rel, rows, STARTUP_COST,
-												   cost + rows * cpu_tuple_cost, outer));
+												   cost + rows * cpu_tuple_cost, NIL, outer,
+												   list_make1_int(ANY_ORDER)));
+}
+
+/*
+ * A path that gives the minutes in order, one after the other, if the query asks
+ * for that: so that LIMIT ends it soon.
+ */
+static void
+add_ordered_path(PlannerInfo *root, RelOptInfo *rel, Cost cost, MinuteOrder order)
+{
+	FactRel    *fact_rel = rel->fdw_private;
+	TypeCacheEntry *type = lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_LT_OPR | TYPECACHE_GT_OPR);
+	Var		   *minute = makeVar(rel->relid, ROW_MINUTE, TIMESTAMPTZOID, -1, InvalidOid, 0);
+	List	   *pathkeys = compat_expression_pathkey(root, (Expr *) minute,
+													 order == OLDEST_FIRST ? type->lt_opr : type->gt_opr,
+													 rel);
+	Cost		each = cost_of_minute(root, rel);
+
+	if (pathkeys == NIL || root->query_pathkeys == NIL ||
+		linitial(pathkeys) != linitial(root->query_pathkeys))
+		return;
+	add_path(rel, (Path *) compat_foreignscan_path(root, rel, rel->rows, STARTUP_COST + each,
+												   cost + fact_rel->size.minutes * each +
+												   rel->rows * cpu_tuple_cost,
+												   pathkeys, NULL, list_make1_int(order)));
 }
 
 /* A path for each set of relations that join clauses get an ad or minute from. */
@@ -320,6 +365,11 @@ fact_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid table)
 
 	(void) estimate_scan(root, rel, rel->baserestrictinfo, &cost);
 	add_scan_path(root, rel, rel->rows, cost, rel->lateral_relids);
+	if (bms_is_empty(rel->lateral_relids))
+	{
+		add_ordered_path(root, rel, cost, OLDEST_FIRST);
+		add_ordered_path(root, rel, cost, NEWEST_FIRST);
+	}
 	add_join_paths(root, rel);
 }
 
@@ -463,6 +513,60 @@ plan_sums(PlannerInfo *root, Index relid, Oid table, PathTarget *target, List *h
 	return not_computable((Node *) needed, &context) ? NIL : tlist;
 }
 
+static bool
+is_extreme_minute(Aggref *aggref, Index relid)
+{
+	Var		   *var;
+
+	if ((aggref->aggfnoid != F_MIN_TIMESTAMPTZ && aggref->aggfnoid != F_MAX_TIMESTAMPTZ) ||
+		aggref->aggfilter != NULL || aggref->agglevelsup != 0)
+		return false;
+	var = (Var *) linitial_node(TargetEntry, aggref->args)->expr;
+	return IsA(var, Var) && (Index) var->varno == relid && var->varattno == ROW_MINUTE;
+}
+
+/* Whether nothing is asked for but the first minute, the last, or both. */
+static bool
+asks_for_extremes(PlannerInfo *root, Index relid, PathTarget *target, List *having)
+{
+	List	   *parts = pull_var_clause((Node *) list_concat_copy(target->exprs, having),
+										PVC_INCLUDE_AGGREGATES | PVC_RECURSE_WINDOWFUNCS |
+										PVC_INCLUDE_PLACEHOLDERS);
+	ListCell   *cell;
+
+	foreach(cell, parts)
+		if (!IsA(lfirst(cell), Aggref) || !is_extreme_minute(lfirst(cell), relid))
+			return false;
+	return parts != NIL && root->parse->groupClause == NIL;
+}
+
+/*
+ * The extremes of the minutes there are, each of which the scan gives once: rows
+ * that cost nothing beside the facts, if those have to be read.
+ */
+static void
+add_extremes_path(PlannerInfo *root, RelOptInfo *input, RelOptInfo *output, Cost cost, List *having)
+{
+	FactRel    *fact_rel = input->fdw_private;
+	List	   *tlist = junk_columns(input->relid, fact_rel->table);
+	TargetEntry *minute = list_nth_node(TargetEntry, tlist, ROW_MINUTE - 1);
+	PathTarget *target = create_empty_pathtarget();
+	double		rows = clamp_row_est(Min(fact_rel->size.minutes, input->rows));
+	bool		minutes_only = fact_rel->pushed[PUSHED_ADS] == NIL && fact_rel->pushed[PUSHED_FILTER] == NIL;
+	AggClauseCosts costs = {0};
+	Path	   *path;
+
+	minute->resjunk = false;
+	add_column_to_pathtarget(target, minute->expr, 0);
+	if (minutes_only)
+		cost = STARTUP_COST + rows * cpu_tuple_cost;
+	path = (Path *) compat_foreign_upper_path(root, output, target, rows, STARTUP_COST, cost,
+											  list_make2(tlist, NIL));
+	get_agg_clause_costs(root, AGGSPLIT_SIMPLE, &costs);
+	add_path(output, (Path *) create_agg_path(root, output, path, output->reltarget, AGG_PLAIN,
+											  AGGSPLIT_SIMPLE, NIL, having, &costs, 1));
+}
+
 static void
 fact_get_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
 					 RelOptInfo *output, void *extra)
@@ -478,6 +582,13 @@ fact_get_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *inp
 		!fact_rel->all_pushed || root->parse->groupingSets != NIL || output->fdw_private != NULL)
 		return;
 	having = (List *) ((GroupPathExtraData *) extra)->havingQual;
+	(void) estimate_scan(root, input, input->baserestrictinfo, &cost);
+	if (asks_for_extremes(root, input->relid, output->reltarget, having))
+	{
+		output->fdw_private = fact_rel;
+		add_extremes_path(root, input, output, cost, having);
+		return;
+	}
 	tlist = plan_sums(root, input->relid, fact_rel->table, output->reltarget, having);
 	if (tlist == NIL)
 		return;
@@ -486,9 +597,8 @@ fact_get_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *inp
 	groups = get_sortgrouplist_exprs(root->parse->groupClause, root->processed_tlist);
 	if (groups != NIL)
 		rows = estimate_num_groups(root, groups, input->rows, NULL, NULL);
-	(void) estimate_scan(root, input, input->baserestrictinfo, &cost);
-	add_path(output, (Path *) compat_foreign_upper_path(root, output, rows, STARTUP_COST,
-														cost + rows * cpu_tuple_cost,
+	add_path(output, (Path *) compat_foreign_upper_path(root, output, output->reltarget, rows,
+														STARTUP_COST, cost + rows * cpu_tuple_cost,
 														list_make2(tlist, having)));
 }
 
@@ -529,6 +639,7 @@ fact_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path, 
 	List	   *exprs = NIL;
 	List	   *recheck = NIL;
 	List	   *tlist = NIL;
+	List	   *order = is_sum ? list_make1_int(ANY_ORDER) : path->fdw_private;
 
 	if (is_sum)
 	{
@@ -549,7 +660,7 @@ fact_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path, 
 		exprs = lappend(exprs, clauses);
 	}
 	return make_foreignscan(target, others, is_sum ? 0 : rel->relid, exprs,
-							list_make1_oid(fact_rel->table), tlist, recheck, outer);
+							list_make2(list_make1_oid(fact_rel->table), order), tlist, recheck, outer);
 }
 
 
@@ -610,11 +721,12 @@ fact_explain(ForeignScanState *node, ExplainState *es)
 	List	   *window = list_concat_copy(list_nth(plan->fdw_exprs, PUSHED_WINDOW),
 										  list_nth(plan->fdw_exprs, PUSHED_MINUTE));
 	List	   *filters = list_nth(plan->fdw_exprs, PUSHED_FILTER);
+	MinuteOrder order = linitial_int(list_nth(plan->fdw_private, PRIVATE_ORDER));
 
 	if (plan->fdw_scan_tlist != NIL)
 	{
 		List	   *groups = grouped_by(plan);
-		Oid			table = linitial_oid(plan->fdw_private);
+		Oid			table = linitial_oid(list_nth(plan->fdw_private, PRIVATE_TABLE));
 
 		ExplainPropertyText("Relations", psprintf("Aggregate on (%s)",
 												  quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)),
@@ -630,6 +742,8 @@ fact_explain(ForeignScanState *node, ExplainState *es)
 		explain_list(node, es, "Window", window, " AND ");
 	if (filters != NIL)
 		explain_list(node, es, "Filters", filters, " AND ");
+	if (order != ANY_ORDER)
+		ExplainPropertyText("Minutes", order == OLDEST_FIRST ? "oldest first" : "newest first", es);
 	if (es->analyze && counts)
 	{
 		ExplainPropertyInteger("Runs Read", NULL, counts->runs, es);

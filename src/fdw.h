@@ -65,6 +65,21 @@ typedef enum PushedList
 	PUSHED_LISTS
 } PushedList;
 
+/* In which order a scan of rows gives the minutes. */
+typedef enum MinuteOrder
+{
+	ANY_ORDER,
+	OLDEST_FIRST,
+	NEWEST_FIRST
+} MinuteOrder;
+
+/* ForeignScan.fdw_private */
+enum
+{
+	PRIVATE_TABLE,				/* a list of its oid */
+	PRIVATE_ORDER				/* a list of the MinuteOrder */
+};
+
 /* "column op value", or "column = ANY (value)"; the value is constant in a scan. */
 typedef struct RowKey
 {
@@ -103,6 +118,12 @@ row_range_has_ad(const RowRange *range, int64 ad)
 	return ad >= range->low && ad <= range->high &&
 		(!range->is_list ||
 		 bsearch(&ad, range->ads, range->nads, sizeof(int64), compare_int64) != NULL);
+}
+
+static inline bool
+row_range_has_all_ads(const RowRange *range)
+{
+	return range->low == PG_INT64_MIN && range->high == PG_INT64_MAX && !range->is_list;
 }
 
 /* Counters for EXPLAIN ANALYZE. */

@@ -56,13 +56,23 @@ deltas_then_newest(const void *a, const void *b)
 	return (x->last_minute < y->last_minute) - (x->last_minute > y->last_minute);
 }
 
+static int
+deltas_then_oldest(const void *a, const void *b)
+{
+	const StoreRun *x = a;
+	const StoreRun *y = b;
+
+	return x->is_delta != y->is_delta ? deltas_then_newest(x, y) : deltas_then_newest(y, x);
+}
+
 /* Choose how to read the runs. */
 static void
 plan_runs(FactScan *scan)
 {
 	int64		segments = 0;
 
-	qsort(scan->runs, scan->nruns, sizeof(StoreRun), deltas_then_newest);
+	qsort(scan->runs, scan->nruns, sizeof(StoreRun),
+		  scan->order == OLDEST_FIRST ? deltas_then_oldest : deltas_then_newest);
 	for (scan->ndeltas = 0; scan->ndeltas < scan->nruns && scan->runs[scan->ndeltas].is_delta;)
 		scan->ndeltas++;
 	for (int i = 0; i < scan->nruns; i++)
@@ -70,6 +80,7 @@ plan_runs(FactScan *scan)
 	scan->by_probes = scan->range.is_list &&
 		(scan->range.nads == 1 || (int64) scan->range.nads * scan->nruns <= segments);
 	scan->next_run = scan->ndeltas;
+	scan->next_minute = 0;
 	scan->from = scan->range.to;
 	scan->high = scan->range.high;
 	scan->minutes_ahead = FIRST_CHUNK;
@@ -244,7 +255,7 @@ static bool
 is_total_known(const FactScan *scan, const StoreRun *run)
 {
 	return !scan->by_ad && scan->filter == NULL && has_one_minute(run) &&
-		scan->range.low == PG_INT64_MIN && scan->range.high == PG_INT64_MAX;
+		row_range_has_all_ads(&scan->range);
 }
 
 static StoreScan *
@@ -413,16 +424,72 @@ next_chunk(FactScan *scan)
 	return true;
 }
 
+static int64
+take_minute(FactScan *scan)
+{
+	int			i = scan->next_minute++;
+
+	return scan->minutes[scan->order == NEWEST_FIRST ? scan->nminutes - 1 - i : i];
+}
+
+/* The next minute, if they come in order: a chunk of its own. */
+static bool
+next_minute(FactScan *scan)
+{
+	bool		is_rejected;
+
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (scan->next_minute == scan->nminutes)
+			return false;
+		scan->from = take_minute(scan);
+		scan->to = scan->from + 1;
+		scan->nchunk = 0;
+		while (scan->next_run < scan->nruns && scan->runs[scan->next_run].first_minute == scan->from)
+			scan->chunk[scan->nchunk++] = scan->runs[scan->next_run++];
+		is_rejected = group_of_minute(scan, scan->from) == PART_REJECTED;
+	} while (is_rejected);
+	for (int i = 0; i < scan->ndeltas; i++)
+		if (scan->runs[i].first_minute <= scan->from && scan->runs[i].last_minute >= scan->from)
+			scan->chunk[scan->nchunk++] = scan->runs[i];
+	first_piece(scan);
+	return true;
+}
+
+/* The groups of all minutes, without reading their facts. */
+static bool
+read_minutes(FactScan *scan)
+{
+	if (scan->next_minute == scan->nminutes)
+		return false;
+	scan->counts.totals += scan->nruns;
+	make_room(scan, scan->nminutes);
+	while (scan->next_minute < scan->nminutes)
+	{
+		int32		group = group_of_minute(scan, take_minute(scan));
+
+		CHECK_FOR_INTERRUPTS();
+		if (group != PART_REJECTED)
+			add_group(scan, 0, group, 0, 1);
+	}
+	facts_combine(&scan->batch, scan->scratch);
+	return scan->batch.n > 0;
+}
+
 /* Read until there is a batch; false at the end. */
 static bool
 read_batch(FactScan *scan)
 {
+	if (scan->minutes_only)
+		return read_minutes(scan);
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (scan->slices == NULL)
 		{
-			if (!next_piece(scan) && !next_chunk(scan))
+			if (!next_piece(scan) &&
+				!(scan->order == ANY_ORDER ? next_chunk(scan) : next_minute(scan)))
 				return false;
 			if (scan->in_turn)
 				read_in_turn(scan);

@@ -14,6 +14,7 @@
 #include "access/table.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
+#include "lib/qunique.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
@@ -137,7 +138,8 @@ fact_scan_begin(ForeignScanState *node, int eflags)
 	node->fdw_state = scan;
 	scan->node = node;
 	scan->context = CurrentMemoryContext;
-	table = table_open(linitial_oid(plan->fdw_private), NoLock);
+	scan->order = linitial_int(list_nth(plan->fdw_private, PRIVATE_ORDER));
+	table = table_open(linitial_oid(list_nth(plan->fdw_private, PRIVATE_TABLE)), NoLock);
 	definitions_check_facts(table);
 	scan->row = ExecInitExtraTupleSlot(node->ss.ps.state, CreateTupleDescCopy(RelationGetDescr(table)),
 									   &TTSOpsVirtual);
@@ -254,6 +256,45 @@ load_tail(FactScan *scan)
 		load_filters(scan);
 }
 
+/* A minute that is left out would go unnoticed. */
+static void
+check_minutes(const FactScan *scan)
+{
+	for (int i = 0; i < scan->nruns; i++)
+	{
+		int64		ends[] = {scan->runs[i].first_minute, scan->runs[i].last_minute};
+
+		for (int j = 0; j < lengthof(ends); j++)
+			if (ends[j] >= scan->range.from && ends[j] < scan->range.to &&
+				bsearch(&ends[j], scan->minutes, scan->nminutes, sizeof(int64), compare_int64) == NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_DATA_CORRUPTED),
+						 errmsg("run " INT64_FORMAT " of \"runs\" is damaged", scan->runs[i].run_id),
+						 errdetail("Its row in adclick_internal.runs misses minutes.")));
+	}
+}
+
+/* The minutes of the range that have facts, in runs or in the tail, ascending. */
+static void
+list_minutes(FactScan *scan)
+{
+	const Facts *tail = scan->tail;
+
+	scan->minutes = store_get_fact_minutes(scan->range.from, scan->range.to - 1, &scan->nminutes);
+	check_minutes(scan);
+	scan->minutes = repalloc_huge(scan->minutes, sizeof(int64) * (scan->nminutes + tail->n + 1));
+	for (size_t i = 0; i < tail->n; i++)
+	{
+		int64		minute = facts_to_int64(tail->key[FACT_MINUTE][i]);
+
+		CHECK_FOR_INTERRUPTS();
+		if (minute >= scan->range.from && minute < scan->range.to)
+			scan->minutes[scan->nminutes++] = minute;
+	}
+	qsort(scan->minutes, scan->nminutes, sizeof(int64), compare_int64);
+	scan->nminutes = qunique(scan->minutes, scan->nminutes, sizeof(int64), compare_int64);
+}
+
 /* Everything that is read in the query's snapshot and as the owner. */
 static void
 load(FactScan *scan)
@@ -269,6 +310,10 @@ load(FactScan *scan)
 	load_tail(scan);
 	MemoryContextSwitchTo(scan->scan_context);
 	scan->runs = store_get_runs(ORDER_AD, scan->range.from, scan->range.to - 1, &scan->nruns);
+	scan->minutes_only = !scan->by_ad && scan->filter == NULL && scan->clicks_column == 0 &&
+		scan->sum_column == 0 && row_range_has_all_ads(&scan->range);
+	if (scan->minutes_only || scan->order != ANY_ORDER)
+		list_minutes(scan);
 	privileges_become_caller(&caller);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(outer);

@@ -68,6 +68,7 @@ typedef struct FactScan
 	bool		by_ad;
 	bool		by_minute;
 	bool		is_total;		/* one sum, not by groups */
+	MinuteOrder order;
 	AttrNumber	clicks_column;	/* 0: not asked for */
 	AttrNumber	sum_column;
 	FactScanCounts counts;
@@ -89,6 +90,10 @@ typedef struct FactScan
 	StoreRun   *runs;
 	int			ndeltas;		/* they come first, then minutes, the newest first */
 	int			next_run;		/* minutes from here on are still to be read */
+	int			nminutes;
+	int64	   *minutes;		/* all that have facts, as scans in order and minutes_only need */
+	int			next_minute;	/* those from here on are still to be read */
+	bool		minutes_only;	/* which minutes have facts is all that is asked for */
 	struct minute_group_hash *minute_groups;
 	int64		last_minute;	/* the one looked for last, and its group */
 	int32		last_group;

@@ -146,8 +146,20 @@ typedef struct StoreRun
 /* The runs with a fact in minutes from .. to (included), deltas first. */
 extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
 
-/* How many they are, and how many facts they have, of order ad. */
-extern void store_get_size(int64 from, int64 to, double *runs, double *facts);
+/* The minutes in which they have facts, of order ad, ascending. */
+extern int64 *store_get_fact_minutes(int64 from, int64 to, int *count);
+
+/* How much there is of order ad in minutes from .. to. */
+typedef struct StoreSize
+{
+	double		runs;
+	double		facts;
+	double		deltas;			/* of the runs */
+	double		delta_facts;	/* of the facts */
+	double		minutes;		/* no fewer than there are */
+} StoreSize;
+
+extern void store_get_size(int64 from, int64 to, StoreSize *size);
 
 /* Runs that a compaction leaves alone. */
 typedef struct StoreLeftOut

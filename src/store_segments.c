@@ -39,6 +39,7 @@ check_run(const StoreRun *run)
 {
 	if (run->first_minute < FIRST_MINUTE || run->last_minute > LAST_MINUTE ||
 		run->first_minute > run->last_minute ||
+		(run->order == ORDER_AD && !run->is_delta && run->first_minute != run->last_minute) ||
 		run->segments < 1 || run->facts < run->segments ||
 		run->facts > run->segments * SEGMENT_MAX_FACTS || run->clicks < run->facts)
 		ereport(ERROR,
@@ -83,15 +84,36 @@ store_get_runs(FactOrder order, int64 from, int64 to, int *count)
 	return get_runs(order == ORDER_AD ? GET_MINUTE_RUNS : GET_RUNS, values, count);
 }
 
+int64 *
+store_get_fact_minutes(int64 from, int64 to, int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+	int64	   *minutes;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_FACT_MINUTES, values, NULL, true);
+	minutes = MemoryContextAllocHuge(context, sizeof(int64) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+		minutes[row] = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+	SPI_finish();
+	*count = (int) rows;
+	return minutes;
+}
+
 void
-store_get_size(int64 from, int64 to, double *runs, double *facts)
+store_get_size(int64 from, int64 to, StoreSize *size)
 {
 	Datum		values[2] = {sql_minute(from), sql_minute(to)};
 
 	SPI_connect();
 	sql_run(GET_SIZE, values, NULL, true);
-	*runs = DatumGetFloat8(sql_result(0, 1, 0));
-	*facts = DatumGetFloat8(sql_result(0, 2, 0));
+	size->runs = DatumGetFloat8(sql_result(0, 1, 0));
+	size->facts = DatumGetFloat8(sql_result(0, 2, 0));
+	size->deltas = DatumGetFloat8(sql_result(0, 3, 0));
+	size->delta_facts = DatumGetFloat8(sql_result(0, 4, 0));
+	size->minutes = DatumGetFloat8(sql_result(0, 5, 0));
 	SPI_finish();
 }
 

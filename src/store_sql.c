@@ -95,8 +95,19 @@ static const struct
 		" WHERE sort_order = $3 AND NOT is_delta AND last_minute >= $1 AND first_minute <= $2",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	},
+	[GET_FACT_MINUTES] = {
+		"SELECT DISTINCT u.minute FROM adclick_internal.runs, unnest(minutes) u (minute)"
+		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2"
+		" AND u.minute BETWEEN $1 AND $2 ORDER BY u.minute",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
 	[GET_SIZE] = {
-		"SELECT count(*)::float8, coalesce(sum(facts::float8), 0) FROM adclick_internal.runs"
+		"SELECT count(*)::float8, coalesce(sum(facts::float8), 0),"
+		" (count(*) FILTER (WHERE is_delta))::float8,"
+		" coalesce(sum(facts::float8) FILTER (WHERE is_delta), 0),"
+		" (count(*) FILTER (WHERE NOT is_delta)"
+		" + coalesce(max(cardinality(minutes)) FILTER (WHERE is_delta), 0))::float8"
+		" FROM adclick_internal.runs"
 		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2",
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},

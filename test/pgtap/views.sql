@@ -98,6 +98,12 @@ BEGIN
 END
 $$;
 
+-- Rows of the query in the order of their minutes, each with whether it breaks it: never, if all is well.
+CREATE FUNCTION plain.in_order(query text, direction text) RETURNS text LANGUAGE sql AS $$
+SELECT format('SELECT *, coalesce(click_minute %s lag(click_minute) OVER (), false) AS is_misplaced FROM (%s ORDER BY click_minute %s OFFSET 0) o',
+	CASE direction WHEN 'ASC' THEN '<' ELSE '>' END, query, direction)
+$$;
+
 CREATE FUNCTION plain.random_query() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
 	with_dimensions boolean := random() < 0.5;
@@ -109,9 +115,19 @@ DECLARE
 	groups text := (SELECT string_agg(key, ', ') FROM unnest(keys) key WHERE random() < 0.3);
 	others text := plain.any_of('{"","","","",", count(*)",", max(click_count)",", sum(click_count) FILTER (WHERE ad_id > 3)",", sum(click_count + 1)"}');
 BEGIN
-	CASE floor(random() * 4)
+	CASE floor(random() * 7)
 	WHEN 0 THEN
 		RETURN format('SELECT * FROM %s WHERE %s', relation, conditions);
+	WHEN 4 THEN
+		RETURN plain.in_order(format('SELECT * FROM %s WHERE %s', relation, conditions), plain.any_of('{ASC,DESC}'));
+	WHEN 5 THEN
+		RETURN format('SELECT click_minute FROM %s WHERE %s ORDER BY click_minute %s LIMIT %s OFFSET %s', relation, conditions,
+			plain.any_of('{"",DESC}'), floor(exp(random() * 6)), plain.any_of('{0,0,7}'));
+	WHEN 6 THEN
+		RETURN format('SELECT %s FROM %s WHERE %s%s', plain.any_of('{min(click_minute),max(click_minute),
+			"min(click_minute), max(click_minute)","max(click_minute) - min(click_minute), now() - max(click_minute)","max(DISTINCT click_minute)",
+			"max(click_minute), count(*)","max(click_minute), sum(click_count)","max(click_minute) FILTER (WHERE ad_id > 3)"}'),
+			relation, conditions, plain.any_of('{"",""," HAVING min(click_minute) < now() - interval ''1 hour''"}'));
 	WHEN 1 THEN
 		RETURN format('SELECT sum(click_count)%s FROM %s WHERE %s', others, relation, conditions);
 	ELSE
@@ -184,8 +200,36 @@ INSERT INTO plain.shapes (query) VALUES
 	('SELECT date_trunc(''hour'', click_minute), sum(click_count) FROM adclick.ad_click_counts WHERE date_trunc(''hour'', click_minute) < now() GROUP BY 1'),
 	('SELECT * FROM adclick.ad_click_counts WHERE click_minute < date ''5000000-01-01'' AND click_minute > ''4714-11-24 BC''::date'),
 	('SELECT ''x'' AS x, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1'),
+	('SELECT min(click_minute), max(click_minute) FROM adclick.clicks_per_minute'),
+	('SELECT min(click_minute) FROM adclick.ad_click_counts WHERE click_minute > now() - interval ''1 hour'''),
+	('SELECT max(click_minute) FROM adclick.ad_click_counts WHERE click_minute < now() - interval ''1 hour'''),
+	('SELECT max(click_minute) FROM adclick.clicks_per_minute WHERE country = ''CA'' AND ad_id IN (1, 2, 3) HAVING min(click_minute) IS NOT NULL'),
+	('SELECT max(click_minute), min(click_minute) FROM adclick.clicks_per_minute WHERE extract(minute FROM click_minute) % 2 = 1'),
+	('SELECT max(click_minute), min(ad_id), min(click_minute) FROM adclick.clicks_per_minute'),
+	('SELECT ad_id, max(click_minute) FROM adclick.clicks_per_minute GROUP BY 1'),
+	('SELECT click_minute FROM adclick.clicks_per_minute GROUP BY 1'),
+	('SELECT date_trunc(''hour'', click_minute) FROM adclick.clicks_per_minute WHERE extract(minute FROM click_minute) % 2 = 1 GROUP BY 1'),
+	('SELECT DISTINCT click_minute FROM adclick.clicks_per_minute'),
+	('SELECT n, s.* FROM generate_series(1, 20) n, LATERAL (SELECT min(click_minute), max(click_minute) FROM adclick.ad_click_counts
+		WHERE click_minute < now() - n * interval ''7 minutes'') s'),
+	('SELECT n, s.* FROM generate_series(1, 20) n, LATERAL (SELECT click_minute FROM adclick.ad_click_counts
+		WHERE click_minute < now() - n * interval ''7 minutes'' AND click_count <> n ORDER BY click_minute DESC LIMIT n) s'),
+	('SELECT n, (SELECT click_minute FROM adclick.clicks_per_minute WHERE ad_id = n AND country > ''B'' ORDER BY click_minute LIMIT 1) FROM generate_series(0, 20) n'),
+	('SELECT click_minute, ad_id FROM adclick.ad_click_counts ORDER BY click_minute DESC, ad_id LIMIT 50'),
+	('SELECT click_minute, ad_id, click_count FROM adclick.clicks_per_minute ORDER BY click_minute, ad_id DESC, click_count LIMIT 50 OFFSET 3'),
+	('SELECT click_minute, sum(click_count) FROM adclick.clicks_per_minute WHERE click_count > 1 GROUP BY 1 ORDER BY 1 DESC LIMIT 5'),
+	('SELECT click_minute, advertiser_id FROM adclick.clicks_per_minute WHERE advertiser_id = 7 ORDER BY click_minute DESC LIMIT 1'),
+	('SELECT a.click_minute FROM adclick.ad_click_counts a JOIN adclick.ad_click_counts b USING (click_minute, ad_id) ORDER BY 1 DESC LIMIT 9'),
+	('SELECT a.ad_id, c.click_minute FROM adclick.ads a LEFT JOIN adclick.ad_click_counts c ON c.ad_id = a.ad_id AND c.click_count > 1 ORDER BY 2 DESC, 1 LIMIT 2000'),
 	('SELECT upper(country), sum(click_count) FROM adclick.clicks_per_minute GROUP BY upper(country), region'),
 	('SELECT country COLLATE "C", sum(click_count) FROM adclick.clicks_per_minute GROUP BY 1 ORDER BY 1');
+
+INSERT INTO plain.shapes (query)
+SELECT plain.in_order('SELECT * FROM adclick.' || relation || conditions, direction)
+FROM unnest('{ASC,DESC}'::text[]) direction, (VALUES
+	('ad_click_counts', ''), ('clicks_per_minute', ' WHERE ad_id IN (1, 2, 3)'), ('clicks_per_minute', ' WHERE country = ''CA'' AND click_count > 1'),
+	('ad_click_counts', ' WHERE click_minute BETWEEN now() - interval ''50 minutes'' AND now() - interval ''10 minutes'' AND extract(minute FROM click_minute) % 3 = 1')
+) c (relation, conditions);
 
 CREATE FUNCTION plain.is_exact(step text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
@@ -231,6 +275,9 @@ SELECT count(set_config(name, CASE WHEN name LIKE 'enable%' THEN 'off' ELSE 'on'
 WHERE name IN ('enable_nestloop', 'enable_material', 'force_parallel_mode', 'debug_parallel_query') \gset
 SELECT plain.is_exact('parallel plans, and no nested loops');
 RESET ALL;
+SELECT count(set_config(name, 'off', false)) AS n FROM pg_settings WHERE name IN ('enable_sort', 'enable_incremental_sort', 'enable_hashagg', 'jit') \gset
+SELECT plain.is_exact('minutes in order, without sorting');
+RESET ALL;
 
 -- Joins look for the ads of the other side, and do not read everything
 CREATE FUNCTION plain.plan_of(query text, options text DEFAULT 'COSTS OFF') RETURNS text LANGUAGE plpgsql AS $$
@@ -262,6 +309,36 @@ SELECT cmp_ok(plain.counter('SELECT click_minute, sum(click_count) FROM adclick.
 	'<=', (SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta), 'totals of whole minutes come from the directory of runs');
 SELECT cmp_ok(plain.counter('SELECT sum(click_count) FROM adclick.ad_click_counts WHERE ad_id = 3 AND click_minute BETWEEN now() - interval ''60 minutes'' AND now() - interval ''50 minutes''', 'Runs Read'),
 	'<=', 11 + (SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta), 'a window opens its runs only');
+
+-- The first and last minute, and the rows of a few, without reading all the others
+CREATE FUNCTION plain.has_lines(query text, lines text[], counters text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN NEXT alike(plain.plan_of(query), '%' || array_to_string(lines, '%') || '%', 'plan of ' || query);
+	RETURN QUERY SELECT is(plain.counter(query, counter), 0::bigint, counter || ' of ' || query) FROM unnest(counters) counter;
+END
+$$;
+SELECT plain.has_lines('SELECT ' || columns || ' FROM adclick.clicks_per_minute' || conditions, '{Aggregate,"Grouped By: click_minute"}', '{Runs Read,Segments Read,Facts Read}')
+FROM unnest('{"min(click_minute), max(click_minute)",min(click_minute),max(click_minute)}'::text[]) columns,
+	unnest('{""," WHERE click_minute < now() - interval ''1 hour''"," WHERE extract(minute FROM click_minute) % 2 = 1"}'::text[]) conditions;
+SELECT plain.has_lines('SELECT click_minute FROM adclick.clicks_per_minute GROUP BY 1', '{"Grouped By: click_minute"}', '{Runs Read,Segments Read,Facts Read}');
+SELECT plain.has_lines('SELECT max(click_minute) FROM adclick.clicks_per_minute WHERE country = ''CA''', '{Aggregate,"Grouped By: click_minute"}', '{}');
+SELECT unalike(plain.plan_of('SELECT ' || columns || ' FROM adclick.clicks_per_minute' || conditions), '%Grouped By%', 'not pushed: ' || columns || conditions)
+FROM (VALUES ('max(click_minute), count(*)', ''), ('max(click_minute), min(ad_id)', ''), ('max(click_minute) FILTER (WHERE ad_id > 1)', ''),
+	('max(click_minute + interval ''1 hour'')', ''), ('max(click_minute)', ' WHERE click_count > 1'), ('max(click_minute)', ' GROUP BY ad_id')) c (columns, conditions);
+SELECT plain.has_lines(format('SELECT * FROM adclick.clicks_per_minute%s ORDER BY click_minute%s LIMIT 3', conditions, direction),
+	ARRAY['Limit', 'Foreign Scan', 'Minutes: ' || name || ' first'], '{}')
+FROM (VALUES ('', 'oldest'), (' DESC', 'newest')) d (direction, name),
+	unnest('{""," WHERE click_minute < now() - interval ''1 hour''"," WHERE ad_id = 1"," WHERE click_count < 9"}'::text[]) conditions;
+SELECT cmp_ok(plain.counter('SELECT * FROM adclick.clicks_per_minute ORDER BY click_minute' || direction || ' LIMIT 1', 'Runs Read'),
+	'<=', 1 + (SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta), 'ORDER BY' || direction || ' LIMIT reads a minute, and the deltas')
+FROM unnest('{""," DESC"}'::text[]) direction;
+SELECT unalike(plain.plan_of('SELECT ad_id, click_count FROM adclick.ad_click_counts ORDER BY ' || key || ' LIMIT 3'), '%Minutes:%', 'in another order: ' || key)
+FROM unnest('{ad_id,"ad_id, click_minute",click_count,"click_minute DESC NULLS LAST","date_trunc(''hour'', click_minute)"}'::text[]) key;
+BEGIN;
+UPDATE adclick_internal.runs SET minutes = minutes[2:] WHERE sort_order = 0;
+SELECT throws_like(query, 'run % of "runs" is damaged', query || ': minutes that are missing')
+FROM unnest('{SELECT max(click_minute) FROM adclick.ad_click_counts,SELECT * FROM adclick.ad_click_counts ORDER BY click_minute LIMIT 1}'::text[]) query;
+ROLLBACK;
 
 -- What EXPLAIN ANALYZE says was read
 SELECT is(plain.counter(query, 'Runs From Directory') + plain.counter(query, 'Runs Read'), n, 'runs of a total')
@@ -364,6 +441,18 @@ SELECT is_empty('SELECT * FROM plain.fetched EXCEPT ALL SELECT ad_id, click_minu
 	'a cursor gives rows once, in its snapshot, over a savepoint rolled back');
 SELECT is((SELECT count(*) FROM plain.fetched), (SELECT count(*) - 100 FROM plain.facts), 'and all of them');
 ROLLBACK;
+
+BEGIN;
+SELECT click_minute AS newest FROM plain.facts ORDER BY click_minute DESC LIMIT 1 \gset
+DECLARE c SCROLL CURSOR FOR SELECT click_minute FROM adclick.clicks_per_minute ORDER BY click_minute DESC;
+SELECT results_eq('FETCH 3 c', 'SELECT click_minute FROM plain.facts ORDER BY 1 DESC LIMIT 3', 'a cursor over the newest minutes');
+INSERT INTO adclick.clicks (ad_id, clicked_at) VALUES (1, now() + interval '1 minute');
+SELECT results_eq('FETCH 300 c', 'SELECT click_minute FROM plain.facts ORDER BY 1 DESC LIMIT 300 OFFSET 3', 'goes on in its snapshot');
+SELECT is(max(click_minute), date_trunc('minute', now() + interval '1 minute'), 'own clicks are in the last minute') FROM adclick.clicks_per_minute;
+SELECT is(click_minute, date_trunc('minute', now() + interval '1 minute'), 'and come first') FROM
+	(SELECT click_minute FROM adclick.clicks_per_minute ORDER BY click_minute DESC LIMIT 1) c;
+ROLLBACK;
+SELECT is(max(click_minute), :'newest', 'or not, rolled back') FROM adclick.clicks_per_minute;
 
 BEGIN;
 DECLARE c SCROLL CURSOR FOR SELECT ad_id, sum(click_count) FROM adclick.ad_click_counts WHERE ad_id < 5 AND ad_id > 0 GROUP BY 1 ORDER BY 1;
