@@ -36,17 +36,35 @@ PG_FUNCTION_INFO_V1(adclick_make_role);
 PG_FUNCTION_INFO_V1(adclick_set_owner);
 PG_FUNCTION_INFO_V1(adclick_reset_privileges);
 
+/* A role that may do more than what it was granted is one that no work is done as. */
+static void
+refuse_powers(Form_pg_authid role)
+{
+	if (role->rolsuper || role->rolcreaterole || role->rolcreatedb || role->rolreplication || role->rolbypassrls)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("role \"%s\" may do more than adclick needs", NameStr(role->rolname)),
+				 errhint("ALTER ROLE %s NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.",
+						 quote_identifier(NameStr(role->rolname)))));
+}
+
 Oid
 privileges_owner(void)
 {
-	Oid			owner = get_role_oid(OWNER_ROLE, true);
+	HeapTuple	tuple = SearchSysCache1(AUTHNAME, CStringGetDatum(OWNER_ROLE));
+	Form_pg_authid role;
+	Oid			owner;
 
-	if (!OidIsValid(owner))
+	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role \"%s\" does not exist", OWNER_ROLE),
 				 errdetail("It owns the tables of adclick, and the workers run as it."),
 				 errhint("If it was renamed, give it its name again.")));
+	role = (Form_pg_authid) GETSTRUCT(tuple);
+	refuse_powers(role);
+	owner = role->oid;
+	ReleaseSysCache(tuple);
 	return owner;
 }
 
@@ -185,29 +203,59 @@ adclick_reset_privileges(PG_FUNCTION_ARGS)
 }
 
 /*
- * A role of that name which is more than a name: someone may have made it before
- * us, to own what we make.
+ * What others have to do with a role ($1), in sentences.  The owner's tables are its
+ * members', and its rights shall be those that we give it.  Members of the reader
+ * are what it is for, also those of another database, and nothing runs as it: what else
+ * it may read is up to those who grant it.
  */
+static const char *const ties_query =
+	"WITH given AS ("
+	" SELECT oid, rolcanlogin, rolname = '" OWNER_ROLE "' AS is_owner FROM pg_roles WHERE rolname = $1"
+	"), ties (nr, sentence) AS ("
+	" SELECT 1, 'It may log in.' FROM given WHERE rolcanlogin"
+	" UNION ALL"
+	" SELECT 2, 'Its members are ' || string_agg(DISTINCT member::regrole::text, ', ') || '.'"
+	" FROM pg_auth_members JOIN given g ON g.oid = roleid WHERE is_owner"
+	" UNION ALL"
+	" SELECT 3, 'It is a member of ' || string_agg(DISTINCT roleid::regrole::text, ', ') || '.'"
+	" FROM pg_auth_members JOIN given g ON g.oid = member WHERE is_owner"
+	" UNION ALL"
+	" SELECT 4, 'It has settings: ' || string_agg(DISTINCT split_part(setting, '=', 1), ', ') || '.'"
+	" FROM pg_db_role_setting JOIN given g ON g.oid = setrole, unnest(setconfig) setting WHERE is_owner"
+	")"
+	" SELECT string_agg(sentence, ' ' ORDER BY nr) FROM ties";
+
 static void
-refuse_powers(const char *name)
+refuse_ties(const char *name)
+{
+	Oid			types[1] = {NAMEOID};
+	Datum		values[1] = {CStringGetDatum(name)};
+	char	   *ties;
+
+	SPI_connect();
+	if (SPI_execute_with_args(ties_query, 1, types, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read what role \"%s\" is for", name);
+	ties = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (ties)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("role \"%s\" exists and serves others than adclick", name),
+				 errdetail_internal("%s", ties),
+				 errhint("Take that from it by REVOKE and ALTER ROLE; or rename it, if no database has adclick.")));
+	SPI_finish();
+}
+
+/* Someone may have made it before us, to own what we make. */
+static void
+refuse_unless_plain(const char *name)
 {
 	HeapTuple	tuple = SearchSysCache1(AUTHNAME, CStringGetDatum(name));
-	Form_pg_authid role;
-	bool		has_powers;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for role %s", name);
-	role = (Form_pg_authid) GETSTRUCT(tuple);
-	has_powers = role->rolcanlogin || role->rolsuper || role->rolcreaterole || role->rolcreatedb ||
-		role->rolreplication || role->rolbypassrls;
+	refuse_powers((Form_pg_authid) GETSTRUCT(tuple));
 	ReleaseSysCache(tuple);
-	if (has_powers)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("role \"%s\" exists and may do more than adclick needs", name),
-				 errdetail("It may log in, or has another attribute."),
-				 errhint("Rename it, or ALTER ROLE %s NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS.",
-						 quote_identifier(name))));
+	refuse_ties(name);
 }
 
 /*
@@ -221,7 +269,7 @@ adclick_make_role(PG_FUNCTION_ARGS)
 	Relation	roles = table_open(AuthIdRelationId, ShareRowExclusiveLock);
 
 	if (OidIsValid(get_role_oid(name, true)))
-		refuse_powers(name);
+		refuse_unless_plain(name);
 	else
 	{
 		SPI_connect();
