@@ -36,6 +36,11 @@
 /* Rows that click_series returns at most. */
 #define MAX_BUCKETS 1000000
 
+/* The years of a series, 1 to 9999: far enough from the bounds of timestamps and intervals to reckon freely. */
+#define SERIES_DAYS INT64CONST(3652059)
+#define FIRST_SERIES_TIME (INT64CONST(-730119) * USECS_PER_DAY)
+#define LAST_SERIES_TIME (FIRST_SERIES_TIME + SERIES_DAYS * USECS_PER_DAY)
+
 /*
  * The arguments of a question are (subject, minutes, more, filters), or of its
  * twin (subject, "from", "to", more, filters), with so many more.
@@ -227,6 +232,27 @@ refuse_bucket(const char *detail)
 			 errhint("For example '5 minutes', '1 hour', '1 day' or '1 month'.")));
 }
 
+static void
+check_series_time(TimestampTz at, const char *name)
+{
+	if (at < FIRST_SERIES_TIME || at > LAST_SERIES_TIME)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" of a series must be in the years 1 to 9999", name),
+				 errdetail("It is %s.", timestamptz_to_str(at))));
+}
+
+/* No bucket has to be longer than all windows. */
+static Interval
+bounded_bucket(const Interval *bucket)
+{
+	return (Interval) {
+		.time = Min(bucket->time, (SERIES_DAYS + 1) * USECS_PER_DAY),
+		.day = Min(bucket->day, SERIES_DAYS + 1),
+		.month = Min(bucket->month, MONTHS_PER_YEAR * 10000)
+	};
+}
+
 /*
  * Where the buckets begin, as minutes, and the end of the last.  A bucket of days
  * or months follows the calendar of the session's time zone, as timestamptz +
@@ -238,6 +264,7 @@ bucket_bounds(TimestampTz from, TimestampTz to, const Interval *bucket, int *nbu
 	int			room = 64;
 	int64	   *bounds = palloc(sizeof(int64) * (room + 1));
 	TimestampTz at = from;
+	Interval	step = bounded_bucket(bucket);
 	int			n = 0;
 
 	if (TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(to))
@@ -245,6 +272,8 @@ bucket_bounds(TimestampTz from, TimestampTz to, const Interval *bucket, int *nbu
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a series needs a finite \"from\" and \"to\""),
 				 errhint("Use top_n_ads or ad_click_count to ask about all time.")));
+	check_series_time(from, "from");
+	check_series_time(to, "to");
 	if (bucket->time % USECS_PER_MINUTE != 0)
 		refuse_bucket("Clicks are counted by minute.");
 	if (bucket->time < 0 || bucket->day < 0 || bucket->month < 0 ||
@@ -266,7 +295,7 @@ bucket_bounds(TimestampTz from, TimestampTz to, const Interval *bucket, int *nbu
 			bounds = repalloc(bounds, sizeof(int64) * (room + 1));
 		}
 		bounds[n++] = minute_of(at);
-		steps = DirectFunctionCall2(interval_mul, IntervalPGetDatum(bucket), Float8GetDatum(n));
+		steps = DirectFunctionCall2(interval_mul, IntervalPGetDatum(&step), Float8GetDatum(n));
 		at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 													 TimestampTzGetDatum(from), steps));
 		pfree(DatumGetPointer(steps));

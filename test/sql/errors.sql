@@ -131,8 +131,11 @@ SELECT try_series('2026-01-01 00:00:01Z', '2026-01-02 00:00Z', '1 hour');
 SELECT try_series('2026-01-01 00:00Z', '2026-01-02 00:00:59Z', '1 hour');
 SELECT try_series('2026-01-02 00:00Z', '2026-01-01 00:00Z', '1 hour');
 SELECT try_series('2026-01-01 00:00Z', timestamptz '2026-01-01 00:01Z' + interval '1000000 minutes', '1 minute');
+SELECT try_series('0001-01-01 00:00Z', '10000-01-01 00:00Z', '1 minute');
 SELECT try_series('4713-01-01 00:00Z BC', '294276-12-31 23:59Z', '1 minute');
-SELECT try_series('4713-01-01 00:00Z BC', '294276-12-31 23:59Z', '178000000 years');
+SELECT try_series('0001-12-31 23:59Z BC', '2026-01-01 00:00Z', '178000000 years');
+SELECT try_series('2026-01-01 00:00Z', '294276-12-31 23:59Z', '178000000 years');
+SELECT try_series('2026-01-01 00:00Z', '10000-01-01 00:01Z', '1 month');
 SELECT try($$SELECT adclick.click_series(1, '2026-01-01 00:00Z', '2026-01-02 00:00Z', '1 hour', '{"city": "Ottawa"}')$$);
 DROP FUNCTION try_series;
 

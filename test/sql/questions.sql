@@ -200,6 +200,10 @@ SELECT * FROM adclick.click_series(12345, '2026-03-07 12:00', '2026-03-09 12:00'
 SET timezone = 'UTC';
 SELECT count(*), max("time") FROM adclick.click_series(12345, '2000-01-01 00:00', '2026-01-01 00:00', '1 week');
 SELECT count(*) FROM adclick.click_series(12345, '2025-01-01 00:00', timestamptz '2025-01-01 00:00' + interval '1000000 minutes', '1 minute');
+-- Nor does a bucket have to end before the last time there is.
+SELECT bucket, count(*), max("time") FROM unnest('{1000 years,178000000 years,2147483647 months,2147483647 days,2147483640 hours,
+	178956970 years 7 months 2147483647 days 2147483640 hours}'::interval[]) bucket,
+	adclick.click_series(12345, '0001-01-01 00:00Z', '10000-01-01 00:00Z', bucket) GROUP BY 1 ORDER BY 1;
 
 --
 -- Lists of most clicked ads
