@@ -226,7 +226,7 @@ read_range(FactScan *scan, StoreScan *store, const StoreRun *run, int64 low_ad, 
 		add_range(scan, NULL, scan->tail, low, high);
 		return;
 	}
-	store_scan_range(store, run->run_id, low, high);
+	store_scan_range(store, run, low, high);
 	while (store_scan_previous(store, &first_key, &data, &length))
 	{
 		SegmentStatus status = segment_decode_columns(data, length, columns_needed(scan, run),
@@ -289,7 +289,7 @@ end_of_piece(FactScan *scan)
 		if (scan->chunk[i].segments > largest->segments)
 			largest = &scan->chunk[i];
 	store = begin_store_scan(scan, largest->is_delta);
-	store_scan_run(store, largest->run_id, low, high);
+	store_scan_run(store, largest, low, high);
 	while (store_scan_next(store, &first_key, &data, &length))
 		if (++nsegments > SEGMENTS_IN_PIECE && first_key > low)
 		{

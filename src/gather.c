@@ -288,7 +288,7 @@ gather_run(Gathering *g, const StoreRun *run)
 		bool		found = false;
 
 		g->read.probes++;
-		store_scan_range(scan, run->run_id, range->low, range->high);
+		store_scan_range(scan, run, range->low, range->high);
 		while (store_scan_previous(scan, &first_key, &data, &length))
 		{
 			SegmentStatus status = segment_decode_columns(data, length, columns, &g->segment);

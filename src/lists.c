@@ -150,7 +150,7 @@ fill_minute(const KeptFilters *kept, StoreScan *scan, const StoreRun *run, Facts
 	const uint8 *data;
 	size_t		length;
 
-	store_scan_run(scan, run->run_id, 0, PG_UINT64_MAX);
+	store_scan_run(scan, run, 0, PG_UINT64_MAX);
 	while (store_scan_next(scan, &first_key, &data, &length))
 	{
 		SegmentStatus status = segment_decode_columns(data, length,

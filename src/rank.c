@@ -370,7 +370,7 @@ count_run(Counting *c, StoreScan *scan, const StoreRun *run)
 	size_t		length;
 
 	c->at = 0;
-	store_scan_run(scan, run->run_id, 0, PG_UINT64_MAX);
+	store_scan_run(scan, run, 0, PG_UINT64_MAX);
 	while (store_scan_next(scan, &first_key, &data, &length))
 	{
 		SegmentStatus status = segment_decode_columns(data, length, columns, &c->segment);

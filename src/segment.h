@@ -17,10 +17,11 @@
 #include "facts.h"
 
 /*
- * The largest segment in bytes.  Two heap tuples of this size, with their
- * header and the other columns of the segments table, fill a page of 8 kB.
+ * The largest segment in bytes.  Two heap tuples of this size, with their header,
+ * the other columns of the segments table and what the store adds, fill a page of
+ * 8 kB.
  */
-#define SEGMENT_MAX_BYTES 4032
+#define SEGMENT_MAX_BYTES 4020
 
 /* The most facts one segment holds, whatever their width. */
 #define SEGMENT_MAX_FACTS 2048

@@ -63,8 +63,6 @@ peek_segment(Cursor *cursor)
 	const uint8 *data;
 
 	cursor->more = store_scan_next(cursor->scan, &cursor->limit, &data, &cursor->length);
-	if (cursor->more && cursor->length > SEGMENT_MAX_BYTES)
-		store_scan_corrupt(cursor->scan, segment_status_text(SEGMENT_BAD_LENGTH));
 	if (cursor->more)
 		memcpy(cursor->data, data, cursor->length);
 	store_scan_release(cursor->scan);
@@ -169,7 +167,7 @@ begin_cursor(Slices *slices, Cursor *cursor, const StoreRun *run, unsigned colum
 	cursor->facts.ncolumns = slices->ncolumns;
 	cursor->data = palloc(SEGMENT_MAX_BYTES);
 	cursor->scan = store_scan_begin(run->is_delta);
-	store_scan_run(cursor->scan, run->run_id, slices->low, slices->high);
+	store_scan_run(cursor->scan, run, slices->low, slices->high);
 	peek_segment(cursor);
 	if (cursor->more)
 		load_facts(slices, cursor);

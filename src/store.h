@@ -192,21 +192,27 @@ extern StoreWriter *store_writer_begin(FactOrder order, bool is_delta);
 extern void store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n);
 extern void store_writer_end(StoreWriter *writer);
 
-/* Read the segments of a run in key order. */
+/*
+ * Read the segments of a run in key order.  Each is compared with its checksum, and
+ * one that is missing among them is an error (XX001), as is one of another run.
+ */
 typedef struct StoreScan StoreScan;
 extern StoreScan *store_scan_begin(bool is_delta);
 
 /* Before the first segment of a run that can hold first columns low .. high. */
-extern void store_scan_run(StoreScan *scan, int64 run_id, uint64 low, uint64 high);
+extern void store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high);
 
-/* The next of them; its bytes are valid until the next call. False at the end. */
+/*
+ * The next of them; its bytes, SEGMENT_MAX_BYTES at most, are valid until the next
+ * call.  False at the end.
+ */
 extern bool store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length);
 
 /*
  * Those that can hold first columns low .. high, instead, in descending order:
  * call store_scan_previous until it returns false.
  */
-extern void store_scan_range(StoreScan *scan, int64 run_id, uint64 low, uint64 high);
+extern void store_scan_range(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high);
 extern bool store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length);
 extern void store_scan_end(StoreScan *scan);
 

@@ -20,6 +20,8 @@
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "port/pg_crc32c.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -192,6 +194,73 @@ store_delete_runs(const StoreRun *runs, int count)
 #define SEGMENT_NUMBER 3
 #define SEGMENT_DATA 4
 
+/*
+ * The column "data" has the bytes of the segment and then, in network byte order,
+ *
+ *	bytes
+ *	8		first key of the run's next segment; of the last one, all bits set
+ *	4		CRC-32C of the segment's bytes and of what stands in a Place
+ *
+ * So a segment is known to be that one, and its neighbours in the run as well: a
+ * reader that goes from one to the next notices any that is missing.
+ */
+#define TRAILER_BYTES (sizeof(uint64) + sizeof(pg_crc32c))
+
+/* Two rows fit into a page. */
+StaticAssertDecl(SizeOfPageHeaderData +
+				 2 * (sizeof(ItemIdData) +
+					  MAXALIGN(MAXALIGN(SizeofHeapTupleHeader) + 2 * sizeof(int64) + sizeof(int32) +
+							   VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES)) <= BLCKSZ,
+				 "two segments should fit into a page");
+
+/* Where a segment stands. */
+typedef struct Place
+{
+	int64		run_id;
+	int64		number;			/* in its run, from 0 on */
+	uint64		first_key;
+	uint64		next_key;		/* of the segment after it */
+} Place;
+
+static pg_crc32c
+checksum(const Place *place, const uint8 *data, size_t length)
+{
+	uint64		numbers[] = {
+		pg_hton64((uint64) place->run_id), pg_hton64((uint64) place->number),
+		pg_hton64(place->first_key), pg_hton64(place->next_key)
+	};
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, data, length);
+	COMP_CRC32C(crc, numbers, sizeof(numbers));
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+/* Put the trailer behind the bytes of a segment. */
+static void
+write_trailer(const Place *place, uint8 *data, size_t length)
+{
+	uint64		next_key = pg_hton64(place->next_key);
+	pg_crc32c	crc = pg_hton32(checksum(place, data, length));
+
+	memcpy(data + length, &next_key, sizeof(next_key));
+	memcpy(data + length + sizeof(next_key), &crc, sizeof(crc));
+}
+
+/* Read what is behind the bytes of a segment; false if its checksum is another. */
+static bool
+read_trailer(Place *place, const uint8 *data, size_t length)
+{
+	pg_crc32c	crc;
+
+	memcpy(&place->next_key, data + length, sizeof(place->next_key));
+	place->next_key = pg_ntoh64(place->next_key);
+	memcpy(&crc, data + length + sizeof(place->next_key), sizeof(crc));
+	return EQ_CRC32C(pg_ntoh32(crc), checksum(place, data, length));
+}
+
 struct StoreWriter
 {
 	MemoryContext context;		/* in which it was begun: batches may come in shorter-lived ones */
@@ -237,7 +306,7 @@ store_writer_begin(FactOrder order, bool is_delta)
 	writer->minute_column = order_column[order][ROLE_MINUTE];
 	facts_init(&writer->pending, ncolumns, WRITER_CAPACITY,
 			   palloc(facts_memory(ncolumns, WRITER_CAPACITY)));
-	writer->data = palloc(VARHDRSZ + SEGMENT_MAX_BYTES);
+	writer->data = palloc(VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES);
 	if (order == ORDER_AD)
 		writer->minutes = minute_facts_create(CurrentMemoryContext, 16, NULL);
 	return writer;
@@ -259,20 +328,25 @@ writer_open(StoreWriter *writer)
 }
 
 static void
-write_segment(StoreWriter *writer, uint64 first_key, size_t size)
+write_segment(StoreWriter *writer, uint64 first_key, uint64 next_key, size_t size)
 {
 	TupleTableSlot *slot = writer->inserter.slot;
+	Place		place = {writer->run.run_id, writer->run.segments++, first_key, next_key};
 
-	SET_VARSIZE(writer->data, VARHDRSZ + size);
+	write_trailer(&place, (uint8 *) VARDATA(writer->data), size);
+	SET_VARSIZE(writer->data, VARHDRSZ + size + TRAILER_BYTES);
 	memset(slot->tts_isnull, false, sizeof(bool) * SEGMENT_DATA);
-	slot->tts_values[SEGMENT_RUN_ID - 1] = Int64GetDatum(writer->run.run_id);
+	slot->tts_values[SEGMENT_RUN_ID - 1] = Int64GetDatum(place.run_id);
 	slot->tts_values[SEGMENT_FIRST_KEY - 1] = Int64GetDatum(facts_to_int64(first_key));
-	slot->tts_values[SEGMENT_NUMBER - 1] = Int32GetDatum((int32) writer->run.segments++);
+	slot->tts_values[SEGMENT_NUMBER - 1] = Int32GetDatum((int32) place.number);
 	slot->tts_values[SEGMENT_DATA - 1] = PointerGetDatum(writer->data);
 	sql_insert_put(&writer->inserter);
 }
 
-/* Write segments until no more than "keep" facts are pending. */
+/*
+ * Write segments until no more than "keep" facts are pending: 0 at the end of the
+ * run, before that so many that the first of the next segment is among them.
+ */
 static void
 writer_flush(StoreWriter *writer, size_t keep)
 {
@@ -285,10 +359,12 @@ writer_flush(StoreWriter *writer, size_t keep)
 	{
 		size_t		size = segment_encode(pending, start, writer->taken,
 										  (uint8_t *) VARDATA(writer->data), &writer->taken);
+		size_t		next = start + writer->taken;
 
 		CHECK_FOR_INTERRUPTS();
-		write_segment(writer, pending->key[0][start], size);
-		start += writer->taken;
+		write_segment(writer, pending->key[0][start],
+					  next < pending->n ? pending->key[0][next] : PG_UINT64_MAX, size);
+		start = next;
 	}
 	facts_drop(pending, start);
 }
@@ -398,6 +474,16 @@ store_writer_end(StoreWriter *writer)
 	pfree(writer);
 }
 
+/* A segment in the index's order: valid until the next one is read, but for its place. */
+typedef struct StoredSegment
+{
+	Place		place;			/* number NO_SEGMENT: none has been read */
+	const uint8 *data;
+	size_t		length;
+} StoredSegment;
+
+#define NO_SEGMENT (-1)
+
 struct StoreScan
 {
 	Relation	heap;
@@ -406,7 +492,9 @@ struct StoreScan
 	Snapshot	snapshot;		/* a reference of our own: scans outlive the active snapshot */
 	TupleTableSlot *slot;
 	ItemPointerData tid;		/* of the segment last returned */
+	StoredSegment segment;		/* likewise */
 	int64		run_id;
+	int64		segments;		/* the run has */
 	uint64		low;			/* of the range looked for */
 	uint64		high;
 	bool		done;
@@ -446,73 +534,168 @@ store_scan_begin(bool is_delta)
 }
 
 static void
-rescan(StoreScan *scan, int64 run_id, StrategyNumber strategy, RegProcedure procedure, int64 key)
+begin_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
+{
+	scan->run_id = run->run_id;
+	scan->segments = run->segments;
+	scan->low = low;
+	scan->high = high;
+	scan->done = false;
+}
+
+static void
+rescan(StoreScan *scan, StrategyNumber strategy, RegProcedure procedure, uint64 key)
 {
 	ScanKeyData keys[2];
 
-	scan->run_id = run_id;
-	scan->done = false;
-	ScanKeyInit(&keys[0], SEGMENT_RUN_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(run_id));
-	ScanKeyInit(&keys[1], SEGMENT_FIRST_KEY, strategy, procedure, Int64GetDatum(key));
+	scan->segment.place.number = NO_SEGMENT;
+	ScanKeyInit(&keys[0], SEGMENT_RUN_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->run_id));
+	ScanKeyInit(&keys[1], SEGMENT_FIRST_KEY, strategy, procedure, Int64GetDatum(facts_to_int64(key)));
 	index_rescan(scan->scan, keys, 2, NULL, 0);
 }
 
-/* Get a segment in either direction. */
-static bool
-next_segment(StoreScan *scan, ScanDirection direction,
-			 uint64 *first_key, const uint8 **data, size_t *length)
+/* The bytes of a segment, without its trailer. */
+static void
+read_data(StoreScan *scan, StoredSegment *segment)
 {
-	struct varlena *value;
+	struct varlena *value = (struct varlena *) DatumGetPointer(scan->slot->tts_values[SEGMENT_DATA - 1]);
+	size_t		length;
+
+	if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
+		store_scan_corrupt(scan, "it is not stored in line");
+	length = VARSIZE_ANY_EXHDR(value);
+	if (length < TRAILER_BYTES || length > SEGMENT_MAX_BYTES + TRAILER_BYTES)
+		store_scan_corrupt(scan, "its length is out of range");
+	segment->data = (const uint8 *) VARDATA_ANY(value);
+	segment->length = length - TRAILER_BYTES;
+}
+
+/* Get a segment in either direction: the only place where they are read. */
+static bool
+next_segment(StoreScan *scan, ScanDirection direction)
+{
+	StoredSegment *segment = &scan->segment;
+	Place	   *place = &segment->place;
 
 	if (!index_getnext_slot(scan->scan, direction, scan->slot))
 		return false;
 	slot_getsomeattrs(scan->slot, SEGMENT_DATA);
 	scan->tid = scan->slot->tts_tid;
-	*first_key = facts_from_int64(DatumGetInt64(scan->slot->tts_values[SEGMENT_FIRST_KEY - 1]));
-	value = (struct varlena *) DatumGetPointer(scan->slot->tts_values[SEGMENT_DATA - 1]);
-	if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
-		store_scan_corrupt(scan, "it is not stored in line");
-	*data = (const uint8 *) VARDATA_ANY(value);
-	*length = VARSIZE_ANY_EXHDR(value);
+	place->run_id = scan->run_id;
+	place->number = DatumGetInt32(scan->slot->tts_values[SEGMENT_NUMBER - 1]);
+	place->first_key = facts_from_int64(DatumGetInt64(scan->slot->tts_values[SEGMENT_FIRST_KEY - 1]));
+	read_data(scan, segment);
+	if (!read_trailer(place, segment->data, segment->length))
+		store_scan_corrupt(scan, "its checksum does not match");
+	if (place->number < 0 || place->number >= scan->segments)
+		store_scan_corrupt(scan, "its number is out of range");
 	return true;
+}
+
+static void
+missing_segment(const StoreScan *scan, int64 number)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("segment " INT64_FORMAT " of run " INT64_FORMAT " is missing in \"%s\"",
+					number, scan->run_id, RelationGetRelationName(scan->heap)),
+			 errdetail("The run should have " INT64_FORMAT " segments.", scan->segments)));
+}
+
+static bool
+is_next(const Place *place, const Place *next)
+{
+	return place->number + 1 == next->number && place->next_key == next->first_key;
 }
 
 /* The last segment that begins before the range can reach into it. */
 void
-store_scan_run(StoreScan *scan, int64 run_id, uint64 low, uint64 high)
+store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
 {
 	uint64		first_key = low;
-	const uint8 *data;
-	size_t		length;
 
-	scan->high = high;
+	begin_run(scan, run, low, high);
 	if (low > 0)
 	{
-		rescan(scan, run_id, BTLessStrategyNumber, F_INT8LT, facts_to_int64(low));
-		(void) next_segment(scan, BackwardScanDirection, &first_key, &data, &length);
+		rescan(scan, BTLessStrategyNumber, F_INT8LT, low);
+		if (next_segment(scan, BackwardScanDirection))
+			first_key = scan->segment.place.first_key;
 	}
-	rescan(scan, run_id, BTGreaterEqualStrategyNumber, F_INT8GE, facts_to_int64(first_key));
+	rescan(scan, BTGreaterEqualStrategyNumber, F_INT8GE, first_key);
 }
 
 void
-store_scan_range(StoreScan *scan, int64 run_id, uint64 low, uint64 high)
+store_scan_range(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
 {
-	scan->low = low;
-	rescan(scan, run_id, BTLessEqualStrategyNumber, F_INT8LE, facts_to_int64(high));
+	begin_run(scan, run, low, high);
+	rescan(scan, BTLessEqualStrategyNumber, F_INT8LE, high);
+}
+
+static void
+return_segment(const StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length)
+{
+	*first_key = scan->segment.place.first_key;
+	*data = scan->segment.data;
+	*length = scan->segment.length;
 }
 
 bool
 store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length)
 {
-	return next_segment(scan, ForwardScanDirection, first_key, data, length) &&
-		*first_key <= scan->high;
+	Place		before = scan->segment.place;
+	const Place *place = &scan->segment.place;
+
+	if (!next_segment(scan, ForwardScanDirection))
+	{
+		if (before.number + 1 != scan->segments)
+			missing_segment(scan, before.number + 1);
+		return false;
+	}
+	/* The first is that of the run, or one from before the range, whatever came before that. */
+	if (before.number == NO_SEGMENT ? place->number > 0 && place->first_key >= scan->low :
+		!is_next(&before, place))
+		missing_segment(scan, before.number + 1);
+	return_segment(scan, first_key, data, length);
+	return *first_key <= scan->high;
+}
+
+/* None begins in or before the range: then the first of the run begins after it. */
+static void
+check_first(StoreScan *scan)
+{
+	rescan(scan, BTGreaterStrategyNumber, F_INT8GT, scan->high);
+	if (!next_segment(scan, ForwardScanDirection) || scan->segment.place.number != 0)
+		missing_segment(scan, 0);
+}
+
+/* Whether the one that was read first is the last that begins in or before the range. */
+static bool
+is_last_of_range(const StoreScan *scan)
+{
+	const Place *place = &scan->segment.place;
+
+	return place->number + 1 == scan->segments || place->next_key > scan->high;
 }
 
 bool
 store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length)
 {
-	if (scan->done || !next_segment(scan, BackwardScanDirection, first_key, data, length))
+	Place		after = scan->segment.place;
+	const Place *place = &scan->segment.place;
+
+	if (scan->done)
 		return false;
+	if (!next_segment(scan, BackwardScanDirection))
+	{
+		if (after.number == NO_SEGMENT)
+			check_first(scan);
+		else if (after.number > 0)
+			missing_segment(scan, after.number - 1);
+		return false;
+	}
+	if (after.number == NO_SEGMENT ? !is_last_of_range(scan) : !is_next(place, &after))
+		missing_segment(scan, place->number + 1);
+	return_segment(scan, first_key, data, length);
 	/* Of the segments that begin before the range only the last can reach it. */
 	scan->done = *first_key < scan->low;
 	return true;

@@ -35,10 +35,13 @@ $node->safe_psql('clicks', q{
 	INSERT INTO adclick.clicks (ad_id) SELECT i FROM generate_series(1, 100) i;
 	SELECT adclick.tick()});
 
-# Every delta is damaged: nothing can be merged.
+# Every delta is damaged, or lacks a segment: nothing can be merged.
 $node->safe_psql('clicks', q{
-	CREATE TABLE undamaged AS SELECT run_id, first_key, number, get_byte(data, 0) AS byte FROM adclick_internal.deltas;
-	UPDATE adclick_internal.deltas SET data = set_byte(data, 0, 255)});
+	CREATE TABLE undamaged (LIKE adclick_internal.deltas INCLUDING STORAGE);
+	INSERT INTO undamaged SELECT * FROM adclick_internal.deltas;
+	CREATE TABLE undamaged_minutes (LIKE adclick_internal.segments INCLUDING STORAGE);
+	DELETE FROM adclick_internal.deltas WHERE number = 0 AND run_id % 2 = 0;
+	UPDATE adclick_internal.deltas SET data = set_byte(data, 0, 255) WHERE run_id % 2 = 1});
 wake_workers($node);
 ok($node->poll_query_until('clicks', q{SELECT coalesce(last_error LIKE 'compaction: %segment%', false) FROM adclick.status}),
 	'the status tells which chore fails, and why');
@@ -50,8 +53,9 @@ is($node->safe_psql('clicks', 'SELECT aggregator_pid, compactor_pid FROM adclick
 	'in the same processes');
 
 # Nor are the damaged deltas in the way of others.
-my $left = q{SELECT count(*) FROM undamaged JOIN adclick_internal.runs USING (run_id)};
+my $left = q{SELECT count(*), count(*) FILTER (WHERE run_id % 2 = 0) > 0 FROM (SELECT DISTINCT run_id FROM undamaged) u JOIN adclick_internal.runs USING (run_id)};
 my $damaged = $node->safe_psql('clicks', $left);
+like($damaged, qr/^[0-9]+\|t$/, 'segments are missing');
 my $t = $node->safe_psql('clicks', q{SELECT date_trunc('minute', now() - interval '30 minutes')});
 my $pending = q{SELECT count(*) FROM adclick_internal.runs r, unnest(minutes) m
 	WHERE is_delta AND m BETWEEN '%s' AND timestamptz '%s' + interval '5 minutes'};
@@ -73,15 +77,15 @@ is($node->safe_psql('clicks', $left), $damaged, 'without the damaged ones');
 # Nor is a damaged minute in the way of other minutes.
 my $minute = $node->safe_psql('clicks', qq{SELECT run_id FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta AND last_minute = '$t'});
 $node->safe_psql('clicks', qq{
-	INSERT INTO undamaged SELECT run_id, first_key, number, get_byte(data, 0) FROM adclick_internal.segments WHERE run_id = $minute;
-	UPDATE adclick_internal.segments SET data = set_byte(data, 0, 255) WHERE run_id = $minute});
+	INSERT INTO undamaged_minutes SELECT * FROM adclick_internal.segments WHERE run_id = $minute;
+	DELETE FROM adclick_internal.segments WHERE run_id = $minute});
 send_to_minutes();
 wake_workers($node);
 ok($node->poll_query_until('clicks', qq{
 	SELECT count(*) = 5 AND bool_and(is_carried = (m = '$t')) FROM (
 		SELECT m, bool_or(is_delta) AS is_carried FROM adclick_internal.runs r, unnest(minutes) m
 		WHERE sort_order = 0 AND m >= '$t' AND m < timestamptz '$t' + interval '5 minutes'
-			AND run_id NOT IN (SELECT run_id FROM undamaged WHERE run_id <> $minute) GROUP BY m) minutes}),
+			AND run_id NOT IN (SELECT run_id FROM undamaged) GROUP BY m) minutes}),
 	'other minutes are written, its new clicks are carried along');
 isnt(($node->psql('clicks', "SELECT adclick.ad_click_count_between(5, '$t', timestamptz '$t' + interval '1 minute')"))[0], 0, 'it is not answered');
 is($node->safe_psql('clicks', qq{SELECT adclick.ad_click_count_between(6, timestamptz '$t' + interval '1 minute', timestamptz '$t' + interval '2 minutes')}),
@@ -89,10 +93,8 @@ is($node->safe_psql('clicks', qq{SELECT adclick.ad_click_count_between(6, timest
 
 # Mended, they are merged like others; a new compactor knows nothing of their damage.
 $node->safe_psql('clicks', q{
-	UPDATE adclick_internal.deltas d SET data = set_byte(data, 0, byte) FROM undamaged u
-	WHERE (d.run_id, d.first_key, d.number) = (u.run_id, u.first_key, u.number);
-	UPDATE adclick_internal.segments d SET data = set_byte(data, 0, byte) FROM undamaged u
-	WHERE (d.run_id, d.first_key, d.number) = (u.run_id, u.first_key, u.number)});
+	INSERT INTO adclick_internal.deltas SELECT * FROM undamaged ON CONFLICT (run_id, first_key, number) DO UPDATE SET data = excluded.data;
+	INSERT INTO adclick_internal.segments SELECT * FROM undamaged_minutes});
 exact_ok($node, 'clicks', 'mended');
 $node->safe_psql('clicks', 'SELECT pg_terminate_backend(compactor_pid) FROM adclick.status');
 ok($node->poll_query_until('clicks', q{
