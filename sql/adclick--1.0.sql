@@ -309,10 +309,10 @@ CREATE FUNCTION adclick.tick(OUT tick bigint, OUT rows_read bigint, OUT counted 
 COMMENT ON FUNCTION adclick.tick() IS 'take the newly committed clicks off the log now, as the aggregator does; more: not all of them fitted one tick';
 
 CREATE FUNCTION adclick.compact(OUT late_counted bigint, OUT late_duplicates bigint,
-		OUT runs_merged int, OUT minutes_written int)
+		OUT runs_merged int, OUT minutes_written int, OUT more boolean)
 	AS 'MODULE_PATHNAME', 'adclick_compact' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.compact() IS 'decide queued late clicks and merge deltas into minutes now, as the compactor does, and fold in every late click';
+COMMENT ON FUNCTION adclick.compact() IS 'decide queued late clicks and merge deltas into minutes now, as the compactor does, and fold in every late click; more: not all of them fitted one round';
 
 --
 -- The questions, answered with the rights of their owner (see privileges.c).

@@ -229,8 +229,8 @@ compact(FunctionCallInfo fcinfo, Oid asker)
 {
 	CompactResult r;
 	int			level;
-	bool		nulls[4] = {false};
-	Datum		values[4];
+	bool		nulls[5] = {false};
+	Datum		values[5];
 
 	prevent_read_only("adclick.compact()");
 	level = definitions_begin_writes();
@@ -240,6 +240,7 @@ compact(FunctionCallInfo fcinfo, Oid asker)
 	values[1] = Int64GetDatum(r.late_duplicates);
 	values[2] = Int32GetDatum(r.runs_merged);
 	values[3] = Int32GetDatum(r.minutes_written);
+	values[4] = BoolGetDatum(r.more);
 	return make_row(fcinfo, values, nulls);
 }
 

@@ -198,11 +198,25 @@ plan_minutes(Compaction *c, bool everything)
 	c->nminutes = sort_unique_int64(c->minutes, c->nminutes);
 }
 
-/* The runs to merge: deltas, oldest first, and what the chosen minutes have. */
+/* The deltas to merge, oldest first; the others are for another round. */
+static StoreRun *
+plan_deltas(Compaction *c, FactOrder order, int *ndeltas)
+{
+	StoreRun   *deltas = store_get_deltas(order, ROUND_DELTAS + 1, &damaged, ndeltas);
+
+	if (*ndeltas > ROUND_DELTAS)
+	{
+		*ndeltas = ROUND_DELTAS;
+		c->result->more = true;
+	}
+	return deltas;
+}
+
+/* The runs to merge: deltas, and what the chosen minutes have. */
 static StoreRun *
 plan_runs(Compaction *c, int *nruns, int *ndeltas)
 {
-	StoreRun   *runs = store_get_deltas(ORDER_AD, ROUND_DELTAS, &damaged, ndeltas);
+	StoreRun   *runs = plan_deltas(c, ORDER_AD, ndeltas);
 	int			n = *ndeltas;
 
 	runs = repalloc(runs, sizeof(StoreRun) * (n + ROUND_MINUTES + 1));
@@ -329,7 +343,7 @@ static void
 merge_other(Compaction *c, FactOrder order)
 {
 	int			nruns;
-	StoreRun   *runs = store_get_deltas(order, ROUND_DELTAS, &damaged, &nruns);
+	StoreRun   *runs = plan_deltas(c, order, &nruns);
 	StoreWriter *writer;
 	int64		facts = 0;
 
@@ -361,7 +375,7 @@ anything_to_do(Compaction *c, CompactPart parts, bool everything)
 	{
 		plan_minutes(c, everything);
 		plan_runs(c, &nruns, &ndeltas);
-		store_get_deltas(ORDER_IP, ROUND_DELTAS, &damaged, &nother);
+		plan_deltas(c, ORDER_IP, &nother);
 		found = c->nminutes > 0 || ndeltas > MAX_DELTAS || nother > MAX_OTHER_DELTAS;
 	}
 	PopActiveSnapshot();
@@ -488,7 +502,7 @@ compact_find_damaged(void)
 	leave_out_damaged(ORDER_AD, runs, nruns);
 	for (FactOrder order = ORDER_USER; order <= ORDER_IP; order++)
 	{
-		runs = store_get_deltas(order, ROUND_DELTAS, &damaged, &nruns);
+		runs = plan_deltas(&c, order, &nruns);
 		leave_out_damaged(order, runs, nruns);
 	}
 	PopActiveSnapshot();

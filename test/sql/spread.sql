@@ -5,8 +5,13 @@ INSERT INTO adclick.clicks (ad_id, clicked_at)
 SELECT n % 3, now() - n * interval '256 minutes' FROM generate_series(1, 39) n
 UNION ALL SELECT 1, now() - n * interval '1 minute' FROM generate_series(100, 139) n;
 SELECT rows_read, counted FROM adclick.tick();
-SELECT minutes_written FROM adclick.compact();
+SELECT minutes_written, more FROM adclick.compact();
 SELECT * FROM oracle.wrong_facts(true);
 SELECT oracle.lost();
+SELECT ad, adclick.ad_click_count(ad, 10080) FROM generate_series(0, 2) ad;
+-- They are for another round; then only what is open is left.
+SELECT minutes_written >= 17 AS written, more FROM adclick.compact();
+SELECT minutes_written, more FROM adclick.compact();
+SELECT * FROM oracle.wrong_facts(true);
 SELECT ad, adclick.ad_click_count(ad, 10080) FROM generate_series(0, 2) ad;
 DROP EXTENSION adclick CASCADE;

@@ -76,7 +76,7 @@ send_random($MINUTES, 10 * $MINUTES, 20000);
 send_random(300, 240_000, 1_000_000_000_000);
 send_random(1, 60_000, 20000);
 $node->safe_psql('clicks', 'DO $$ BEGIN WHILE (SELECT more FROM adclick.tick()) LOOP COMMIT; END LOOP; END $$');
-$node->safe_psql('clicks', 'DO $$ BEGIN WHILE (SELECT minutes_written > 0 FROM adclick.compact()) LOOP COMMIT; END LOOP; END $$');
+$node->safe_psql('clicks', 'DO $$ BEGIN WHILE (SELECT more FROM adclick.compact()) LOOP COMMIT; END LOOP; END $$');
 is($node->safe_psql('clicks', 'SELECT count(*), max(segments) > 16 FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta'),
 	"$MINUTES|t", 'a run of each closed minute, one of them large');
 counts_ok('closed minutes');
@@ -102,6 +102,10 @@ $node->safe_psql('clicks', qq{
 	END \$\$});
 is($node->safe_psql('clicks', 'SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta'), '300', 'many deltas');
 counts_ok('many deltas', 'top N by a scan', 'clicks by ad', 'clicks by ad and minute');
+
+$node->safe_psql('clicks', 'DO $$ BEGIN WHILE (SELECT more FROM adclick.compact()) LOOP COMMIT; END LOOP; END $$');
+is($node->safe_psql('clicks', 'SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta'), '0', 'compaction tells how long it takes');
+counts_ok('many deltas compacted', 'clicks by ad and minute');
 
 # A long tail, of which a question takes less memory than it is on disk.
 send_random(600, 230_000, 20000, $MINUTES);
