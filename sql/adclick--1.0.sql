@@ -432,7 +432,7 @@ CREATE FUNCTION adclick_internal.facts()
 	AS 'MODULE_PATHNAME', 'adclick_facts' LANGUAGE C
 	STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick_internal.facts() IS 'every stored fact, one row a key, without the tail: what tests compare with the log';
+COMMENT ON FUNCTION adclick_internal.facts() IS 'every stored fact, of one run after the other, without the tail: what tests sum up and compare with the log';
 
 --
 -- The star schema: counts as rows

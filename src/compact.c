@@ -36,6 +36,7 @@
 #include "adclick.h"
 #include "click.h"
 #include "compact.h"
+#include "facts_alloc.h"
 #include "filters.h"
 #include "lists.h"
 #include "seen.h"
@@ -275,9 +276,10 @@ sort_by_writer(Compaction *c, const Facts *facts, size_t *end)
 	Facts	   *sorted = &c->sorted;
 	size_t		next = 0;
 
+	sorted->ncolumns = facts->ncolumns;
+	sorted->n = 0;
 	if (sorted->capacity < facts->n)
-		facts_init(sorted, facts->ncolumns, facts->n,
-				   MemoryContextAllocHuge(c->context, facts_memory(facts->ncolumns, facts->n)));
+		facts_enlarge(sorted, facts->n, c->context);
 	memset(end, 0, sizeof(size_t) * (c->nminutes + 1));
 	for (size_t i = 0; i < facts->n; i++)
 		end[writer_of(c, facts_to_int64(facts->key[FACT_MINUTE][i]))]++;

@@ -450,7 +450,7 @@ drop_filter(FunctionCallInfo fcinfo, Oid asker)
 }
 
 /*----------
- * Every fact
+ * Every fact, of one run after the other
  *----------
  */
 
@@ -476,7 +476,8 @@ facts(FunctionCallInfo fcinfo, Oid asker)
 	conditions_window(&conditions, DT_NOBEGIN, DT_NOEND);
 	InitMaterializedSRF(fcinfo, 0);
 	runs = store_get_runs(ORDER_AD, conditions.from, conditions.to - 1, &nruns);
-	slices_merge(ORDER_AD, runs, nruns, return_facts, fcinfo->resultinfo);
+	for (int i = 0; i < nruns; i++)
+		slices_merge(ORDER_AD, &runs[i], 1, return_facts, fcinfo->resultinfo);
 	return (Datum) 0;
 }
 

@@ -39,7 +39,8 @@ typedef struct Cursor
 	uint8	   *data;			/* ... and has these bytes, a copy: no page is pinned */
 	size_t		length;
 	size_t		enough;			/* load more when fewer facts are at hand */
-	uint64		last_key;		/* of the last segment decoded */
+	bool		begun;			/* a segment has been decoded ... */
+	uint64		last[FACTS_MAX_COLUMNS];	/* ... whose last fact has this key */
 	bool		picks;			/* only facts that meet the conditions */
 } Cursor;
 
@@ -49,6 +50,7 @@ struct Slices
 	int			ncolumns;		/* of the order's keys */
 	uint64		low;			/* range of first columns to go through */
 	uint64		high;
+	bool		by_key;			/* all columns are decoded, and a slice ends with any key */
 	const Conditions *conditions;	/* of cursors that pick */
 	Facts		decoded;		/* what they pick from */
 	int			ncursors;
@@ -110,6 +112,48 @@ slices_pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
 	return n;
 }
 
+static int
+compare_keys(const Facts *facts, size_t i, const uint64 *key)
+{
+	for (int c = 0; c < facts->ncolumns; c++)
+		if (facts->key[c][i] != key[c])
+			return facts->key[c][i] < key[c] ? -1 : 1;
+	return 0;
+}
+
+/* The first fact from "start" on whose key is above this one. */
+static size_t
+find_above(const Facts *facts, size_t start, const uint64 *key)
+{
+	size_t		end = facts->n;
+
+	while (start < end)
+	{
+		size_t		middle = start + (end - start) / 2;
+
+		if (compare_keys(facts, middle, key) <= 0)
+			start = middle + 1;
+		else
+			end = middle;
+	}
+	return start;
+}
+
+/* A segment has been decoded: note its last key, after a look at its first one. */
+static void
+note_keys(const Slices *slices, Cursor *cursor, const Facts *decoded)
+{
+	uint64		first = decoded->key[0][0];
+
+	if (first != cursor->limit || first < cursor->last[0])
+		store_scan_corrupt(cursor->scan, "it does not begin with its first key");
+	if (slices->by_key && cursor->begun && compare_keys(decoded, 0, cursor->last) <= 0)
+		store_scan_corrupt(cursor->scan, segment_status_text(SEGMENT_BAD_ORDER));
+	cursor->begun = true;
+	for (int c = 0; c < (slices->by_key ? slices->ncolumns : 1); c++)
+		cursor->last[c] = decoded->key[c][decoded->n - 1];
+}
+
 /* Decode the next segment behind what is there. */
 static void
 load_segment(Slices *slices, Cursor *cursor)
@@ -123,14 +167,13 @@ load_segment(Slices *slices, Cursor *cursor)
 	if (facts->capacity - before < SEGMENT_MAX_FACTS)
 		facts_enlarge(facts, Max(2 * facts->capacity, SEGMENT_MAX_FACTS), slices->context);
 	tail = facts_end(facts);
-	status = segment_decode_columns(cursor->data, cursor->length, cursor->columns, decoded);
+	status = slices->by_key ? segment_decode(cursor->data, cursor->length, decoded) :
+		segment_decode_columns(cursor->data, cursor->length, cursor->columns, decoded);
 	if (status != SEGMENT_OK)
 		store_scan_corrupt(cursor->scan, segment_status_text(status));
-	if (decoded->key[FACT_AD][0] != cursor->limit || decoded->key[FACT_AD][0] < cursor->last_key)
-		store_scan_corrupt(cursor->scan, "it does not begin with its first key");
+	note_keys(slices, cursor, decoded);
 	slices->segments++;
-	cursor->last_key = decoded->key[FACT_AD][decoded->n - 1];
-	cursor->enough = cursor->picks ? PICKED_AHEAD / 2 : decoded->n / 2;
+	cursor->enough = cursor->picks ? PICKED_AHEAD / 2 : Max(decoded->n / 2, 1);
 	facts->n += cursor->picks ?
 		slices_pick_facts(slices->conditions, run_is_inside(cursor->run, slices->conditions), decoded,
 				   tail.key[FACT_AD], tail.count) :
@@ -183,6 +226,7 @@ begin_memory(Slices *slices, Cursor *cursor, const Facts *facts)
 		cursor->facts.n = facts_find(facts, cursor->position, slices->high + 1);
 }
 
+/* Without "columns": all of them, by the whole key. */
 static Slices *
 begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
 	  const Facts *more, uint64 low, uint64 high, const Conditions *conditions)
@@ -196,6 +240,7 @@ begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
 	slices->ncolumns = order_columns[order];
 	slices->low = low;
 	slices->high = high;
+	slices->by_key = columns == NULL;
 	slices->conditions = conditions;
 	if (conditions)
 		facts_init(&slices->decoded, slices->ncolumns, SEGMENT_MAX_FACTS,
@@ -206,7 +251,7 @@ begin(FactOrder order, const StoreRun *runs, int nruns, const unsigned *columns,
 	for (int i = 0; i < nruns; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		begin_cursor(slices, &slices->cursors[i], &runs[i], columns[i]);
+		begin_cursor(slices, &slices->cursors[i], &runs[i], columns ? columns[i] : 0);
 	}
 	if (more)
 		begin_memory(slices, &slices->cursors[slices->ncursors++], more);
@@ -249,6 +294,25 @@ memory_limit(const Cursor *cursor, uint64 *limit)
 	return true;
 }
 
+/* Have facts at hand, before there are none left: slices are so many times larger. */
+static void
+refill(Slices *slices, Cursor *cursor)
+{
+	if (cursor->more && cursor->facts.n - cursor->position < cursor->enough)
+		load_facts(slices, cursor);
+}
+
+/* Facts up to "end" are the cursor's part of the slice, if there are any. */
+static void
+take_part(Slices *slices, Cursor *cursor, size_t end, int *nparts)
+{
+	if (end > cursor->position)
+		slices->parts[(*nparts)++] = (SlicePart) {
+			cursor->run, &cursor->facts, cursor->position, end - cursor->position
+		};
+	cursor->position = end;
+}
+
 const SlicePart *
 slices_next(Slices *slices, int *nparts)
 {
@@ -264,9 +328,7 @@ slices_next(Slices *slices, int *nparts)
 		{
 			Cursor	   *cursor = &slices->cursors[i];
 
-			/* those that will soon have none, too: slices are so many times larger */
-			if (cursor->more && cursor->facts.n - cursor->position < cursor->enough)
-				load_facts(slices, cursor);
+			refill(slices, cursor);
 			limit = cursor->limit;
 			if ((cursor->more || memory_limit(cursor, &limit)) && (!bounded || limit < bound))
 			{
@@ -277,14 +339,10 @@ slices_next(Slices *slices, int *nparts)
 		for (int i = 0; i < slices->ncursors; i++)
 		{
 			Cursor	   *cursor = &slices->cursors[i];
-			size_t		end = bounded ? facts_find(&cursor->facts, cursor->position, bound) :
-				cursor->facts.n;
 
-			if (end > cursor->position)
-				slices->parts[(*nparts)++] = (SlicePart) {
-					cursor->run, &cursor->facts, cursor->position, end - cursor->position
-				};
-			cursor->position = end;
+			take_part(slices, cursor,
+					  bounded ? facts_find(&cursor->facts, cursor->position, bound) : cursor->facts.n,
+					  nparts);
 		}
 		if (*nparts > 0)
 			return slices->parts;
@@ -297,6 +355,36 @@ slices_next(Slices *slices, int *nparts)
 				load_facts(slices, &slices->cursors[i]);
 	}
 	return NULL;
+}
+
+/*
+ * The next slice if keys are what counts: as far as all runs are at hand.  What is
+ * in memory does not grow with the facts of one ad, user or address.
+ */
+static const SlicePart *
+next_by_key(Slices *slices, int *nparts)
+{
+	const Cursor *least = NULL;
+
+	*nparts = 0;
+	CHECK_FOR_INTERRUPTS();
+	for (int i = 0; i < slices->ncursors; i++)
+	{
+		Cursor	   *cursor = &slices->cursors[i];
+
+		refill(slices, cursor);
+		if (cursor->more && (least == NULL || compare_keys(&least->facts, least->facts.n - 1, cursor->last) > 0))
+			least = cursor;
+	}
+	for (int i = 0; i < slices->ncursors; i++)
+	{
+		Cursor	   *cursor = &slices->cursors[i];
+
+		take_part(slices, cursor,
+				  least ? find_above(&cursor->facts, cursor->position, least->last) : cursor->facts.n,
+				  nparts);
+	}
+	return *nparts > 0 ? slices->parts : NULL;
 }
 
 int64
@@ -314,53 +402,66 @@ slices_end(Slices *slices)
 	MemoryContextDelete(slices->context);
 }
 
+/* Facts that are sorted and combined together, before they are passed on. */
+typedef struct Batch
+{
+	Facts		facts;
+	void	   *scratch;
+	slices_emit emit;
+	void	   *arg;
+} Batch;
+
+static void
+enlarge_batch(Batch *batch, size_t capacity)
+{
+	if (batch->scratch)
+		pfree(batch->scratch);
+	facts_enlarge(&batch->facts, capacity, CurrentMemoryContext);
+	batch->scratch = MemoryContextAllocHuge(CurrentMemoryContext,
+											facts_scratch(batch->facts.ncolumns, capacity));
+}
+
+static void
+emit_batch(Batch *batch)
+{
+	if (batch->facts.n == 0)
+		return;
+	facts_combine(&batch->facts, batch->scratch);
+	batch->emit(&batch->facts, batch->arg);
+	batch->facts.n = 0;
+}
+
+static void
+add_slice(Batch *batch, const SlicePart *parts, int nparts)
+{
+	size_t		n = 0;
+
+	for (int i = 0; i < nparts; i++)
+		n += parts[i].n;
+	if (batch->facts.n + n > batch->facts.capacity)
+		emit_batch(batch);
+	if (n > batch->facts.capacity)
+		enlarge_batch(batch, n);	/* very many runs */
+	for (int i = 0; i < nparts; i++)
+		facts_append(&batch->facts, parts[i].facts, parts[i].start, parts[i].n);
+}
+
 void
 slices_merge(FactOrder order, const StoreRun *runs, int nruns, slices_emit emit, void *arg)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick merge",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
-	int			ncolumns = order_columns[order];
-	unsigned   *columns = palloc(sizeof(unsigned) * (nruns + 1));
-	Slices	   *slices;
-	size_t		capacity = MERGE_FACTS;
-	Facts		batch;
-	void	   *scratch = palloc(facts_scratch(ncolumns, capacity));
+	Slices	   *slices = begin(order, runs, nruns, NULL, NULL, 0, PG_UINT64_MAX, NULL);
+	Batch		batch = {.emit = emit, .arg = arg};
 	const SlicePart *parts;
 	int			nparts;
 
-	for (int i = 0; i < nruns; i++)
-		columns[i] = (1U << ncolumns) - 1;
-	slices = begin(order, runs, nruns, columns, NULL, 0, PG_UINT64_MAX, NULL);
-	facts_init(&batch, ncolumns, capacity, palloc(facts_memory(ncolumns, capacity)));
-	while ((parts = slices_next(slices, &nparts)) != NULL)
-	{
-		size_t		n = 0;
-
-		for (int i = 0; i < nparts; i++)
-			n += parts[i].n;
-		if (batch.n > 0 && batch.n + n > capacity)
-		{
-			facts_combine(&batch, scratch);
-			emit(&batch, arg);
-			batch.n = 0;
-		}
-		if (n > capacity)
-		{
-			/* one ad's facts, or very many runs: make room for them */
-			capacity = n;
-			facts_init(&batch, ncolumns, capacity,
-					   MemoryContextAllocHuge(context, facts_memory(ncolumns, capacity)));
-			scratch = MemoryContextAllocHuge(context, facts_scratch(ncolumns, capacity));
-		}
-		for (int i = 0; i < nparts; i++)
-			facts_append(&batch, parts[i].facts, parts[i].start, parts[i].n);
-	}
-	if (batch.n > 0)
-	{
-		facts_combine(&batch, scratch);
-		emit(&batch, arg);
-	}
+	batch.facts.ncolumns = order_columns[order];
+	enlarge_batch(&batch, MERGE_FACTS);
+	while ((parts = next_by_key(slices, &nparts)) != NULL)
+		add_slice(&batch, parts, nparts);
+	emit_batch(&batch);
 	slices_end(slices);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

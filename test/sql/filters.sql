@@ -14,7 +14,8 @@ SELECT country, region, device FROM adclick.filters ORDER BY filter_id;
 INSERT INTO adclick.clicks (ad_id, country, device) VALUES (1, 'C5', 'mobile'), (1, 'C6', 'tablet'), (2, 'C2', 'mobile');
 SELECT counted FROM adclick.tick();
 SELECT country, region, device FROM adclick.filters ORDER BY filter_id;
-SELECT country, device, click_count FROM adclick_internal.facts() JOIN adclick.filters USING (filter_id) ORDER BY 1, 2, 3;
+SELECT country, device, sum(click_count) AS click_count FROM adclick_internal.facts() JOIN adclick.filters USING (filter_id)
+GROUP BY 1, 2 ORDER BY 1, 2, 3;
 SELECT adclick.ad_click_count(1, 5) AS ad, adclick.ad_click_count(1, 5, '{"country": "other"}') AS other,
 	adclick.ad_click_count(1, 5, '{"country": "C5"}') AS c5, adclick.ad_click_count(1, 5, '{"device": "mobile"}') AS mobile;
 

@@ -1,6 +1,7 @@
 # What a question takes does not grow with the number of runs in its window, nor
 # beyond the tail it reads: many closed minutes, many deltas, a long tail, and a
-# server with very few buffers.
+# server with very few buffers.  Nor does what a compaction takes grow with the
+# clicks of one user.
 
 use strict;
 use warnings FATAL => 'all';
@@ -38,6 +39,16 @@ sub send_random
 			floor(random() * 1000), 'C' || i % 7, 'd' || i % 2
 		FROM generate_series(1, $n) i});
 	return;
+}
+
+# The memory a statement takes beyond the most a session had before, in kB.
+sub memory_taken
+{
+	my ($database, $statement) = @_;
+	my $peak = q{SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*([0-9]+) kB')};
+	my ($before, undef, $after) = split /\n/, $node->safe_psql($database, "$peak; $statement; $peak");
+
+	return $after - $before;
 }
 
 # The stored counts by ad, asked in several ways, are those of the log.
@@ -116,14 +127,49 @@ SKIP:
 {
 	skip 'no /proc here', 1 unless -r '/proc/self/status';
 
-	my $peak = q{SELECT substring(pg_read_file('/proc/self/status') FROM 'VmHWM:\s*([0-9]+) kB')};
-	my ($before, $answer, $after) = split /\n/, $node->safe_psql('clicks',
-		"$peak; SELECT count(*) FROM adclick.top_n_ads_between(10, '-infinity', timestamptz '$newest' - interval '@{[ $MINUTES - 1 ]} minutes'); $peak");
+	my $taken = memory_taken('clicks',
+		"SELECT count(*) FROM adclick.top_n_ads_between(10, '-infinity', timestamptz '$newest' - interval '@{[ $MINUTES - 1 ]} minutes')");
 	my $tail = $node->safe_psql('clicks',
 		q{SELECT sum(pg_relation_size(relid)) / 1024 * 230000 / (SELECT count(*) FROM adclick.clicks) FROM pg_partition_tree('adclick.clicks') WHERE isleaf});
 
-	note("$tail kB of tail, " . ($after - $before) . ' kB taken');
-	cmp_ok($after - $before, '<', $tail, 'a question about the tail takes less than the tail, in kB');
+	note("$tail kB of tail, $taken kB taken");
+	cmp_ok($taken, '<', $tail, 'a question about the tail takes less than the tail, in kB');
+}
+
+# A compaction of a million clicks of one user from one address.
+$node->safe_psql('postgres', 'CREATE DATABASE one_user');
+$node->safe_psql('one_user', 'CREATE EXTENSION adclick');
+$node->safe_psql('one_user', qq{
+	DO \$\$
+	BEGIN
+		FOR i IN 1 .. 10 LOOP
+			INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip)
+			SELECT NULL, random() * 100000, timestamptz '$newest' - i * n % 20 * interval '1 minute', 7, '192.0.2.7' FROM generate_series(1, 100000) n;
+			COMMIT;
+			PERFORM adclick.tick();
+			COMMIT;
+		END LOOP;
+	END \$\$});
+
+SKIP:
+{
+	skip 'no /proc here', 1 unless -r '/proc/self/status';
+
+	my $taken = memory_taken('one_user', 'SELECT minutes_written FROM adclick.compact()');
+
+	note("$taken kB taken");
+	cmp_ok($taken, '<', 96 * 1024, 'compaction of the clicks of one user, in kB');
+}
+is($node->safe_psql('one_user', 'SELECT sort_order, bool_or(is_delta), sum(clicks) FROM adclick_internal.runs GROUP BY 1 ORDER BY 1'),
+	"0|f|1000000\n1|f|1000000\n2|f|1000000", 'all of them are in final runs');
+for my $filter ('{"user_id": 7}', '{"ip": "192.0.2.0/24"}')
+{
+	is($node->safe_psql('one_user', qq{
+		SELECT ad, adclick.ad_click_count_between(ad, '-infinity', timestamptz '$newest' - interval '2 minutes', '$filter') FROM generate_series(100, 140) ad}),
+		$node->safe_psql('one_user', qq{
+		SELECT ad, count(c) FROM generate_series(100, 140) ad
+			LEFT JOIN adclick.clicks c ON ad_id = ad AND clicked_at < timestamptz '$newest' - interval '2 minutes' GROUP BY 1 ORDER BY 1}),
+		"and found by $filter");
 }
 
 done_testing();

@@ -77,8 +77,9 @@ CREATE FUNCTION oracle.wrong_facts(taken_only boolean DEFAULT false)
 WITH expected AS MATERIALIZED (
 	SELECT * FROM oracle.facts(taken_only)
 ), stored AS MATERIALIZED (
-	SELECT f.ad_id, f.click_minute, d.country, d.region, d.device, f.click_count
-	FROM adclick_internal.facts() f LEFT JOIN adclick.filters d USING (filter_id)
+	SELECT f.ad_id, f.click_minute, d.country, d.region, d.device, f.clicks
+	FROM (SELECT ad_id, click_minute, filter_id, sum(click_count)::bigint AS clicks FROM adclick_internal.facts() GROUP BY 1, 2, 3) f
+	LEFT JOIN adclick.filters d USING (filter_id)
 )
 (SELECT 'expected', * FROM (TABLE expected EXCEPT ALL TABLE stored) e)
 UNION ALL
