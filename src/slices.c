@@ -41,6 +41,7 @@ typedef struct Cursor
 	size_t		enough;			/* load more when fewer facts are at hand */
 	bool		begun;			/* a segment has been decoded ... */
 	uint64		last[FACTS_MAX_COLUMNS];	/* ... whose last fact has this key */
+	uint64		clicks_left;	/* of the run, behind what was decoded */
 	bool		picks;			/* only facts that meet the conditions */
 } Cursor;
 
@@ -154,6 +155,31 @@ note_keys(const Slices *slices, Cursor *cursor, const Facts *decoded)
 		cursor->last[c] = decoded->key[c][decoded->n - 1];
 }
 
+/*
+ * Facts that are merged become part of another run: there must not be more of them
+ * than the directory of runs says, or its row of that one would be damaged.
+ */
+static void
+check_facts(Cursor *cursor, const Facts *decoded)
+{
+	const StoreRun *run = cursor->run;
+	const uint64 *minute = decoded->key[order_column[run->order][ROLE_MINUTE]];
+	const uint64 *count = decoded->count;
+	uint64		first = facts_from_int64(run->first_minute);
+	uint64		last = facts_from_int64(run->last_minute);
+	uint64		left = cursor->clicks_left;
+	bool		wrong = false;
+
+	for (size_t i = 0; i < decoded->n; i++)
+	{
+		wrong |= (minute[i] < first) | (minute[i] > last) | (count[i] > left);
+		left -= count[i];
+	}
+	if (wrong)
+		store_scan_corrupt(cursor->scan, "it has more clicks than its run, or of other minutes");
+	cursor->clicks_left = left;
+}
+
 /* Decode the next segment behind what is there. */
 static void
 load_segment(Slices *slices, Cursor *cursor)
@@ -172,6 +198,8 @@ load_segment(Slices *slices, Cursor *cursor)
 	if (status != SEGMENT_OK)
 		store_scan_corrupt(cursor->scan, segment_status_text(status));
 	note_keys(slices, cursor, decoded);
+	if (slices->by_key)
+		check_facts(cursor, decoded);
 	slices->segments++;
 	cursor->enough = cursor->picks ? PICKED_AHEAD / 2 : Max(decoded->n / 2, 1);
 	facts->n += cursor->picks ?
@@ -206,6 +234,7 @@ begin_cursor(Slices *slices, Cursor *cursor, const StoreRun *run, unsigned colum
 
 	cursor->picks = conditions && columns != 1 << FACT_AD;
 	cursor->run = run;
+	cursor->clicks_left = (uint64) run->clicks;
 	cursor->columns = columns;
 	cursor->facts.ncolumns = slices->ncolumns;
 	cursor->data = palloc(SEGMENT_MAX_BYTES);
