@@ -81,7 +81,6 @@ typedef struct Compaction
 	int64	   *minutes;
 	StoreWriter **writers;		/* one for each, and one for all other facts */
 	uint8		places[MINUTE_PLACES];	/* by minute, or after it: which writer */
-	MinuteLists **lists;		/* one for each */
 	Facts		sorted;			/* a batch, by writer */
 
 	size_t		nlate;
@@ -242,20 +241,16 @@ place_of(const Compaction *c, int64 minute)
 	return place;
 }
 
-/* A writer and lists for each minute, and the way from a minute to them. */
+/* A writer for each minute, and the way from a minute to it. */
 static void
 begin_minutes(Compaction *c)
 {
-	KeptFilters *kept = lists_kept();
-
 	c->writers = palloc(sizeof(StoreWriter *) * (c->nminutes + 1));
-	c->lists = palloc(sizeof(MinuteLists *) * (c->nminutes + 1));
 	memset(c->places, c->nminutes, sizeof(c->places));
 	for (int i = 0; i < c->nminutes; i++)
 	{
 		c->places[place_of(c, c->minutes[i])] = i;
 		c->writers[i] = store_writer_begin(ORDER_AD, false);
-		c->lists[i] = lists_begin(kept, c->minutes[i]);
 	}
 	c->writers[c->nminutes] = store_writer_begin(ORDER_AD, true);
 }
@@ -311,8 +306,6 @@ write_merged(const Facts *facts, void *arg)
 	sort_by_writer(c, facts, end);
 	for (int w = 0; w <= c->nminutes; w++)
 	{
-		if (w < c->nminutes)
-			lists_add(c->lists[w], &c->sorted, start, end[w] - start);
 		store_writer_add(c->writers[w], &c->sorted, start, end[w] - start);
 		start = end[w];
 	}
@@ -324,9 +317,6 @@ merge_minutes(Compaction *c, const StoreRun *runs, int nruns)
 {
 	begin_minutes(c);
 	slices_merge(ORDER_AD, runs, nruns, write_merged, c);
-	store_delete_lists(c->minutes, c->nminutes);
-	for (int i = 0; i < c->nminutes; i++)
-		lists_end(c->lists[i]);
 	for (int i = 0; i <= c->nminutes; i++)
 		store_writer_end(c->writers[i]);
 	store_delete_runs(runs, nruns);
@@ -436,6 +426,13 @@ compact_runs(Compaction *c, bool everything)
 	merge_other(c, ORDER_USER);
 	merge_other(c, ORDER_IP);
 	PopActiveSnapshot();
+	if (c->nminutes > 0)
+	{
+		/* that sees the runs of these minutes */
+		push_snapshot(c);
+		lists_make(c->minutes, c->nminutes);
+		PopActiveSnapshot();
+	}
 }
 
 static void

@@ -493,22 +493,6 @@ conditions_read_filter(Jsonb *filter, StoreFilter *dimensions)
 				 errdetail("All three name a single combination, which is counted as it is.")));
 }
 
-void
-conditions_of_filter(Conditions *conditions, const StoreFilter *dimensions)
-{
-	for (int i = 0; i < DIMENSIONS; i++)
-		if (dimensions->values[i])
-		{
-			conditions->filtered = conditions->has_values[i] = true;
-			conditions->values[i].n = 1;
-			conditions->values[i].values = palloc(sizeof(FilterValue));
-			conditions->values[i].values[0] = (FilterValue) {
-				dimensions->values[i], strlen(dimensions->values[i])
-			};
-		}
-	find_matches(conditions);
-}
-
 static bool
 has_value(const ValueList *list, const char *value, int length)
 {

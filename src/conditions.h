@@ -89,12 +89,8 @@ extern void conditions_advertiser(Conditions *conditions, int64 advertiser_id);
 /* A value as an error message shows it: not too much of it. */
 extern const char *conditions_shown(const char *text, int length);
 
-/*
- * A combination of dimensions to be registered, from the argument of add_filter,
- * and conditions that are met by its clicks.
- */
+/* A combination of dimensions to be registered, from the argument of add_filter. */
 extern void conditions_read_filter(Jsonb *filter, StoreFilter *dimensions);
-extern void conditions_of_filter(Conditions *conditions, const StoreFilter *dimensions);
 
 /*
  * The combination, if that is all that is asked for: no other conditions, and

@@ -41,7 +41,7 @@ typedef struct FilterEntry
 	int32		filter_id;
 } FilterEntry;
 
-static uint32
+uint32
 dimensions_hash(const Dimensions *d)
 {
 	uint32		hash = 0;
@@ -52,7 +52,7 @@ dimensions_hash(const Dimensions *d)
 	return hash;
 }
 
-static bool
+bool
 dimensions_equal(const Dimensions *a, const Dimensions *b)
 {
 	for (int i = 0; i < DIMENSIONS; i++)

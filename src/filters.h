@@ -31,6 +31,10 @@ extern const char *const dimension_names[DIMENSIONS];
 /* From a row of the log; the values may point into the slot. */
 extern void dimensions_read(TupleTableSlot *slot, Dimensions *dimensions);
 
+/* For tables of them. */
+extern uint32 dimensions_hash(const Dimensions *d);
+extern bool dimensions_equal(const Dimensions *a, const Dimensions *b);
+
 /*
  * Make the cache hold every combination the active snapshot sees.  Call it
  * first in each transaction that uses the functions below.

@@ -16,77 +16,87 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "adclick.h"
-#include "conditions.h"
-#include "filters.h"
+#include "kept.h"
 #include "lists.h"
 #include "segment.h"
 #include "slices.h"
 
-/* Minutes read in one go when a filter is filled in. */
+/* Minutes looked up in one go when a filter is filled in. */
 #define FILL_MINUTES 100
 
-struct KeptFilters
-{
-	int			n;
-	int32	   *ids;
-	Conditions *conditions;		/* of filter 0 there are none */
-};
+/* The first ads of a list that is being made have room at once. */
+#define FIRST_ADS 16
 
-struct MinuteLists
+/* The list of one filter. */
+typedef struct FilterList
 {
+	uint64		clicks;			/* of the ad being counted */
+	bool		counted;		/* it has facts of that ad */
+	size_t		room;			/* of the heap: a rare filter takes little memory */
+	TopN		top;			/* one more than the list has: that is cut off */
+} FilterList;
+
+/* The lists of one minute. */
+typedef struct MinuteLists
+{
+	MemoryContext context;
 	const KeptFilters *kept;
-	int64		minute;
 	uint64		ad;				/* the one being counted */
-	uint64	   *clicks;			/* of it, for each filter */
-	TopN	   *tops;			/* one more than the list has: that is cut off */
-};
+	int			ncounted;
+	int		   *counted;		/* the filters that have clicks of it */
+	FilterList *lists;
+} MinuteLists;
 
-static KeptFilters *
-kept_filters(const StoreFilter *filters, int n)
+/* Making lists, minute by minute: no more than those of one are in memory. */
+typedef struct Maker
 {
-	KeptFilters *kept = palloc(sizeof(KeptFilters));
+	KeptFilters *kept;
+	StoreScan  *scan;
+	Facts		segment;
+} Maker;
 
-	filters_refresh();
-	kept->n = n;
-	kept->ids = palloc(sizeof(int32) * (n + 1));
-	kept->conditions = palloc0(sizeof(Conditions) * (n + 1));
-	for (int i = 0; i < n; i++)
-	{
-		kept->ids[i] = filters[i].filter_id;
-		conditions_of_filter(&kept->conditions[i], &filters[i]);
-	}
-	return kept;
+static void
+begin(Maker *maker, const StoreFilter *filters, int n)
+{
+	maker->kept = kept_filters(filters, n);
+	maker->scan = store_scan_begin(false);
+	facts_init(&maker->segment, FACT_COLUMNS, SEGMENT_MAX_FACTS,
+			   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
 }
 
-KeptFilters *
-lists_kept(void)
+static void
+end(Maker *maker)
 {
-	int			n;
-	StoreFilter *filters = store_get_registered(&n);
-
-	return kept_filters(filters, n);
+	store_scan_end(maker->scan);
 }
 
-MinuteLists *
-lists_begin(const KeptFilters *kept, int64 minute)
+static MinuteLists *
+begin_minute(const KeptFilters *kept)
 {
-	MinuteLists *lists = palloc(sizeof(MinuteLists));
-	size_t		limit = (size_t) adclick_top_ads_kept + 1;
+	MinuteLists *lists = palloc0(sizeof(MinuteLists));
 
+	lists->context = CurrentMemoryContext;
 	lists->kept = kept;
-	lists->minute = minute;
-	lists->ad = 0;
-	lists->clicks = palloc0(sizeof(uint64) * kept->n);
-	lists->tops = palloc(sizeof(TopN) * kept->n);
+	lists->counted = palloc(sizeof(int) * (kept->n + 1));
+	lists->lists = palloc0(sizeof(FilterList) * (kept->n + 1));
 	for (int k = 0; k < kept->n; k++)
-		topn_init(&lists->tops[k], limit, palloc(sizeof(AdCount) * limit));
+		topn_init(&lists->lists[k].top, (size_t) adclick_top_ads_kept + 1, NULL);
 	return lists;
+}
+
+static void
+enlarge(FilterList *list)
+{
+	TopN	   *top = &list->top;
+
+	list->room = Min(Max(2 * list->room, FIRST_ADS), top->limit);
+	top->heap = top->heap ? repalloc(top->heap, sizeof(AdCount) * list->room) :
+		palloc(sizeof(AdCount) * list->room);
 }
 
 /* All facts of the ad have been added. */
@@ -94,104 +104,125 @@ static void
 offer_ad(MinuteLists *lists)
 {
 	CHECK_FOR_INTERRUPTS();
-	for (int k = 0; k < lists->kept->n; k++)
+	for (int i = 0; i < lists->ncounted; i++)
 	{
-		if (lists->clicks[k] > 0)
-			topn_offer(&lists->tops[k], lists->ad, lists->clicks[k]);
-		lists->clicks[k] = 0;
+		FilterList *list = &lists->lists[lists->counted[i]];
+
+		if (list->top.n == list->room && list->room < list->top.limit)
+			enlarge(list);
+		if (list->clicks > 0)
+			topn_offer(&list->top, lists->ad, list->clicks);
+		list->clicks = 0;
+		list->counted = false;
 	}
+	lists->ncounted = 0;
 }
 
-void
-lists_add(MinuteLists *lists, const Facts *facts, size_t start, size_t n)
+static void
+add_segment(MinuteLists *lists, const Facts *facts)
 {
-	const KeptFilters *kept = lists->kept;
-
-	for (size_t i = start; i < start + n; i++)
+	for (size_t i = 0; i < facts->n; i++)
 	{
+		const KeptMet *met = kept_met(lists->kept, facts->key[FACT_FILTER][i]);
+
 		if (facts->key[FACT_AD][i] != lists->ad)
 		{
 			offer_ad(lists);
 			lists->ad = facts->key[FACT_AD][i];
 		}
-		for (int k = 0; k < kept->n; k++)
-			if (!kept->conditions[k].filtered ||
-				conditions_match_filter(&kept->conditions[k], facts->key[FACT_FILTER][i]))
-				lists->clicks[k] += facts->count[i];
+		for (int j = 0; j < met->n; j++)
+		{
+			FilterList *list = &lists->lists[met->filter[j]];
+
+			if (!list->counted)
+				lists->counted[lists->ncounted++] = met->filter[j];
+			list->counted = true;
+			list->clicks += facts->count[i];
+		}
 	}
 }
 
-void
-lists_end(MinuteLists *lists)
+static void
+put_lists(MinuteLists *lists, int64 minute)
 {
 	offer_ad(lists);
 	for (int k = 0; k < lists->kept->n; k++)
 	{
-		TopN	   *top = &lists->tops[k];
-		StoreList	list = {.minute = lists->minute, .ads = top->heap};
+		TopN	   *top = &lists->lists[k].top;
+		StoreList	list = {.minute = minute, .ads = top->heap};
 
+		CHECK_FOR_INTERRUPTS();
 		topn_finish(top);
 		list.n = Min(top->n, top->limit - 1);
 		list.cut_off = top->n > list.n ? top->heap[list.n].clicks : 0;
 		store_put_list(lists->kept->ids[k], &list);
-		pfree(top->heap);
 	}
-	pfree(lists->tops);
-	pfree(lists->clicks);
-	pfree(lists);
 }
 
 /* Make the lists of a minute from its run. */
 static void
-fill_minute(const KeptFilters *kept, StoreScan *scan, const StoreRun *run, Facts *facts)
+make_minute(Maker *maker, const StoreRun *run)
 {
-	MinuteLists *lists = lists_begin(kept, run->first_minute);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick lists of a minute",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	MinuteLists *lists = begin_minute(maker->kept);
 	uint64		first_key;
 	const uint8 *data;
 	size_t		length;
 
-	store_scan_run(scan, run, 0, PG_UINT64_MAX);
-	while (store_scan_next(scan, &first_key, &data, &length))
+	store_scan_run(maker->scan, run, 0, PG_UINT64_MAX);
+	while (store_scan_next(maker->scan, &first_key, &data, &length))
 	{
 		SegmentStatus status = segment_decode_columns(data, length,
-													  1 << FACT_AD | 1 << FACT_FILTER, facts);
+													  1 << FACT_AD | 1 << FACT_FILTER, &maker->segment);
 
 		CHECK_FOR_INTERRUPTS();
 		if (status != SEGMENT_OK)
-			store_scan_corrupt(scan, segment_status_text(status));
-		lists_add(lists, facts, 0, facts->n);
+			store_scan_corrupt(maker->scan, segment_status_text(status));
+		add_segment(lists, &maker->segment);
 	}
-	lists_end(lists);
+	put_lists(lists, run->first_minute);
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
 }
 
-/* Make the lists of all closed minutes. */
-static void
-fill_minutes(const KeptFilters *kept)
+void
+lists_make(const int64 *minutes, int n)
 {
-	Facts		facts;
-	StoreScan  *scan = store_scan_begin(false);
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick lists of minutes",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext outer;
+	Maker		maker;
+	int			nfilters;
+	StoreFilter *filters = store_get_registered(&nfilters);
+	StoreRun	run;
+
+	begin(&maker, filters, nfilters);
+	store_delete_lists(minutes, n);
+	for (int i = 0; i < n; i++)
+		if (store_get_minute(minutes[i], &run) > 0)
+			make_minute(&maker, &run);
+	end(&maker);
+}
+
+/* Make the lists of a filter, of all closed minutes. */
+static void
+fill_minutes(const StoreFilter *filter)
+{
+	Maker		maker;
 	int64		after = FIRST_MINUTE;
 	StoreRun   *runs;
 	int			n;
 
-	facts_init(&facts, FACT_COLUMNS, SEGMENT_MAX_FACTS,
-			   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
-	outer = MemoryContextSwitchTo(context);
+	begin(&maker, filter, 1);
 	do
 	{
 		runs = store_get_minutes(after, FILL_MINUTES, &n);
 		for (int i = 0; i < n; i++)
-			fill_minute(kept, scan, &runs[i], &facts);
+			make_minute(&maker, &runs[i]);
 		if (n > 0)
 			after = runs[n - 1].first_minute;
-		MemoryContextReset(context);
+		pfree(runs);
 	} while (n == FILL_MINUTES);
-	MemoryContextSwitchTo(outer);
-	MemoryContextDelete(context);
-	store_scan_end(scan);
+	end(&maker);
 }
 
 bool
@@ -204,7 +235,7 @@ lists_add_filter(const StoreFilter *filter, int32 *filter_id)
 	store_claim_compaction();
 	added.filter_id = store_add_filter(filter);
 	if (added.filter_id != 0)
-		fill_minutes(kept_filters(&added, 1));
+		fill_minutes(&added);
 	*filter_id = added.filter_id != 0 ? added.filter_id : store_find_filter(filter);
 	PopActiveSnapshot();
 	return added.filter_id != 0;

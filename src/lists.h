@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lists.h
- *	  The most clicked ads of a minute, made while its run is written.
+ *	  The most clicked ads of closed minutes, made from their runs.
  *
  * There is a list for "no filter" (filter 0) and for each registered filter.
  *
@@ -17,15 +17,8 @@
 #include "facts.h"
 #include "store.h"
 
-/* The filters whose lists are kept, as the active snapshot sees them. */
-typedef struct KeptFilters KeptFilters;
-extern KeptFilters *lists_kept(void);
-
-/* The lists of one minute: begin, add its facts of order ad, sorted, and store them. */
-typedef struct MinuteLists MinuteLists;
-extern MinuteLists *lists_begin(const KeptFilters *kept, int64 minute);
-extern void lists_add(MinuteLists *lists, const Facts *facts, size_t start, size_t n);
-extern void lists_end(MinuteLists *lists);
+/* Make the lists of some closed minutes anew, from their runs. */
+extern void lists_make(const int64 *minutes, int n);
 
 /* Register a filter, filling in all closed minutes; false if it is registered already. */
 extern bool lists_add_filter(const StoreFilter *filter, int32 *filter_id);

@@ -180,6 +180,8 @@ store_put_list(int32 filter_id, const StoreList *list)
 	sql_write(PUT_LIST, values, NULL);
 	pfree(ads);
 	pfree(clicks);
+	pfree(DatumGetPointer(values[3]));
+	pfree(DatumGetPointer(values[4]));
 }
 
 void

@@ -267,11 +267,13 @@ Datum
 sql_array(Oid type, const int64 *values, int count)
 {
 	Datum	   *datums = palloc(sizeof(Datum) * (count + 1));
+	ArrayType  *array;
 
 	for (int i = 0; i < count; i++)
 		datums[i] = Int64GetDatum(values[i]);
-	return PointerGetDatum(construct_array(datums, count, type, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	array = construct_array(datums, count, type, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	pfree(datums);
+	return PointerGetDatum(array);
 }
 
 void

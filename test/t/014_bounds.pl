@@ -1,7 +1,7 @@
 # What a question takes does not grow with the number of runs in its window, nor
 # beyond the tail it reads: many closed minutes, many deltas, a long tail, and a
-# server with very few buffers.  Nor does what a compaction takes grow with the
-# clicks of one user.
+# server with very few buffers.  Nor does what a compaction takes grow with filters
+# times minutes, or with the clicks of one user.
 
 use strict;
 use warnings FATAL => 'all';
@@ -136,7 +136,34 @@ SKIP:
 	cmp_ok($taken, '<', $tail, 'a question about the tail takes less than the tail, in kB');
 }
 
-# A compaction of a million clicks of one user from one address.
+# A round of compaction, with many registered filters.
+$node->safe_psql('postgres', 'CREATE DATABASE filters');
+$node->safe_psql('filters', 'CREATE EXTENSION adclick');
+$node->safe_psql('filters', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
+$node->safe_psql('filters', q{
+	SELECT count(adclick.add_filter(jsonb_build_object('country', 'C' || i % 50, 'device', 'd' || i / 50))) FROM generate_series(0, 1999) i;
+	SELECT adclick.add_filter('{"region": "r"}')});
+$node->safe_psql('filters', qq{
+	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, country, region, device)
+	SELECT NULL, floor(random() * 30), timestamptz '$newest' - i % 60 * interval '1 minute', 'C' || i % 53, substr('rs', i % 3, 1), 'd' || i % 37
+	FROM generate_series(1, 3000) i;
+	SELECT adclick.tick()});
+
+SKIP:
+{
+	skip 'no /proc here', 1 unless -r '/proc/self/status';
+
+	my $taken = memory_taken('filters', 'SELECT minutes_written FROM adclick.compact()');
+
+	note("$taken kB taken");
+	cmp_ok($taken, '<', 64 * 1024, 'compaction of 60 minutes for 2000 filters, in kB');
+}
+is($node->safe_psql('filters', 'SELECT late_counted, minutes_written, more FROM adclick.compact()'), '0|0|f', 'which was all');
+is($node->safe_psql('filters', 'SELECT count(*), count(DISTINCT click_minute) FROM adclick.most_clicked_ads'), 60 * 2002 . '|60', 'a list of each minute and filter');
+facts_ok($node, 'filters', 'many filters');
+lists_ok($node, 'filters', 'many filters');
+
+# And with a million clicks of one user from one address.
 $node->safe_psql('postgres', 'CREATE DATABASE one_user');
 $node->safe_psql('one_user', 'CREATE EXTENSION adclick');
 $node->safe_psql('one_user', qq{
