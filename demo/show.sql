@@ -2,7 +2,7 @@
 -- between, the end of the names of questions that take it; its words; bar, the character bars are made of.
 -- First line: figures for the script; all others are shown as they are.
 
-SELECT clicks_counted + duplicates + discarded + queued, clicks_counted, duplicates, discarded, queued,
+SELECT clicks_counted + duplicates + discarded, clicks_counted, duplicates, discarded,
 	lag_rows, round(lag_seconds::numeric, 1),
 	(SELECT coalesce(sum(tuples_processed), 0) FROM pg_stat_progress_copy WHERE datname = current_database()),
 	regexp_replace(coalesce(last_error, ''), '\s+', ' ', 'g')

@@ -142,17 +142,8 @@ COMMENT ON COLUMN adclick.discarded_clicks.ip IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.country IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.region IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.device IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'' or ''too old''';
+COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'', ''too old'', or ''undecided'' where stored keys are damaged';
 COMMENT ON COLUMN adclick.discarded_clicks.discarded_at IS 'when the tick ran that set it aside';
-
-CREATE TABLE adclick_internal.late_clicks (
-	LIKE adclick.clicks,
-	bucket bigint NOT NULL
-);
--- Rows are deleted, which a publication of all tables needs an identity for; so below.
-ALTER TABLE adclick_internal.late_clicks REPLICA IDENTITY FULL;
-COMMENT ON TABLE adclick_internal.late_clicks IS 'clicks taken off the log whose dedup bucket had left memory, waiting for the compactor';
-COMMENT ON COLUMN adclick_internal.late_clicks.bucket IS 'dedup bucket of the click';
 
 /*
  * One row.  A tick takes what is visible in a snapshot and not in "taken".  A
@@ -176,7 +167,10 @@ CREATE TABLE adclick_internal.state (
 	counted bigint NOT NULL,
 	duplicates bigint NOT NULL,
 	discarded bigint NOT NULL,
-	queued bigint NOT NULL
+	rule_id int,
+	future_tolerance bigint,
+	raw_retention bigint,
+	highest_bucket bigint
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE adclick_internal.state IS 'how far the ticks have come: one row, updated by each tick';
 COMMENT ON COLUMN adclick_internal.state.tick IS 'number of the last tick';
@@ -189,29 +183,34 @@ COMMENT ON COLUMN adclick_internal.state.closing_at IS 'becomes open_from once c
 COMMENT ON COLUMN adclick_internal.state.closing_xmax IS 'all transactions older than this must have ended and been taken';
 COMMENT ON COLUMN adclick_internal.state.newest_received IS 'latest received_at taken so far';
 COMMENT ON COLUMN adclick_internal.state.event_time IS 'latest clicked_at of the last tick';
+COMMENT ON COLUMN adclick_internal.state.rule_id IS 'rule that tells duplicates in what the next tick takes; NULL: no tick yet';
+COMMENT ON COLUMN adclick_internal.state.future_tolerance IS 'adclick.future_tolerance for what the next tick takes, in microseconds';
+COMMENT ON COLUMN adclick_internal.state.raw_retention IS 'adclick.raw_retention for what the next tick takes, in microseconds';
+COMMENT ON COLUMN adclick_internal.state.highest_bucket IS 'highest bucket of the rule with a counted click';
 
 -- Everything before this snapshot is behind us; the log is empty.
-INSERT INTO adclick_internal.state (only_row, tick, taken, open_from, rows_read, counted, duplicates, discarded, queued)
-	VALUES (true, 0, pg_current_snapshot(), '-infinity', 0, 0, 0, 0, 0);
+INSERT INTO adclick_internal.state (only_row, tick, taken, open_from, rows_read, counted, duplicates, discarded)
+	VALUES (true, 0, pg_current_snapshot(), '-infinity', 0, 0, 0, 0);
 
-CREATE TABLE adclick_internal.late_state (
-	only_row boolean PRIMARY KEY,
-	counted bigint NOT NULL,
-	duplicates bigint NOT NULL
-) WITH (fillfactor = 20);
-COMMENT ON TABLE adclick_internal.late_state IS 'totals of the late clicks the compactor has decided: one row';
-INSERT INTO adclick_internal.late_state VALUES (true, 0, 0);
-
-CREATE TABLE adclick_internal.extents (
-	tick bigint NOT NULL,
-	partition oid NOT NULL,
-	filenode oid NOT NULL,
-	first_block bigint NOT NULL,
-	last_block bigint NOT NULL,
-	buckets bigint[] NOT NULL
+CREATE TABLE adclick_internal.dedup_rules (
+	rule_id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+	by_user_and_ad boolean NOT NULL,
+	dedup_window int NOT NULL,
+	last_bucket bigint,
+	UNIQUE (by_user_and_ad, dedup_window)
 );
-ALTER TABLE adclick_internal.extents REPLICA IDENTITY FULL;
-COMMENT ON TABLE adclick_internal.extents IS 'where in the log each tick found its clicks, and of which dedup buckets they were: the way back to them after a restart';
+COMMENT ON TABLE adclick_internal.dedup_rules IS 'settings of adclick.dedup_by and adclick.dedup_window that were in force: what was counted by one stays seen';
+COMMENT ON COLUMN adclick_internal.dedup_rules.by_user_and_ad IS 'whether the key is the user and the ad, and not the id of the click';
+COMMENT ON COLUMN adclick_internal.dedup_rules.dedup_window IS 'length of its windows in seconds';
+COMMENT ON COLUMN adclick_internal.dedup_rules.last_bucket IS 'of one no longer in force: the highest bucket with a counted click';
+
+-- What two compactions both change.
+CREATE TABLE adclick_internal.compaction (
+	only_row boolean PRIMARY KEY,
+	rounds bigint NOT NULL
+) WITH (fillfactor = 20);
+COMMENT ON TABLE adclick_internal.compaction IS 'how often the compactor, or who registers a filter, began to change runs: one row';
+INSERT INTO adclick_internal.compaction VALUES (true, 0);
 
 CREATE TABLE adclick_internal.runs (
 	run_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -227,9 +226,9 @@ CREATE TABLE adclick_internal.runs (
 ) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
 CREATE INDEX runs_minute_idx ON adclick_internal.runs (sort_order, is_delta, last_minute);
 COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one a minute, from compaction)';
-COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip';
-COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run';
-COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'of order ad: how many facts each of them has';
+COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip, 3 dedup key (of each click that was counted)';
+COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run; of order key: the minutes in which its buckets begin';
+COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'how many facts each of them has';
 
 CREATE TABLE adclick_internal.deltas (
 	run_id bigint NOT NULL,
@@ -303,16 +302,15 @@ SELECT pg_catalog.pg_extension_config_dump('adclick.ads', '');
 --
 
 CREATE FUNCTION adclick.tick(OUT tick bigint, OUT rows_read bigint, OUT counted bigint,
-		OUT duplicates bigint, OUT discarded bigint, OUT queued bigint, OUT more boolean)
+		OUT duplicates bigint, OUT discarded bigint, OUT more boolean)
 	AS 'MODULE_PATHNAME', 'adclick_tick' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.tick() IS 'take the newly committed clicks off the log now, as the aggregator does; more: not all of them fitted one tick';
 
-CREATE FUNCTION adclick.compact(OUT late_counted bigint, OUT late_duplicates bigint,
-		OUT runs_merged int, OUT minutes_written int, OUT more boolean)
+CREATE FUNCTION adclick.compact(OUT runs_merged int, OUT minutes_written int, OUT more boolean)
 	AS 'MODULE_PATHNAME', 'adclick_compact' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.compact() IS 'decide queued late clicks and merge deltas into minutes now, as the compactor does, and fold in every late click; more: not all of them fitted one round';
+COMMENT ON FUNCTION adclick.compact() IS 'merge deltas into minutes now, as the compactor does, and fold in every late click; more: not all of them fitted one round';
 
 --
 -- The questions, answered with the rights of their owner (see privileges.c).
@@ -499,7 +497,7 @@ COMMENT ON COLUMN adclick.clicks_per_minute.click_count IS 'clicks, at least 1';
 --
 
 CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest timestamptz, OUT last_tick bigint,
-		OUT last_tick_at timestamptz, OUT counted bigint, OUT duplicates bigint, OUT discarded bigint, OUT queued bigint,
+		OUT last_tick_at timestamptz, OUT counted bigint, OUT duplicates bigint, OUT discarded bigint,
 		OUT open_minutes bigint, OUT combinations bigint)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
@@ -518,7 +516,6 @@ CREATE VIEW adclick.status AS
 		p.counted AS clicks_counted,
 		p.duplicates,
 		p.discarded,
-		p.queued,
 		p.open_minutes,
 		p.combinations,
 		w.last_error,
@@ -547,12 +544,11 @@ CREATE VIEW adclick.status AS
 COMMENT ON VIEW adclick.status IS 'one row: how far the ticks are, what they counted, and who runs';
 COMMENT ON COLUMN adclick.status.lag_rows IS 'committed clicks that no tick has taken; NULL, as what follows, while a table of the extension is altered, see last_error';
 COMMENT ON COLUMN adclick.status.lag_seconds IS 'age of the oldest of them, 0 if there is none';
-COMMENT ON COLUMN adclick.status.last_tick IS 'number of the last tick that took clicks';
-COMMENT ON COLUMN adclick.status.last_tick_at IS 'when that was';
+COMMENT ON COLUMN adclick.status.last_tick IS 'number of the last tick';
+COMMENT ON COLUMN adclick.status.last_tick_at IS 'when one last took clicks';
 COMMENT ON COLUMN adclick.status.clicks_counted IS 'clicks counted since CREATE EXTENSION';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
 COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason';
-COMMENT ON COLUMN adclick.status.queued IS 'late clicks the compactor has still to decide';
 COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes with facts that are not in their final segments yet';
 COMMENT ON COLUMN adclick.status.combinations IS 'combinations of country, region and device that are told apart; once there are adclick.max_filters, clicks of new ones count as ''other''';
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';

@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "keys.h"
 #include "orders.h"
 
 /*
@@ -20,7 +21,10 @@
  */
 #define LARGE_RUN_FACTS (128 * 1024)
 
-/* Write the facts of these clicks, once for each order that is kept. */
+/* Write the facts of these clicks, once for each of the orders ad, user and ip that is kept. */
 extern void accumulate_clicks(const FactClick *clicks, size_t n);
+
+/* Write the keys of those that are new. */
+extern void accumulate_keys(const SeenClick *clicks, size_t n);
 
 #endif							/* ADCLICK_ACCUMULATE_H */

@@ -206,8 +206,8 @@ tick(FunctionCallInfo fcinfo, Oid asker)
 {
 	TickResult	r;
 	int			level;
-	bool		nulls[7] = {false};
-	Datum		values[7];
+	bool		nulls[6] = {false};
+	Datum		values[6];
 
 	prevent_read_only("adclick.tick()");
 	level = definitions_begin_writes();
@@ -219,8 +219,7 @@ tick(FunctionCallInfo fcinfo, Oid asker)
 	values[2] = Int64GetDatum(r.counted);
 	values[3] = Int64GetDatum(r.duplicates);
 	values[4] = Int64GetDatum(r.discarded);
-	values[5] = Int64GetDatum(r.queued);
-	values[6] = BoolGetDatum(r.more);
+	values[5] = BoolGetDatum(r.more);
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -229,18 +228,16 @@ compact(FunctionCallInfo fcinfo, Oid asker)
 {
 	CompactResult r;
 	int			level;
-	bool		nulls[5] = {false};
-	Datum		values[5];
+	bool		nulls[3] = {false};
+	Datum		values[3];
 
 	prevent_read_only("adclick.compact()");
 	level = definitions_begin_writes();
-	compact_run(COMPACT_ALL, true, &r);
+	compact_run(true, &r);
 	definitions_end_writes(level);
-	values[0] = Int64GetDatum(r.late_counted);
-	values[1] = Int64GetDatum(r.late_duplicates);
-	values[2] = Int32GetDatum(r.runs_merged);
-	values[3] = Int32GetDatum(r.minutes_written);
-	values[4] = BoolGetDatum(r.more);
+	values[0] = Int32GetDatum(r.runs_merged);
+	values[1] = Int32GetDatum(r.minutes_written);
+	values[2] = BoolGetDatum(r.more);
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -248,18 +245,16 @@ static Datum
 progress(FunctionCallInfo fcinfo, Oid asker)
 {
 	StoreState	state;
-	StoreBacklog backlog;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[10];
-	Datum		values[10];
+	bool		nulls[9];
+	Datum		values[9];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then */
 	if (!definitions_are_right())
 		return make_row(fcinfo, values, nulls);
 	store_get_state(&state);
-	store_get_backlog(&backlog);
 	rows = tail_rows(&state, &oldest);
 	memset(nulls, false, sizeof(nulls));
 	values[0] = Int64GetDatum(rows);
@@ -268,12 +263,11 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[2] = Int64GetDatum(state.tick);
 	values[3] = TimestampTzGetDatum(state.ticked_at);
 	nulls[3] = state.ticked_at == DT_NOBEGIN;
-	values[4] = Int64GetDatum(state.counted + backlog.late_counted);
-	values[5] = Int64GetDatum(state.duplicates + backlog.late_duplicates);
+	values[4] = Int64GetDatum(state.counted);
+	values[5] = Int64GetDatum(state.duplicates);
 	values[6] = Int64GetDatum(state.discarded);
-	values[7] = Int64GetDatum(state.queued - backlog.late_counted - backlog.late_duplicates);
-	values[8] = Int64GetDatum(backlog.open_minutes);
-	values[9] = Int64GetDatum(store_count_combinations());
+	values[7] = Int64GetDatum(store_count_open_minutes());
+	values[8] = Int64GetDatum(store_count_combinations());
 	return make_row(fcinfo, values, nulls);
 }
 

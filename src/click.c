@@ -27,9 +27,11 @@
 #define UNIX_EPOCH_USECS ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
 
 int64
-click_bucket(TimestampTz at)
+click_bucket(const DedupRule *rule, TimestampTz at)
 {
-	return floor_div(at, adclick_dedup_window * USECS_PER_SEC);
+	int64		second = floor_div(at, rule->window * USECS_PER_SEC) * rule->window;
+
+	return second * ((int64) 1 << BUCKET_RULE_BITS) + rule->rule_id;
 }
 
 /*
@@ -38,49 +40,49 @@ click_bucket(TimestampTz at)
  * click meet in one bucket whatever their clicked_at; else the click's own.
  */
 static TimestampTz
-bucket_time(const Click *click)
+bucket_time(const Click *click, const DedupKey *id, const ClickRules *rules)
 {
-	bool		is_v7 = (click->key.hi >> 12 & 0xF) == 7 && click->key.lo >> 62 == 2;
+	bool		is_v7 = (id->hi >> 12 & 0xF) == 7 && id->lo >> 62 == 2;
 	TimestampTz inside;
 
 	if (!is_v7)
 		return click->at;
-	inside = (int64) (click->key.hi >> 16) * 1000 - UNIX_EPOCH_USECS;
+	inside = (int64) (id->hi >> 16) * 1000 - UNIX_EPOCH_USECS;
 	if (inside > click->at + ID_TIME_BELIEVED || inside < click->at - ID_TIME_BELIEVED ||
-		inside > click->received_at + adclick_future_tolerance * USECS_PER_SEC)
+		inside > click->received_at + rules->future_tolerance)
 		return click->at;
 	return inside;
 }
 
-static void
-read_key(TupleTableSlot *slot, Click *click)
+/* The key by a rule; false if the click has none. */
+static bool
+read_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, const DedupRule *rule,
+		 BucketKey *key)
 {
-	if (adclick_dedup_by == DEDUP_BY_USER_AND_AD)
-	{
-		click->has_key = !slot->tts_isnull[CLICK_USER_ID - 1];
-		if (!click->has_key)
-			return;
-		click->key.hi = (uint64) DatumGetInt64(slot->tts_values[CLICK_USER_ID - 1]);
-		click->key.lo = (uint64) click->ad_id;
-		click->bucket = click_bucket(click->at);
-		return;
-	}
+	pg_uuid_t  *id;
+	uint64		halves[2];
 
-	click->has_key = !slot->tts_isnull[CLICK_ID - 1];
-	if (click->has_key)
+	if (rule->by == DEDUP_BY_USER_AND_AD)
 	{
-		pg_uuid_t  *id = DatumGetUUIDP(slot->tts_values[CLICK_ID - 1]);
-		uint64		halves[2];
-
-		memcpy(halves, id->data, sizeof(halves));
-		click->key.hi = pg_ntoh64(halves[0]);
-		click->key.lo = pg_ntoh64(halves[1]);
-		click->bucket = click_bucket(bucket_time(click));
+		if (slot->tts_isnull[CLICK_USER_ID - 1])
+			return false;
+		key->key.hi = (uint64) DatumGetInt64(slot->tts_values[CLICK_USER_ID - 1]);
+		key->key.lo = (uint64) click->ad_id;
+		key->bucket = click_bucket(rule, click->at);
+		return true;
 	}
+	if (slot->tts_isnull[CLICK_ID - 1])
+		return false;
+	id = DatumGetUUIDP(slot->tts_values[CLICK_ID - 1]);
+	memcpy(halves, id->data, sizeof(halves));
+	key->key.hi = pg_ntoh64(halves[0]);
+	key->key.lo = pg_ntoh64(halves[1]);
+	key->bucket = click_bucket(rule, bucket_time(click, &key->key, rules));
+	return true;
 }
 
 ClickVerdict
-click_read(TupleTableSlot *slot, Click *click)
+click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 {
 	slot_getsomeattrs(slot, CLICK_RECEIVED_AT);
 	click->ad_id = DatumGetInt64(slot->tts_values[CLICK_AD_ID - 1]);
@@ -90,12 +92,19 @@ click_read(TupleTableSlot *slot, Click *click)
 
 	if (TIMESTAMP_NOT_FINITE(click->received_at))
 		return CLICK_TOO_OLD;
-	if (click->at > click->received_at + adclick_future_tolerance * USECS_PER_SEC)
+	if (click->at > click->received_at + rules->future_tolerance)
 		return CLICK_IN_FUTURE;
-	if (click->at < click->received_at - adclick_raw_retention * USECS_PER_MINUTE)
+	if (click->at < click->received_at - rules->raw_retention)
 		return CLICK_TOO_OLD;
-	read_key(slot, click);
+	click->has_key = read_key(slot, click, rules, &rules->dedup, &click->key);
 	return CLICK_VALID;
+}
+
+bool
+click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules,
+				 const DedupRule *rule, BucketKey *key)
+{
+	return read_key(slot, click, rules, rule, key) && key->bucket <= rule->last_bucket;
 }
 
 static inline uint64
@@ -151,7 +160,6 @@ click_verdict_text(ClickVerdict verdict)
 	switch (verdict)
 	{
 		case CLICK_VALID:
-		case CLICK_LATE:
 			break;
 		case CLICK_IN_FUTURE:
 			return "in the future";
@@ -159,6 +167,8 @@ click_verdict_text(ClickVerdict verdict)
 			return "too old";
 		case CLICK_DUPLICATE:
 			return "duplicate";
+		case CLICK_UNDECIDED:
+			return "undecided";
 	}
 	elog(ERROR, "click verdict %d has no reason", (int) verdict);
 	return NULL;

@@ -3,9 +3,9 @@
  * click.h
  *	  One row of the click log: its columns, whether it is valid, its dedup key.
  *
- * The log, the queue of late clicks and the discarded clicks begin with the
- * same ten columns.  A verdict depends on the row and the settings alone, never
- * on the clock, so that it is the same when the row is read again.
+ * The log and the discarded clicks begin with the same ten columns.  A verdict
+ * depends on the row and the rules alone, never on the clock, so that it is the
+ * same when the row is read again.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -20,6 +20,7 @@
 #include "executor/tuptable.h"
 #include "utils/inet.h"
 
+#include "adclick.h"
 #include "dedup.h"
 #include "orders.h"
 
@@ -44,10 +45,54 @@ typedef enum ClickVerdict
 	CLICK_VALID,
 	CLICK_IN_FUTURE,
 	CLICK_TOO_OLD,
-	/* the dedup set says these, not click_read */
+	/* the keys seen before say these, not click_read */
 	CLICK_DUPLICATE,
-	CLICK_LATE					/* to be decided by the compactor */
+	CLICK_UNDECIDED				/* they cannot be read */
 } ClickVerdict;
+
+/* What makes two clicks duplicates. */
+typedef struct DedupRule
+{
+	int32		rule_id;		/* 1 .. MAX_RULE_ID */
+	DedupPolicy by;
+	int64		window;			/* length of its tumbling windows, s */
+	int64		last_bucket;	/* of a former rule: no higher one has a key */
+} DedupRule;
+
+/* The settings that clicks are judged by: those in force when they are taken. */
+typedef struct ClickRules
+{
+	int64		future_tolerance;	/* us */
+	int64		raw_retention;	/* us */
+	int			nformer;		/* rules whose keys still count */
+	DedupRule	dedup;			/* the one in force */
+	DedupRule  *former;
+} ClickRules;
+
+/*
+ * A key in its dedup bucket: the window, by the second in which it begins, and
+ * the rule.  Buckets ascend with time.
+ */
+typedef struct BucketKey
+{
+	DedupKey	key;
+	int64		bucket;
+} BucketKey;
+
+#define BUCKET_RULE_BITS 16
+#define MAX_RULE_ID ((1 << BUCKET_RULE_BITS) - 1)
+
+static inline int64
+bucket_second(int64 bucket)
+{
+	return bucket >> BUCKET_RULE_BITS;
+}
+
+static inline int32
+bucket_rule(int64 bucket)
+{
+	return bucket & MAX_RULE_ID;
+}
 
 typedef struct Click
 {
@@ -55,16 +100,8 @@ typedef struct Click
 	TimestampTz at;				/* event time; the arrival, if it has none */
 	TimestampTz received_at;
 	bool		has_key;		/* without one it is never a duplicate */
-	DedupKey	key;
-	int64		bucket;			/* dedup bucket */
+	BucketKey	key;
 } Click;
-
-/* A key in its bucket. */
-typedef struct BucketKey
-{
-	DedupKey	key;
-	int64		bucket;
-} BucketKey;
 
 /* For hash tables of this process: clients choose the keys, but not where they lie. */
 extern uint32 bucket_key_hash(const BucketKey *key);
@@ -76,7 +113,11 @@ bucket_key_equal(const BucketKey *a, const BucketKey *b)
 }
 
 /* What is in the slot, as far as the columns of fixed width tell. */
-extern ClickVerdict click_read(TupleTableSlot *slot, Click *click);
+extern ClickVerdict click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click);
+
+/* The key of a click in the slot by a former rule; false if it has none that can have been seen. */
+extern bool click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules,
+							 const DedupRule *rule, BucketKey *key);
 
 /* What facts are made of, but for the filter: the click and the user and address of its row. */
 extern void click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact);
@@ -85,7 +126,7 @@ extern void click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *f
 extern void ip_from_inet(const inet *address, IpAddress *ip);
 
 /* The dedup bucket of a time. */
-extern int64 click_bucket(TimestampTz at);
+extern int64 click_bucket(const DedupRule *rule, TimestampTz at);
 
 /* The reason stored with a discarded click. */
 extern const char *click_verdict_text(ClickVerdict verdict);

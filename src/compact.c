@@ -12,7 +12,7 @@
  * cost more than all the rest: they are carried along in the delta until they
  * are a quarter of what the minute has, or too many are carried.
  *
- * Orders user and ip have the minute within the key, and so need no run a
+ * The other orders have the minute within the key, and so need no run a
  * minute: their deltas are merged into one final run, which is never merged
  * again.
  *
@@ -34,12 +34,9 @@
 
 #include "accumulate.h"
 #include "adclick.h"
-#include "click.h"
 #include "compact.h"
 #include "facts_alloc.h"
-#include "filters.h"
 #include "lists.h"
-#include "seen.h"
 #include "slices.h"
 #include "store.h"
 
@@ -82,57 +79,7 @@ typedef struct Compaction
 	StoreWriter **writers;		/* one for each, and one for all other facts */
 	uint8		places[MINUTE_PLACES];	/* by minute, or after it: which writer */
 	Facts		sorted;			/* a batch, by writer */
-
-	size_t		nlate;
-	size_t		late_room;
-	FactClick  *late;			/* clicks that were queued and are new */
-	StoreSink  *discarded;		/* for those that are not */
 } Compaction;
-
-static void
-decide_late(TupleTableSlot *slot, const Click *click, bool duplicate, void *arg)
-{
-	Compaction *c = arg;
-	FactClick  *late;
-	Dimensions	dimensions;
-
-	if (duplicate)
-	{
-		store_discard(c->discarded, slot, CLICK_DUPLICATE);
-		c->result->late_duplicates++;
-		return;
-	}
-	if (c->nlate == c->late_room)
-	{
-		c->late_room *= 2;
-		c->late = repalloc_huge(c->late, sizeof(FactClick) * c->late_room);
-	}
-	late = &c->late[c->nlate++];
-	click_to_fact(slot, click, late);
-	dimensions_read(slot, &dimensions);
-	late->filter_id = filters_make(&dimensions);
-	c->result->late_counted++;
-}
-
-/* Decide the queued clicks of one bucket; the new ones become a delta. */
-static void
-compact_bucket(Compaction *c, int64 bucket)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick late",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext outer = MemoryContextSwitchTo(context);
-
-	c->nlate = 0;
-	c->late_room = 1024;
-	c->late = palloc(sizeof(FactClick) * c->late_room);
-	c->discarded = store_discard_begin();
-	seen_each_late(&c->state, bucket, decide_late, c);
-	store_sink_end(c->discarded);
-	accumulate_clicks(c->late, c->nlate);
-	store_delete_queued(bucket);
-	MemoryContextSwitchTo(outer);
-	MemoryContextDelete(context);
-}
 
 /*
  * Where event time stands: at the newest click of the last tick, so that a
@@ -351,24 +298,21 @@ merge_other(Compaction *c, FactOrder order)
 }
 
 static bool
-anything_to_do(Compaction *c, CompactPart parts, bool everything)
+anything_to_do(Compaction *c, bool everything)
 {
-	bool		found = false;
-	int64		bucket;
+	bool		found;
 	int			nruns,
-				ndeltas,
-				nother;
+				ndeltas;
 
 	store_push_snapshot();
 	store_get_state(&c->state);
-	if (parts & COMPACT_LATE)
-		found = store_first_queued(&bucket);
-	if ((parts & COMPACT_RUNS) && !found)
+	plan_minutes(c, everything);
+	plan_runs(c, &nruns, &ndeltas);
+	found = c->nminutes > 0 || ndeltas > MAX_DELTAS;
+	for (FactOrder order = ORDER_AD + 1; order < ORDERS && !found; order++)
 	{
-		plan_minutes(c, everything);
-		plan_runs(c, &nruns, &ndeltas);
-		plan_deltas(c, ORDER_IP, &nother);
-		found = c->nminutes > 0 || ndeltas > MAX_DELTAS || nother > MAX_OTHER_DELTAS;
+		plan_deltas(c, order, &ndeltas);
+		found = ndeltas > MAX_OTHER_DELTAS;
 	}
 	PopActiveSnapshot();
 	return found;
@@ -381,33 +325,6 @@ push_snapshot(Compaction *c)
 	CommandCounterIncrement();
 	store_push_snapshot();
 	store_get_state(&c->state);
-}
-
-/* Decide late clicks: a bucket in a round, or all of them. */
-static void
-compact_late(Compaction *c, bool everything)
-{
-	CompactResult *result = c->result;
-	int64		bucket;
-	bool		found;
-	int			ndone = 0;
-
-	do
-	{
-		push_snapshot(c);
-		found = store_first_queued(&bucket);
-		if (found && (everything || ndone == 0))
-		{
-			filters_refresh();
-			compact_bucket(c, bucket);
-			ndone++;
-		}
-		else
-			result->more = found;
-		if (ndone > 0 && (!found || result->more))
-			store_add_late(result->late_counted, result->late_duplicates);
-		PopActiveSnapshot();
-	} while (found && !result->more);
 }
 
 /* Merge the deltas, of all orders. */
@@ -423,8 +340,8 @@ compact_runs(Compaction *c, bool everything)
 	runs = plan_runs(c, &nruns, &ndeltas);
 	if (c->nminutes > 0 || ndeltas > MAX_DELTAS)
 		merge_minutes(c, runs, nruns);
-	merge_other(c, ORDER_USER);
-	merge_other(c, ORDER_IP);
+	for (FactOrder order = ORDER_AD + 1; order < ORDERS; order++)
+		merge_other(c, order);
 	PopActiveSnapshot();
 	if (c->nminutes > 0)
 	{
@@ -499,7 +416,7 @@ compact_find_damaged(void)
 	plan_minutes(&c, false);
 	runs = plan_runs(&c, &nruns, &ndeltas);
 	leave_out_damaged(ORDER_AD, runs, nruns);
-	for (FactOrder order = ORDER_USER; order <= ORDER_IP; order++)
+	for (FactOrder order = ORDER_AD + 1; order < ORDERS; order++)
 	{
 		runs = plan_deltas(&c, order, &nruns);
 		leave_out_damaged(order, runs, nruns);
@@ -508,7 +425,7 @@ compact_find_damaged(void)
 }
 
 void
-compact_run(CompactPart parts, bool everything, CompactResult *result)
+compact_run(bool everything, CompactResult *result)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick compaction",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -519,17 +436,14 @@ compact_run(CompactPart parts, bool everything, CompactResult *result)
 	c->context = context;
 	c->result = result;
 	retry_damaged();
-	if (anything_to_do(c, parts, everything))
+	if (anything_to_do(c, everything))
 	{
 		result->more = false;
 		store_lock(STORE_LOCK_COMPACTION);
 		store_push_snapshot();
 		store_claim_compaction();
 		PopActiveSnapshot();
-		if (parts & COMPACT_LATE)
-			compact_late(c, everything);
-		if (parts & COMPACT_RUNS)
-			compact_runs(c, everything);
+		compact_runs(c, everything);
 	}
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

@@ -35,7 +35,7 @@
 #include "definitions.h"
 #include "privileges.h"
 
-#define MAX_COLUMNS 17
+#define MAX_COLUMNS 20
 
 /* Instead of a type: an array of adclick.ad_click. */
 #define AD_CLICKS InvalidOid
@@ -91,21 +91,18 @@ static const Definition definitions[] = {
 	{ADCLICK_SCHEMA, "ad_click", RELKIND_COMPOSITE_TYPE, false, {
 			{"ad_id", INT8OID}, {"click_count", INT8OID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "late_clicks", RELKIND_RELATION, false, {LOG_COLUMNS, {"bucket", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "state", RELKIND_RELATION, false, {
 			{"only_row", BOOLOID}, {"tick", INT8OID}, {"ticked_at", TIMESTAMPTZOID}, {"taken", PG_SNAPSHOTOID},
 			{"taking", PG_SNAPSHOTOID}, {"at_partition", TIMESTAMPTZOID}, {"at_block", INT8OID},
 			{"open_from", TIMESTAMPTZOID}, {"closing_at", TIMESTAMPTZOID}, {"closing_xmax", XID8OID},
 			{"newest_received", TIMESTAMPTZOID}, {"event_time", TIMESTAMPTZOID}, {"rows_read", INT8OID},
-			{"counted", INT8OID}, {"duplicates", INT8OID}, {"discarded", INT8OID}, {"queued", INT8OID}
+			{"counted", INT8OID}, {"duplicates", INT8OID}, {"discarded", INT8OID}, {"rule_id", INT4OID},
+			{"future_tolerance", INT8OID}, {"raw_retention", INT8OID}, {"highest_bucket", INT8OID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "late_state", RELKIND_RELATION, false, {
-			{"only_row", BOOLOID}, {"counted", INT8OID}, {"duplicates", INT8OID}
+	{ADCLICK_INTERNAL_SCHEMA, "dedup_rules", RELKIND_RELATION, false, {
+			{"rule_id", INT4OID}, {"by_user_and_ad", BOOLOID}, {"dedup_window", INT4OID}, {"last_bucket", INT8OID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "extents", RELKIND_RELATION, false, {
-			{"tick", INT8OID}, {"partition", OIDOID}, {"filenode", OIDOID}, {"first_block", INT8OID},
-			{"last_block", INT8OID}, {"buckets", INT8ARRAYOID}
-	}},
+	{ADCLICK_INTERNAL_SCHEMA, "compaction", RELKIND_RELATION, false, {{"only_row", BOOLOID}, {"rounds", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "runs", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"sort_order", INT2OID}, {"is_delta", BOOLOID}, {"first_minute", TIMESTAMPTZOID},
 			{"last_minute", TIMESTAMPTZOID}, {"segments", INT4OID}, {"facts", INT8OID}, {"clicks", INT8OID},

@@ -40,7 +40,7 @@ guc_define(void)
 	DefineCustomIntVariable("adclick.dedup_memory",
 							"Shared memory for the keys of clicks already seen.",
 							"At 10,000 clicks a second ten minutes of keys take about 250 MB. "
-							"What does not fit is decided from the click log, some seconds later.",
+							"What does not fit is looked for among the stored keys, which takes longer.",
 							&adclick_dedup_memory,
 							256, 1, INT_MAX / 1024,
 							PGC_POSTMASTER, GUC_UNIT_MB, NULL, NULL, NULL);
@@ -89,14 +89,14 @@ guc_define(void)
 
 	DefineCustomIntVariable("adclick.raw_retention",
 							"How far behind its arrival a click's time may be.",
-							"Clicks further behind are discarded; the click log must be kept this long.",
+							"Clicks further behind are discarded.",
 							&adclick_raw_retention,
 							7 * 24 * 60, 60, 3650 * 24 * 60,
 							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("adclick.user_and_ip_orders",
 							 "Whether clicks are also kept by user and by address.",
-							 "Off saves most of the space and a third of the work; questions by "
+							 "Off saves much of the space and of the work; questions by "
 							 "user_id and ip, and unique_users, then have no answer.",
 							 &adclick_user_and_ip_orders,
 							 true,

@@ -56,7 +56,6 @@ struct LogReader
 	Snapshot	snapshot;
 	const Xacts *upto;
 	const Xacts *ended;			/* those that can have visible rows; NULL: unknown */
-	bool		want_taken;		/* read what was taken, not what is unread */
 
 	int			npartitions;
 	Partition  *partitions;
@@ -202,13 +201,11 @@ is_wanted(const LogReader *reader, uint64 xid)
 		(progress->taking && xacts_see(progress->taking, xid) &&
 		 log_place_before(log_place(reader), progress->place));
 
-	if (reader->want_taken)
-		return taken;
 	return !taken && (reader->upto == NULL || xacts_see(reader->upto, xid));
 }
 
-static LogReader *
-make_reader(const LogProgress *progress, Snapshot snapshot)
+LogReader *
+log_begin(const LogProgress *progress, Snapshot snapshot, const Xacts *upto)
 {
 	LogReader  *reader = palloc0(sizeof(LogReader));
 
@@ -216,14 +213,6 @@ make_reader(const LogProgress *progress, Snapshot snapshot)
 	reader->snapshot = snapshot;
 	reader->spans = palloc(sizeof(Span));
 	reader->at_partition = -1;
-	return reader;
-}
-
-LogReader *
-log_begin(const LogProgress *progress, Snapshot snapshot, const Xacts *upto)
-{
-	LogReader  *reader = make_reader(progress, snapshot);
-
 	reader->upto = upto;
 	reader->ended = upto;
 	/* so are clicks that are there, of transactions still running: they must be met */
@@ -231,41 +220,6 @@ log_begin(const LogProgress *progress, Snapshot snapshot, const Xacts *upto)
 		!FullTransactionIdIsValid(GetTopFullTransactionIdIfAny()))
 		reader->ended = xacts_current();
 	reader->partitions = partitions_after(progress->open_from, &reader->npartitions);
-	return reader;
-}
-
-LogReader *
-log_begin_taken(const LogProgress *progress, Snapshot snapshot, Oid partition,
-				Oid filenode, BlockNumber first, BlockNumber last)
-{
-	LogReader  *reader = make_reader(progress, snapshot);
-	int			count;
-	Partition  *partitions;
-	BlockNumber nblocks;
-
-	reader->want_taken = true;
-	partitions = partitions_after(DT_NOBEGIN, &count);
-	for (int i = 0; i < count; i++)
-		if (partitions[i].relid == partition)
-		{
-			reader->partitions = &partitions[i];
-			reader->npartitions = 1;
-		}
-	if (reader->npartitions == 0)
-		return reader;
-	reader->relation = try_relation_open(partition, AccessShareLock);
-	if (reader->relation == NULL)
-		return reader;
-	definitions_check_log(reader->relation);
-	reader->at_partition = 0;
-	nblocks = RelationGetNumberOfBlocks(reader->relation);
-	if (log_filenode(partition) != filenode)
-	{
-		first = 0;
-		last = nblocks;
-	}
-	if (first < nblocks)
-		add_span(reader, first, Min(last, nblocks - 1));
 	return reader;
 }
 
@@ -318,13 +272,6 @@ log_end(LogReader *reader)
 	close_partition(reader);
 	pfree(reader->spans);
 	pfree(reader);
-}
-
-Oid
-log_filenode(Oid partition)
-{
-	return DatumGetObjectId(DirectFunctionCall1(pg_relation_filenode,
-												ObjectIdGetDatum(partition)));
 }
 
 TupleTableSlot *

@@ -56,22 +56,11 @@ extern LogPlace log_place(const LogReader *reader);
 extern Oid	log_partition(const LogReader *reader);
 extern void log_end(LogReader *reader);
 
-/*
- * Read again rows that were taken, from given blocks of a partition; if the
- * partition has been rewritten since ("filenode" differs), from all its blocks.
- * A partition that is gone has no rows.
- */
-extern LogReader *log_begin_taken(const LogProgress *progress, Snapshot snapshot, Oid partition,
-								  Oid filenode, BlockNumber first, BlockNumber last);
-
 /* Copy a row at a place where a reader found it; the slot has the log's columns. */
 extern void log_fetch(Oid partition, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot);
 
 /* A slot for log_fetch. */
 extern TupleTableSlot *log_make_slot(void);
-
-/* The file of a partition, for log_begin_taken. */
-extern Oid	log_filenode(Oid partition);
 
 /* Everything up to "taking" has been read: move on, and see what can be closed. */
 extern void log_advance(LogProgress *progress, TimestampTz now);

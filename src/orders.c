@@ -14,7 +14,8 @@
 const int	order_columns[ORDERS] = {
 	[ORDER_AD] = 3,
 	[ORDER_USER] = 4,
-	[ORDER_IP] = 8
+	[ORDER_IP] = 8,
+	[ORDER_KEY] = 3
 };
 
 const int	order_column[ORDERS][ROLES] = {
@@ -26,7 +27,10 @@ const int	order_column[ORDERS][ROLES] = {
 		[ROLE_HAS_USER] = NO_COLUMN,
 		[ROLE_IP_HIGH] = NO_COLUMN,
 		[ROLE_IP_LOW] = NO_COLUMN,
-		[ROLE_IP_FAMILY] = NO_COLUMN
+		[ROLE_IP_FAMILY] = NO_COLUMN,
+		[ROLE_KEY_HIGH] = NO_COLUMN,
+		[ROLE_KEY_LOW] = NO_COLUMN,
+		[ROLE_BUCKET] = NO_COLUMN
 	},
 	[ORDER_USER] = {
 		[ROLE_USER] = 0,
@@ -36,7 +40,10 @@ const int	order_column[ORDERS][ROLES] = {
 		[ROLE_HAS_USER] = NO_COLUMN,
 		[ROLE_IP_HIGH] = NO_COLUMN,
 		[ROLE_IP_LOW] = NO_COLUMN,
-		[ROLE_IP_FAMILY] = NO_COLUMN
+		[ROLE_IP_FAMILY] = NO_COLUMN,
+		[ROLE_KEY_HIGH] = NO_COLUMN,
+		[ROLE_KEY_LOW] = NO_COLUMN,
+		[ROLE_BUCKET] = NO_COLUMN
 	},
 	[ORDER_IP] = {
 		[ROLE_IP_HIGH] = 0,
@@ -46,7 +53,23 @@ const int	order_column[ORDERS][ROLES] = {
 		[ROLE_USER] = 4,
 		[ROLE_HAS_USER] = 5,
 		[ROLE_AD] = 6,
-		[ROLE_FILTER] = 7
+		[ROLE_FILTER] = 7,
+		[ROLE_KEY_HIGH] = NO_COLUMN,
+		[ROLE_KEY_LOW] = NO_COLUMN,
+		[ROLE_BUCKET] = NO_COLUMN
+	},
+	[ORDER_KEY] = {
+		[ROLE_AD] = NO_COLUMN,
+		[ROLE_MINUTE] = NO_COLUMN,
+		[ROLE_FILTER] = NO_COLUMN,
+		[ROLE_USER] = NO_COLUMN,
+		[ROLE_HAS_USER] = NO_COLUMN,
+		[ROLE_IP_HIGH] = NO_COLUMN,
+		[ROLE_IP_LOW] = NO_COLUMN,
+		[ROLE_IP_FAMILY] = NO_COLUMN,
+		[ROLE_KEY_HIGH] = 0,
+		[ROLE_KEY_LOW] = 1,
+		[ROLE_BUCKET] = 2
 	}
 };
 

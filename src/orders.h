@@ -7,6 +7,10 @@
  *	ad		ad, minute, filter
  *	user	user, minute, ad, filter
  *	ip		ip high, ip low, ip family, minute, user, has user, ad, filter
+ *	key		key high, key low, bucket
+ *
+ * Order key has the dedup key of each click that was counted, and nothing else: the
+ * memory of what was seen.
  *
  * Clicks without a user are not in order user, clicks without an address not in
  * order ip.  The user stands in order ip, not the address in order user: that
@@ -36,6 +40,7 @@ typedef enum FactOrder
 	ORDER_AD,
 	ORDER_USER,
 	ORDER_IP,
+	ORDER_KEY,
 	ORDERS
 } FactOrder;
 
@@ -50,6 +55,9 @@ typedef enum FactRole
 	ROLE_IP_HIGH,
 	ROLE_IP_LOW,
 	ROLE_IP_FAMILY,
+	ROLE_KEY_HIGH,
+	ROLE_KEY_LOW,
+	ROLE_BUCKET,
 	ROLES
 } FactRole;
 
@@ -100,13 +108,16 @@ fact_value(const FactClick *click, FactRole role)
 			return click->ip.low;
 		case ROLE_IP_FAMILY:
 			return click->ip.family;
+		case ROLE_KEY_HIGH:
+		case ROLE_KEY_LOW:
+		case ROLE_BUCKET:
 		case ROLES:
 			break;
 	}
 	return 0;
 }
 
-/* Append those clicks that belong in the order, not sorted; there is room for all. */
+/* Append those clicks that belong in order ad, user or ip, not sorted; there is room for all. */
 extern void order_append(FactOrder order, const FactClick *clicks, size_t n, Facts *facts);
 
 #endif							/* ADCLICK_ORDERS_H */

@@ -1,23 +1,20 @@
 /*-------------------------------------------------------------------------
  *
  * seen.c
- *	  Dedup in shared memory: judging, loading from the log, deciding late clicks.
+ *	  Dedup: judging clicks by the keys in shared memory, and by those stored.
  *
  * A tick numbers the keys it adds.  All numbers above that of the last committed
  * tick are of ticks that were rolled back, however many there were: the next one
  * forgets their keys.  A query takes a key for seen only if its snapshot sees the
  * tick of that number.
  *
- * A transaction that loads keys may have ticked itself, or decided late clicks,
- * and be rolled back.  So keys are loaded as others see them; those of its own
- * ticks come on top, and bear the number of the last one.  If that one is rolled
- * back alone, to a savepoint, all are loaded again.
+ * A transaction that loads keys may have ticked itself, and be rolled back.  So keys
+ * are loaded as others see them; those of its own ticks come on top, and bear the
+ * number of the last one.  If that one is rolled back alone, to a savepoint, all are
+ * loaded again.
  *
- * Whether a late click is new is decided by counting: the log holds every copy
- * of a key that was taken, the queue those not decided yet.  If the log has
- * more, one was decided before, and so counted; if not, none was.  A key that
- * waits in the queue while its bucket is in memory has the mark KEY_QUEUED
- * there, and its further copies go to the queue too, so that this stays true.
+ * Memory has keys of the rule in force only.  Those of former rules, and of buckets
+ * that are not in memory, are looked for among the stored ones.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -31,6 +28,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "adclick.h"
 #include "seen.h"
@@ -44,9 +42,6 @@
 
 /* Buckets before that of the newest click that are loaded after a restart. */
 #define BUCKETS_LOADED 2
-
-/* Instead of a tick's number: waits in the queue of late clicks. */
-#define KEY_QUEUED (PG_UINT64_MAX - 1)
 
 /* Of the transaction: it has run a tick, and it has loaded keys after that. */
 static bool ticked = false;
@@ -106,21 +101,22 @@ add_one(Handles *handles, const SeenClick *click, int64 tick)
 	uint64		seen_by;
 
 	if (handle == DEDUP_NO_BUCKET)
-		return SEEN_LATE;
+		return SEEN_UNKNOWN;
 	switch (dedup_add(shmem_dedup, handle, click->key.key, tick, &seen_by))
 	{
 		case DEDUP_NEW:
 			return SEEN_NEW;
 		case DEDUP_SEEN:
-			return seen_by == KEY_QUEUED ? SEEN_LATE : SEEN_DUPLICATE;
+			return SEEN_DUPLICATE;
 		case DEDUP_DROPPED:
 			break;
 	}
-	return SEEN_LATE;
+	return SEEN_UNKNOWN;
 }
 
-void
-seen_add(SeenClick *clicks, size_t n, int64 tick)
+/* Judge by memory, and remember. */
+static void
+add_to_memory(SeenClick *clicks, size_t n, int64 tick)
 {
 	Handles		handles;
 
@@ -147,143 +143,146 @@ seen_add(SeenClick *clicks, size_t n, int64 tick)
 	}
 }
 
-void
-seen_judge(SeenClick *clicks, size_t n, int64 tick)
+static SeenVerdict
+judge_one(Handles *handles, const SeenClick *click, int64 tick, int64 loaded_tick)
 {
+	DedupBucket handle = handle_of(handles, click->key.bucket, false);
+	uint64		seen_by;
+
+	if (handle == DEDUP_NO_BUCKET)
+		return click->key.bucket > dedup_floor(shmem_dedup, MyDatabaseId) ? SEEN_NEW : SEEN_UNKNOWN;
+	if (!dedup_lookup(shmem_dedup, handle, click->key.key, &seen_by))
+		return SEEN_NEW;
+	if (seen_by <= (uint64) tick)
+		return SEEN_DUPLICATE;
+	return seen_by <= (uint64) loaded_tick ? SEEN_UNKNOWN : SEEN_NEW;
+}
+
+/* Judge by memory, as of a state.  It may be dropped, and loaded by another rule, at any time. */
+static void
+judge_by_memory(SeenClick *clicks, size_t n, const StoreState *state)
+{
+	DatabaseSlot *slot = shmem_my_slot();
 	Handles		handles;
 
 	for (size_t start = 0; start < n; start += LOCKED_CLICKS)
 	{
 		size_t		end = Min(start + LOCKED_CLICKS, n);
+		bool		is_complete;
 
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(shmem->dedup_lock, LW_SHARED);
+		is_complete = slot->loaded && slot->rule == state->rules.dedup.rule_id &&
+			dedup_has_space(shmem_dedup, MyDatabaseId);
 		handles_reset(&handles);
 		for (size_t i = start; i < end; i++)
-		{
-			DedupBucket handle = handle_of(&handles, clicks[i].key.bucket, false);
-			uint64		seen_by;
-
-			if (handle == DEDUP_NO_BUCKET)
-				clicks[i].verdict = clicks[i].key.bucket > dedup_floor(shmem_dedup, MyDatabaseId) ?
-					SEEN_NEW : SEEN_LATE;
-			else if (!dedup_lookup(shmem_dedup, handle, clicks[i].key.key, &seen_by))
-				clicks[i].verdict = SEEN_NEW;
-			else if (seen_by == KEY_QUEUED)
-				clicks[i].verdict = SEEN_LATE;
-			else
-				clicks[i].verdict = seen_by <= (uint64) tick ? SEEN_DUPLICATE : SEEN_NEW;
-		}
+			clicks[i].verdict = is_complete ?
+				judge_one(&handles, &clicks[i], state->tick, slot->loaded_tick) : SEEN_UNKNOWN;
 		LWLockRelease(shmem->dedup_lock);
 	}
 }
 
-/* Copies of a key: in the queue, and in the part of the log that was taken. */
-typedef struct KeyCopies
-{
-	BucketKey	key;
-	uint32		queued;
-	uint32		logged;
-	bool		decided;
-	char		status;
-} KeyCopies;
+/*----------
+ * Asking the stored keys
+ *----------
+ */
 
-#define SH_PREFIX key_copies
-#define SH_ELEMENT_TYPE KeyCopies
-#define SH_KEY_TYPE BucketKey
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) bucket_key_hash(&(k))
-#define SH_EQUAL(tb, a, b) bucket_key_equal(&(a), &(b))
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-static BucketKey
-key_of(const Click *click)
+/* The buckets of which memory does not know all keys, ascending. */
+static int64 *
+unknown_buckets(const SeenClick *clicks, size_t n, int *count)
 {
-	return (BucketKey) {click->key, click->bucket};
+	int64	   *buckets = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * (n + 1));
+	size_t		nbuckets = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (clicks[i].verdict == SEEN_UNKNOWN &&
+			(nbuckets == 0 || buckets[nbuckets - 1] != clicks[i].key.bucket))
+			buckets[nbuckets++] = clicks[i].key.bucket;
+	*count = sort_unique_int64(buckets, (int) nbuckets);
+	return buckets;
 }
 
-typedef struct LogPass
+/*
+ * Of copies of a key among the clicks, in the order of their keys, let the first
+ * stand for all; returns how many are left that memory could not judge.  (A bucket
+ * can have left memory in between: the first copy may be judged, and not stored yet.)
+ */
+static size_t
+keep_first_copies(SeenClick **clicks, size_t n)
 {
-	const StoreState *state;
-	int64		from;			/* buckets wanted */
-	int64		to;
-	void		(*row) (const Click *click, void *arg);
-	void	   *arg;
-} LogPass;
+	SeenClick  *first = NULL;
+	size_t		kept = 0;
 
-/* Call back for every valid click of the wanted buckets that was taken. */
-static void
-each_taken(const LogPass *pass)
-{
-	int			nextents;
-	StoreExtent *extents = store_get_extents(pass->from, pass->to, &nextents);
-
-	for (int i = 0; i < nextents; i++)
+	for (size_t i = 0; i < n; i++)
 	{
-		StoreExtent *e = &extents[i];
-		LogReader  *reader = log_begin_taken(&pass->state->progress, GetActiveSnapshot(),
-											 e->partition, e->filenode, e->first, e->last);
-		TupleTableSlot *slot;
-
-		while ((slot = log_next(reader)) != NULL)
+		CHECK_FOR_INTERRUPTS();
+		if (first && bucket_key_equal(&first->key, &clicks[i]->key))
 		{
-			Click		click;
-
-			if (click_read(slot, &click) == CLICK_VALID && click.has_key &&
-				click.bucket >= pass->from && click.bucket <= pass->to)
-				pass->row(&click, pass->arg);
+			clicks[i]->verdict = SEEN_DUPLICATE;
+			continue;
 		}
-		log_end(reader);
+		first = clicks[i];
+		if (first->verdict == SEEN_UNKNOWN)
+			clicks[kept++] = first;
 	}
-	pfree(extents);
+	return kept;
 }
 
+/* Judge what memory could not. */
 static void
-count_queued(TupleTableSlot *slot, void *arg)
+judge_unknown(SeenClick *clicks, size_t n, bool may_stay_undecided)
 {
-	key_copies_hash *copies = arg;
-	Click		click;
+	int			nbuckets;
+	int64	   *buckets = unknown_buckets(clicks, n, &nbuckets);
+	SeenClick **asked;
+	size_t		nasked = 0;
 
-	if (click_read(slot, &click) == CLICK_VALID && click.has_key)
+	if (nbuckets > 0)
 	{
-		bool		found;
-		KeyCopies  *entry = key_copies_insert(copies, key_of(&click), &found);
-
-		if (!found)
-		{
-			entry->queued = 0;
-			entry->logged = 0;
-			entry->decided = false;
-		}
-		entry->queued++;
+		asked = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SeenClick *) * n);
+		for (size_t i = 0; i < n; i++)
+			if (clicks[i].verdict != SEEN_DUPLICATE &&
+				bsearch(&clicks[i].key.bucket, buckets, nbuckets, sizeof(int64), compare_int64) != NULL)
+				asked[nasked++] = &clicks[i];
+		qsort(asked, nasked, sizeof(SeenClick *), compare_seen_clicks);
+		nasked = keep_first_copies(asked, nasked);
+		keys_find(asked, nasked, may_stay_undecided);
+		for (size_t i = 0; i < nasked; i++)
+			if (asked[i]->verdict == SEEN_UNKNOWN)
+				asked[i]->verdict = SEEN_NEW;
+		pfree(asked);
 	}
+	pfree(buckets);
 }
 
-static key_copies_hash *
-read_queue(int64 from, int64 to)
+void
+seen_add(SeenClick *clicks, size_t n, int64 tick)
 {
-	key_copies_hash *copies = key_copies_create(CurrentMemoryContext, 1024, NULL);
-
-	store_each_queued(from, to, count_queued, copies);
-	return copies;
+	add_to_memory(clicks, n, tick);
+	judge_unknown(clicks, n, true);
 }
 
-static void
-count_logged(const Click *click, void *arg)
+void
+seen_judge_former(SeenClick *clicks, size_t n, bool may_stay_undecided)
 {
-	KeyCopies  *entry = key_copies_lookup((key_copies_hash *) arg, key_of(click));
+	SeenClick **asked = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SeenClick *) * (n + 1));
 
-	if (entry)
-		entry->logged++;
+	for (size_t i = 0; i < n; i++)
+		asked[i] = &clicks[i];
+	qsort(asked, n, sizeof(SeenClick *), compare_seen_clicks);
+	keys_find(asked, n, may_stay_undecided);
+	pfree(asked);
 }
 
-/* Keys on their way from the log into memory. */
+/*----------
+ * Loading
+ *----------
+ */
+
+/* Keys on their way into memory. */
 typedef struct Load
 {
-	key_copies_hash *queued;
+	const DedupRule *rule;
 	int64		from;			/* first bucket wanted */
 	int64		tick;
 	int64		highest;		/* bucket that has a key */
@@ -294,40 +293,23 @@ typedef struct Load
 static void
 load_flush(Load *load)
 {
-	seen_add(load->clicks, load->n, load->tick);
+	add_to_memory(load->clicks, load->n, load->tick);
 	load->n = 0;
 }
 
 static void
-load_click(const Click *click, void *arg)
+load_some(const BucketKey *keys, size_t n, void *arg)
 {
 	Load	   *load = arg;
-	KeyCopies  *entry = key_copies_lookup(load->queued, key_of(click));
 
-	load->highest = Max(load->highest, click->bucket);
-	if (entry)
+	for (size_t i = 0; i < n; i++)
 	{
-		entry->logged++;
-		return;
-	}
-	if (load->n == LOCKED_CLICKS)
-		load_flush(load);
-	load->clicks[load->n++] = (SeenClick) {key_of(click)};
-}
-
-/* Keys that wait in the queue: seen if one of their copies was decided before. */
-static void
-load_queued(Load *load)
-{
-	key_copies_iterator iterator;
-	KeyCopies  *entry;
-
-	key_copies_start_iterate(load->queued, &iterator);
-	while ((entry = key_copies_iterate(load->queued, &iterator)) != NULL)
-	{
-		SeenClick	click = {entry->key};
-
-		seen_add(&click, 1, entry->logged > entry->queued ? load->tick : KEY_QUEUED);
+		if (bucket_rule(keys[i].bucket) != load->rule->rule_id)
+			continue;
+		load->highest = Max(load->highest, keys[i].bucket);
+		if (load->n == LOCKED_CLICKS)
+			load_flush(load);
+		load->clicks[load->n++] = (SeenClick) {keys[i]};
 	}
 }
 
@@ -336,10 +318,8 @@ static void
 load_seen(Load *load, const StoreState *state)
 {
 	load->tick = state->tick;
-	load->queued = read_queue(load->from, PG_INT64_MAX);
-	each_taken(&(LogPass) {state, load->from, PG_INT64_MAX, load_click, load});
+	keys_each(load->from, load_some, load);
 	load_flush(load);
-	load_queued(load);
 }
 
 /* Load the keys that the active snapshot sees but for what this transaction has done. */
@@ -361,14 +341,17 @@ load_seen_by_others(Load *load)
  * as those above it are complete without one.
  */
 static void
-load_keys(const StoreState *state)
+load_keys(StoreState *state)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick load",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
+	const DedupRule *rule = &state->rules.dedup;
 	Load	   *load = palloc0(sizeof(Load));
 
-	load->from = click_bucket(state->newest_received) - BUCKETS_LOADED;
+	load->rule = rule;
+	load->from = click_bucket(rule, Min(state->newest_received, GetCurrentTimestamp()) -
+							  BUCKETS_LOADED * rule->window * USECS_PER_SEC);
 	load->highest = load->from - 1;
 	load_seen_by_others(load);
 	if (ticked)
@@ -410,66 +393,120 @@ seen_install(void)
 	RegisterSubXactCallback(at_subabort, NULL);
 }
 
-/* Whether the keys in memory are of this extension and these settings. */
+/* Whether there are keys in memory, of this extension, and by which rule. */
 static bool
-is_ready(const DatabaseSlot *slot)
+is_ready(const DatabaseSlot *slot, int32 *rule_id)
 {
 	Oid			extension = get_extension_oid("adclick", false);
 	bool		ready;
 
 	LWLockAcquire(shmem->dedup_lock, LW_SHARED);
 	ready = slot->loaded && slot->extension == extension &&
-		slot->window == adclick_dedup_window && slot->policy == adclick_dedup_by &&
 		dedup_has_space(shmem_dedup, MyDatabaseId);
+	*rule_id = slot->rule;
 	LWLockRelease(shmem->dedup_lock);
 	return ready;
 }
 
-void
-seen_prepare_tick(const StoreState *state)
+/* Begin with no key, or if they cannot be loaded with no knowledge of any. */
+static void
+empty_memory(const StoreState *state, int64 floor)
 {
 	DatabaseSlot *slot = shmem_my_slot();
 	Oid			extension = get_extension_oid("adclick", false);
 
-	if (is_ready(slot))
-		return;
-
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 	dedup_drop_space(shmem_dedup, MyDatabaseId);
 	dedup_add_space(shmem_dedup, MyDatabaseId);
+	dedup_raise_floor(shmem_dedup, MyDatabaseId, floor);
 	slot->loaded = false;
 	slot->extension = extension;
-	slot->window = adclick_dedup_window;
-	slot->policy = adclick_dedup_by;
+	slot->rule = state->rules.dedup.rule_id;
 	slot->attempt = state->tick;
 	LWLockRelease(shmem->dedup_lock);
+}
 
+static void
+attempt_load(void *arg)
+{
+	load_keys(arg);
+}
+
+/*
+ * If keys are damaged, go on without.  (Not for questions, which can be in parallel
+ * plans, where nothing can be attempted.)
+ */
+static void
+load_what_can_be_read(StoreState *state)
+{
+	ErrorData  *error = attempt(attempt_load, state);
+
+	if (error && !keys_are_damaged(error))
+		ThrowErrorData(error);
+	if (error)
+		empty_memory(state, keys_highest_bucket());
+}
+
+static void
+prepare(StoreState *state, void (*load) (StoreState *state))
+{
+	DatabaseSlot *slot = shmem_my_slot();
+	int32		rule_id;
+
+	if (is_ready(slot, &rule_id) && rule_id == state->rules.dedup.rule_id)
+		return;
+
+	empty_memory(state, PG_INT64_MIN);
 	if (state->newest_received != DT_NOBEGIN)
-		load_keys(state);
+		load(state);
 	loaded_after_tick = ticked;
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
+	slot->loaded_tick = state->tick;
 	slot->loaded = true;
 	LWLockRelease(shmem->dedup_lock);
 }
 
 void
-seen_prepare_query(void)
+seen_prepare_tick(StoreState *state)
+{
+	prepare(state, load_what_can_be_read);
+}
+
+/*
+ * Have keys in memory for questions.  They may be of another rule than this one's
+ * snapshot sees in force: of a tick that goes on, which is not waited for.
+ */
+static void
+prepare_question(void)
 {
 	StoreState	state;
 	Snapshot	newest;
+	int32		rule_id;
 
-	if (is_ready(shmem_my_slot()))
+	if (is_ready(shmem_my_slot(), &rule_id))
 		return;
 	store_lock(STORE_LOCK_TICK);
 	/* as GetLatestSnapshot, which parallel mode refuses */
 	newest = RegisterSnapshot(GetNonHistoricCatalogSnapshot(InvalidOid));
 	PushActiveSnapshot(newest);
 	store_get_state(&state);
-	seen_prepare_tick(&state);
+	prepare(&state, load_keys);
 	PopActiveSnapshot();
 	UnregisterSnapshot(newest);
 	store_unlock(STORE_LOCK_TICK);
+}
+
+void
+seen_judge(SeenClick *clicks, size_t n, const StoreState *state)
+{
+	if (n == 0)
+		return;
+	/* a standby has no memory: its state is that of the primary, and no tick runs here */
+	if (!RecoveryInProgress())
+		prepare_question();
+	judge_by_memory(clicks, n, state);
+	judge_unknown(clicks, n, false);
 }
 
 /*
@@ -506,40 +543,4 @@ seen_begin_tick(const StoreState *state)
 	LWLockRelease(shmem->dedup_lock);
 	ticked = true;
 	return tick;
-}
-
-typedef struct LatePass
-{
-	key_copies_hash *copies;
-	seen_decide decide;
-	void	   *arg;
-} LatePass;
-
-static void
-decide_queued(TupleTableSlot *slot, void *arg)
-{
-	LatePass   *pass = arg;
-	Click		click;
-	bool		duplicate = false;
-
-	if (click_read(slot, &click) == CLICK_VALID && click.has_key)
-	{
-		KeyCopies  *entry = key_copies_lookup(pass->copies, key_of(&click));
-
-		/* without an entry the settings have changed: it is in no other place */
-		duplicate = entry && (entry->decided || entry->logged > entry->queued);
-		if (entry)
-			entry->decided = true;
-	}
-	pass->decide(slot, &click, duplicate, pass->arg);
-}
-
-void
-seen_each_late(const StoreState *state, int64 bucket, seen_decide decide, void *arg)
-{
-	LatePass	pass = {read_queue(bucket, bucket), decide, arg};
-
-	each_taken(&(LogPass) {state, bucket, bucket, count_logged, pass.copies});
-	store_each_queued(bucket, bucket, decide_queued, &pass);
-	key_copies_destroy(pass.copies);
 }

@@ -59,8 +59,8 @@ typedef struct DatabaseSlot
 	/* the dedup set of this database, see seen.c */
 	Oid			extension;		/* incarnation the keys belong to */
 	bool		loaded;			/* keys are complete above the floor */
-	int			window;			/* settings the keys were made with */
-	int			policy;
+	int32		rule;			/* of the keys */
+	int64		loaded_tick;	/* keys loaded bear its number, whichever tick added them */
 	uint64		attempt;		/* tick that last added keys, committed or not */
 } DatabaseSlot;
 

@@ -163,16 +163,16 @@ static void
 check_facts(Cursor *cursor, const Facts *decoded)
 {
 	const StoreRun *run = cursor->run;
-	const uint64 *minute = decoded->key[order_column[run->order][ROLE_MINUTE]];
+	const uint64 *minute = decoded->key[store_minute_column(run->order)];
 	const uint64 *count = decoded->count;
-	uint64		first = facts_from_int64(run->first_minute);
-	uint64		last = facts_from_int64(run->last_minute);
+	uint64		first = store_minute_value(run->order, run->first_minute);
+	uint64		end = store_minute_value(run->order, run->last_minute + 1);
 	uint64		left = cursor->clicks_left;
 	bool		wrong = false;
 
 	for (size_t i = 0; i < decoded->n; i++)
 	{
-		wrong |= (minute[i] < first) | (minute[i] > last) | (count[i] > left);
+		wrong |= (minute[i] < first) | (minute[i] >= end) | (count[i] > left);
 		left -= count[i];
 	}
 	if (wrong)

@@ -112,7 +112,7 @@ store_push_snapshot(void)
 void
 store_claim_compaction(void)
 {
-	store_add_late(0, 0);
+	sql_write(CLAIM_COMPACTION, NULL, NULL);
 }
 
 static void
@@ -138,6 +138,55 @@ store_claim_tick(const StoreState *state)
 		another_tick(state->tick);
 }
 
+/* The rules of the settings, under an id. */
+static void
+rules_of_settings(ClickRules *rules, int32 rule_id)
+{
+	rules->future_tolerance = adclick_future_tolerance * USECS_PER_SEC;
+	rules->raw_retention = adclick_raw_retention * USECS_PER_MINUTE;
+	rules->dedup = (DedupRule) {rule_id, adclick_dedup_by, adclick_dedup_window};
+}
+
+/* The rules but for the one in force that have keys. */
+static void
+get_former_rules(ClickRules *rules, MemoryContext context)
+{
+	Datum		values[1] = {Int32GetDatum(rules->dedup.rule_id)};
+	int			n = (int) sql_run(GET_FORMER_RULES, values, NULL, true);
+
+	rules->former = MemoryContextAlloc(context, sizeof(DedupRule) * (n + 1));
+	for (int i = 0; i < n; i++)
+		rules->former[i] = (DedupRule) {
+			DatumGetInt32(sql_result(i, 1, 0)),
+			DatumGetBool(sql_result(i, 2, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID,
+			DatumGetInt32(sql_result(i, 3, 0)),
+			DatumGetInt64(sql_result(i, 4, 0))
+		};
+	rules->nformer = n;
+}
+
+/* From the state's row; before the first tick there are none but the settings. */
+static void
+get_rules(ClickRules *rules, MemoryContext context)
+{
+	int32		rule_id = DatumGetInt32(sql_result(0, 16, Int32GetDatum(0)));
+
+	memset(rules, 0, sizeof(*rules));
+	rules_of_settings(rules, rule_id);
+	if (rule_id == 0)
+		return;
+	rules->future_tolerance = DatumGetInt64(sql_result(0, 17, 0));
+	rules->raw_retention = DatumGetInt64(sql_result(0, 18, 0));
+	rules->dedup.by = DatumGetBool(sql_result(0, 20, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
+	rules->dedup.window = DatumGetInt32(sql_result(0, 21, Int32GetDatum(1)));
+	if (rules->dedup.window < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("rule %d in adclick_internal.dedup_rules is damaged", rule_id)));
+	if (DatumGetInt64(sql_result(0, 22, 0)) > 1)
+		get_former_rules(rules, context);
+}
+
 void
 store_get_state(StoreState *state)
 {
@@ -150,7 +199,7 @@ store_get_state(StoreState *state)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the state of adclick is missing"),
-				 errdetail("adclick_internal.state has no row.")));
+				 errdetail("adclick_internal.state should have one row.")));
 	spi_context = MemoryContextSwitchTo(context);
 	state->tick = DatumGetInt64(sql_result(0, 1, 0));
 	state->ticked_at = DatumGetTimestampTz(sql_result(0, 2, TimestampTzGetDatum(DT_NOBEGIN)));
@@ -168,8 +217,9 @@ store_get_state(StoreState *state)
 	state->counted = DatumGetInt64(sql_result(0, 13, 0));
 	state->duplicates = DatumGetInt64(sql_result(0, 14, 0));
 	state->discarded = DatumGetInt64(sql_result(0, 15, 0));
-	state->queued = DatumGetInt64(sql_result(0, 16, 0));
+	state->highest_bucket = DatumGetInt64(sql_result(0, 19, Int64GetDatum(PG_INT64_MIN)));
 	MemoryContextSwitchTo(spi_context);
+	get_rules(&state->rules, context);
 	SPI_finish();
 }
 
@@ -177,12 +227,13 @@ void
 store_set_state(const StoreState *state, int64 expected)
 {
 	const LogProgress *progress = &state->progress;
-	Datum		values[17];
-	char		nulls[18];
+	Datum		values[20];
+	char		nulls[21];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(state->tick);
 	values[1] = TimestampTzGetDatum(state->ticked_at);
+	nulls[1] = state->ticked_at == DT_NOBEGIN ? 'n' : ' ';
 	values[2] = xacts_to_datum(progress->taken);
 	values[3] = progress->taking ? xacts_to_datum(progress->taking) : (Datum) 0;
 	values[4] = TimestampTzGetDatum(progress->place.partition);
@@ -202,82 +253,74 @@ store_set_state(const StoreState *state, int64 expected)
 	values[12] = Int64GetDatum(state->counted);
 	values[13] = Int64GetDatum(state->duplicates);
 	values[14] = Int64GetDatum(state->discarded);
-	values[15] = Int64GetDatum(state->queued);
-	values[16] = Int64GetDatum(expected);
+	values[15] = Int32GetDatum(state->rules.dedup.rule_id);
+	values[16] = Int64GetDatum(state->rules.future_tolerance);
+	values[17] = Int64GetDatum(state->rules.raw_retention);
+	values[18] = Int64GetDatum(state->highest_bucket);
+	nulls[18] = state->highest_bucket == PG_INT64_MIN ? 'n' : ' ';
+	values[19] = Int64GetDatum(expected);
 
 	if (sql_write(SET_STATE, values, nulls) != 1)
 		another_tick(expected);
 }
 
-void
-store_add_late(int64 counted, int64 duplicates)
+bool
+store_rules_differ(const StoreState *state)
 {
-	Datum		values[2] = {Int64GetDatum(counted), Int64GetDatum(duplicates)};
+	const ClickRules *rules = &state->rules;
+	ClickRules	wanted;
 
-	sql_write(ADD_LATE, values, NULL);
+	rules_of_settings(&wanted, rules->dedup.rule_id);
+	return rules->dedup.rule_id == 0 || rules->dedup.by != wanted.dedup.by ||
+		rules->dedup.window != wanted.dedup.window ||
+		rules->future_tolerance != wanted.future_tolerance || rules->raw_retention != wanted.raw_retention;
 }
 
-void
-store_get_backlog(StoreBacklog *backlog)
+/* The rule of these settings, as it was in force before or new, and its highest bucket. */
+static void
+find_rule(StoreState *state)
 {
+	Datum		values[2] = {
+		BoolGetDatum(adclick_dedup_by == DEDUP_BY_USER_AND_AD), Int32GetDatum(adclick_dedup_window)
+	};
+	int32		rule_id;
+
 	SPI_connect();
-	if (sql_run(GET_BACKLOG, NULL, NULL, true) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the state of adclick is missing"),
-				 errdetail("adclick_internal.late_state should have one row.")));
-	backlog->late_counted = DatumGetInt64(sql_result(0, 1, 0));
-	backlog->late_duplicates = DatumGetInt64(sql_result(0, 2, 0));
-	backlog->open_minutes = DatumGetInt64(sql_result(0, 3, 0));
+	if (sql_run(FIND_RULE, values, NULL, true) == 0 && sql_run(ADD_RULE, values, NULL, false) != 1)
+		elog(ERROR, "could not add a rule to adclick_internal.dedup_rules");
+	rule_id = DatumGetInt32(sql_result(0, 1, 0));
+	state->highest_bucket = DatumGetInt64(sql_result(0, 2, Int64GetDatum(PG_INT64_MIN)));
 	SPI_finish();
+	if (rule_id < 1 || rule_id > MAX_RULE_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("adclick.dedup_by and adclick.dedup_window have been changed too often"),
+				 errdetail("At most %d different pairs of values can be remembered.", MAX_RULE_ID)));
+	rules_of_settings(&state->rules, rule_id);
 }
 
 void
-store_add_extent(int64 tick, const StoreExtent *extent, const int64 *buckets, int nbuckets)
+store_follow_settings(StoreState *state)
 {
-	Datum		values[6] = {
-		Int64GetDatum(tick),
-		ObjectIdGetDatum(extent->partition),
-		ObjectIdGetDatum(extent->filenode),
-		Int64GetDatum(extent->first),
-		Int64GetDatum(extent->last),
-		sql_array(INT8OID, buckets, nbuckets)
+	Datum		values[2] = {
+		Int32GetDatum(state->rules.dedup.rule_id), Int64GetDatum(state->highest_bucket)
 	};
 
-	sql_write(ADD_EXTENT, values, NULL);
+	if (state->highest_bucket != PG_INT64_MIN)
+		sql_write(RETIRE_RULE, values, NULL);
+	find_rule(state);
 }
 
-StoreExtent *
-store_get_extents(int64 from, int64 to, int *count)
+int64
+store_count_open_minutes(void)
 {
-	Datum		values[2] = {Int64GetDatum(from), Int64GetDatum(to)};
-	MemoryContext context = CurrentMemoryContext;
-	StoreExtent *extents;
-	int			n = 0;
-	uint64		rows;
+	int64		minutes;
 
 	SPI_connect();
-	rows = sql_run(GET_EXTENTS, values, NULL, true);
-	extents = MemoryContextAlloc(context, sizeof(StoreExtent) * (rows + 1));
-	for (uint64 row = 0; row < rows; row++)
-	{
-		StoreExtent next = {
-			DatumGetObjectId(sql_result(row, 1, 0)),
-			DatumGetObjectId(sql_result(row, 2, 0)),
-			(BlockNumber) DatumGetInt64(sql_result(row, 3, 0)),
-			(BlockNumber) DatumGetInt64(sql_result(row, 4, 0))
-		};
-		StoreExtent *last = n > 0 ? &extents[n - 1] : NULL;
-
-		if (last && last->partition == next.partition && last->filenode == next.filenode &&
-			next.first <= last->last + 1)
-			last->last = Max(last->last, next.last);
-		else
-			extents[n++] = next;
-	}
+	sql_run(COUNT_OPEN_MINUTES, NULL, NULL, true);
+	minutes = DatumGetInt64(sql_result(0, 1, 0));
 	SPI_finish();
-	*count = n;
-	return extents;
+	return minutes;
 }
 
 struct StoreSink
@@ -285,144 +328,35 @@ struct StoreSink
 	SqlInserter inserter;
 };
 
-/* Ready to insert into a table whose columns begin with those of the log. */
-static StoreSink *
-sink_begin(const char *schema, const char *table)
-{
-	StoreSink  *sink = palloc(sizeof(StoreSink));
-
-	sql_insert_begin(&sink->inserter, schema, table);
-	return sink;
-}
-
-/* Insert the ten columns of a click, and up to two more values. */
-static void
-sink_put(StoreSink *sink, TupleTableSlot *click, Datum first, Datum second)
-{
-	TupleTableSlot *slot = sink->inserter.slot;
-
-	slot_getsomeattrs(click, CLICK_COLUMNS);
-	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
-	memcpy(slot->tts_values, click->tts_values, sizeof(Datum) * CLICK_COLUMNS);
-	memcpy(slot->tts_isnull, click->tts_isnull, sizeof(bool) * CLICK_COLUMNS);
-	slot->tts_values[CLICK_COLUMNS] = first;
-	slot->tts_isnull[CLICK_COLUMNS] = false;
-	if (slot->tts_tupleDescriptor->natts > CLICK_COLUMNS + 1)
-	{
-		slot->tts_values[CLICK_COLUMNS + 1] = second;
-		slot->tts_isnull[CLICK_COLUMNS + 1] = false;
-	}
-	sql_insert_put(&sink->inserter);
-}
-
 StoreSink *
 store_discard_begin(void)
 {
-	return sink_begin(ADCLICK_SCHEMA, "discarded_clicks");
+	StoreSink  *sink = palloc(sizeof(StoreSink));
+
+	sql_insert_begin(&sink->inserter, ADCLICK_SCHEMA, "discarded_clicks");
+	return sink;
 }
 
 void
-store_discard(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict)
+store_discard(StoreSink *sink, TupleTableSlot *click, ClickVerdict verdict)
 {
+	TupleTableSlot *slot = sink->inserter.slot;
 	Datum		reason = CStringGetTextDatum(click_verdict_text(verdict));
 
-	sink_put(sink, slot, reason, TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()));
+	slot_getsomeattrs(click, CLICK_COLUMNS);
+	memcpy(slot->tts_values, click->tts_values, sizeof(Datum) * CLICK_COLUMNS);
+	memcpy(slot->tts_isnull, click->tts_isnull, sizeof(bool) * CLICK_COLUMNS);
+	slot->tts_values[CLICK_COLUMNS] = reason;
+	slot->tts_isnull[CLICK_COLUMNS] = false;
+	slot->tts_values[CLICK_COLUMNS + 1] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	slot->tts_isnull[CLICK_COLUMNS + 1] = false;
+	sql_insert_put(&sink->inserter);
 	pfree(DatumGetPointer(reason));
 }
 
-StoreSink *
-store_queue_begin(void)
-{
-	return sink_begin(ADCLICK_INTERNAL_SCHEMA, "late_clicks");
-}
-
 void
-store_queue(StoreSink *sink, TupleTableSlot *slot, int64 bucket)
-{
-	sink_put(sink, slot, Int64GetDatum(bucket), (Datum) 0);
-}
-
-void
-store_sink_end(StoreSink *sink)
+store_discard_end(StoreSink *sink)
 {
 	sql_insert_end(&sink->inserter);
 	pfree(sink);
-}
-
-/* A destination that hands each row over as it comes from the executor. */
-typedef struct RowReceiver
-{
-	DestReceiver dest;
-	store_row_callback callback;
-	void	   *arg;
-} RowReceiver;
-
-static bool
-receive_row(TupleTableSlot *slot, DestReceiver *self)
-{
-	RowReceiver *receiver = (RowReceiver *) self;
-
-	receiver->callback(slot, receiver->arg);
-	return true;
-}
-
-static void
-receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
-{
-}
-
-static void
-receiver_done(DestReceiver *self)
-{
-}
-
-void
-store_each_queued(int64 from, int64 to, store_row_callback callback, void *arg)
-{
-	RowReceiver receiver = {
-		{receive_row, receiver_startup, receiver_done, receiver_done, DestNone}, callback, arg
-	};
-	Datum		values[2] = {Int64GetDatum(from), Int64GetDatum(to)};
-	SPIExecuteOptions options = {0};
-	ParamListInfo parameters = makeParamList(2);
-
-	for (int i = 0; i < 2; i++)
-		parameters->params[i] = (ParamExternData) {
-			values[i], false, PARAM_FLAG_CONST, INT8OID
-		};
-	options.params = parameters;
-	options.read_only = true;
-	options.dest = &receiver.dest;
-	SPI_connect();
-	if (SPI_execute_plan_extended(sql_plan(EACH_QUEUED), &options) < 0)
-		elog(ERROR, "could not read the queue of late clicks");
-	SPI_finish();
-}
-
-/*
- * What the active snapshot sees, and no more: a tick may have queued another
- * click of the bucket meanwhile.
- */
-void
-store_delete_queued(int64 bucket)
-{
-	Datum		values[1] = {Int64GetDatum(bucket)};
-
-	SPI_connect();
-	if (SPI_execute_snapshot(sql_plan(DELETE_QUEUED), values, NULL, GetActiveSnapshot(),
-							 InvalidSnapshot, false, true, 0) < 0)
-		elog(ERROR, "could not take late clicks off the queue");
-	SPI_finish();
-}
-
-bool
-store_first_queued(int64 *bucket)
-{
-	bool		isnull;
-
-	SPI_connect();
-	sql_run(FIRST_QUEUED, NULL, NULL, true);
-	*bucket = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_finish();
-	return !isnull;
 }

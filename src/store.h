@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * store.h
- *	  The tables of the extension: state, runs of segments, extents, what is set aside.
+ *	  The tables of the extension: state, runs of segments, what is set aside.
  *
  * The only file that knows their names.  Writers use SQL; readers of segments
  * go to the index and the table directly, in the active snapshot.
@@ -60,7 +60,8 @@ typedef struct StoreState
 	int64		counted;
 	int64		duplicates;
 	int64		discarded;
-	int64		queued;
+	ClickRules	rules;
+	int64		highest_bucket; /* of the rule in force that has a key; PG_INT64_MIN: none */
 } StoreState;
 
 extern void store_get_state(StoreState *state);
@@ -68,8 +69,9 @@ extern void store_get_state(StoreState *state);
 /* Replace the state of tick "expected"; an error if it is no longer that. */
 extern void store_set_state(const StoreState *state, int64 expected);
 
-/* Add what the compactor decided to adclick_internal.late_state. */
-extern void store_add_late(int64 counted, int64 duplicates);
+/* Whether the settings are no longer those of the state; make them so. */
+extern bool store_rules_differ(const StoreState *state);
+extern void store_follow_settings(StoreState *state);
 
 /*
  * Make active the snapshot that a round reads and changes: the newest, or in a
@@ -83,49 +85,18 @@ extern void store_push_snapshot(void);
 extern void store_claim_tick(const StoreState *state);
 extern void store_claim_compaction(void);
 
-/* What the compactor has decided so far, and what it has still to merge. */
-typedef struct StoreBacklog
-{
-	int64		late_counted;
-	int64		late_duplicates;
-	int64		open_minutes;	/* that have facts in deltas */
-} StoreBacklog;
-
-extern void store_get_backlog(StoreBacklog *backlog);
-
-/* Extents: where in the log a tick found which dedup buckets. */
-typedef struct StoreExtent
-{
-	Oid			partition;
-	Oid			filenode;
-	BlockNumber first;
-	BlockNumber last;
-} StoreExtent;
-
-extern void store_add_extent(int64 tick, const StoreExtent *extent, const int64 *buckets, int nbuckets);
-
-/* The extents that have a bucket from .. to, joined where they touch. */
-extern StoreExtent *store_get_extents(int64 from, int64 to, int *count);
+/* How many minutes have facts in deltas of order ad. */
+extern int64 store_count_open_minutes(void);
 
 /*
- * Set rows aside: into adclick.discarded_clicks or the queue of late clicks.
- * The slot has the log's columns.  Triggers people put on the table do not
- * fire: workers run no code of users.
+ * Set rows aside, into adclick.discarded_clicks.  The slot has the log's
+ * columns.  Triggers people put on the table do not fire: workers run no code of
+ * users.
  */
 typedef struct StoreSink StoreSink;
 extern StoreSink *store_discard_begin(void);
 extern void store_discard(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict);
-extern StoreSink *store_queue_begin(void);
-extern void store_queue(StoreSink *sink, TupleTableSlot *slot, int64 bucket);
-extern void store_sink_end(StoreSink *sink);
-
-/* Call back for queued rows of buckets from .. to, in order of bucket and arrival. */
-typedef void (*store_row_callback) (TupleTableSlot *slot, void *arg);
-extern void store_each_queued(int64 from, int64 to, store_row_callback callback, void *arg);
-extern void store_delete_queued(int64 bucket);
-
-/* The lowest bucket in the queue; false if it is empty. */
-extern bool store_first_queued(int64 *bucket);
+extern void store_discard_end(StoreSink *sink);
 
 /*
  * Runs.  A run of order ad that is no delta has the facts of one closed minute;
@@ -143,8 +114,33 @@ typedef struct StoreRun
 	int64		clicks;
 } StoreRun;
 
+/* The column by which minutes of an order's runs are told: of order key, the bucket. */
+static inline int
+store_minute_column(FactOrder order)
+{
+	return order_column[order][order == ORDER_KEY ? ROLE_BUCKET : ROLE_MINUTE];
+}
+
+/* The minute that a value of it says; of a bucket, that in which it begins. */
+static inline int64
+store_minute(FactOrder order, uint64 value)
+{
+	return order == ORDER_KEY ? floor_div(bucket_second(facts_to_int64(value)), SECS_PER_MINUTE) :
+		facts_to_int64(value);
+}
+
+/* The lowest value of a minute. */
+static inline uint64
+store_minute_value(FactOrder order, int64 minute)
+{
+	return facts_from_int64(order == ORDER_KEY ? (minute * SECS_PER_MINUTE) * ((int64) 1 << BUCKET_RULE_BITS) : minute);
+}
+
 /* The runs with a fact in minutes from .. to (included), deltas first. */
 extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
+
+/* Those of order key that have a bucket beginning in one of these minutes, ascending. */
+extern StoreRun *store_get_key_runs(const int64 *minutes, int nminutes, int *count);
 
 /* The minutes in which they have facts, of order ad, ascending. */
 extern int64 *store_get_fact_minutes(int64 from, int64 to, int *count);

@@ -86,6 +86,20 @@ store_get_runs(FactOrder order, int64 from, int64 to, int *count)
 	return get_runs(order == ORDER_AD ? GET_MINUTE_RUNS : GET_RUNS, values, count);
 }
 
+StoreRun *
+store_get_key_runs(const int64 *minutes, int nminutes, int *count)
+{
+	int64	   *times = palloc(sizeof(int64) * nminutes);
+	Datum		values[3];
+
+	for (int i = 0; i < nminutes; i++)
+		times[i] = DatumGetTimestampTz(sql_minute(minutes[i]));
+	values[0] = sql_minute(minutes[0]);
+	values[1] = sql_minute(minutes[nminutes - 1]);
+	values[2] = sql_array(TIMESTAMPTZOID, times, nminutes);
+	return get_runs(GET_KEY_RUNS, values, count);
+}
+
 int64 *
 store_get_fact_minutes(int64 from, int64 to, int *count)
 {
@@ -266,7 +280,7 @@ struct StoreWriter
 	MemoryContext context;		/* in which it was begun: batches may come in shorter-lived ones */
 	StoreRun	run;
 	int			minute_column;
-	struct minute_facts_hash *minutes;	/* of a run of order ad */
+	struct minute_facts_hash *minutes;	/* of a run of order ad or key */
 	Facts		pending;		/* not yet in a segment */
 	size_t		taken;			/* facts of the last segment */
 	SqlInserter inserter;		/* open from the first segment on */
@@ -303,11 +317,11 @@ store_writer_begin(FactOrder order, bool is_delta)
 	writer->run.is_delta = is_delta;
 	writer->run.first_minute = PG_INT64_MAX;
 	writer->run.last_minute = PG_INT64_MIN;
-	writer->minute_column = order_column[order][ROLE_MINUTE];
+	writer->minute_column = store_minute_column(order);
 	facts_init(&writer->pending, ncolumns, WRITER_CAPACITY,
 			   palloc(facts_memory(ncolumns, WRITER_CAPACITY)));
 	writer->data = palloc(VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES);
-	if (order == ORDER_AD)
+	if (order == ORDER_AD || order == ORDER_KEY)
 		writer->minutes = minute_facts_create(CurrentMemoryContext, 16, NULL);
 	return writer;
 }
@@ -380,9 +394,9 @@ count_minute(StoreWriter *writer, int64 minute)
 	return entry;
 }
 
-/* Note which minutes the facts are of: for order ad, how many of each. */
+/* Note which minutes the facts are of: for order ad and key, how many of each. */
 static void
-note_minutes(StoreWriter *writer, const uint64 *minutes, size_t n)
+note_minutes(StoreWriter *writer, const uint64 *values, size_t n)
 {
 	StoreRun   *run = &writer->run;
 	uint64		first = PG_UINT64_MAX;
@@ -391,14 +405,14 @@ note_minutes(StoreWriter *writer, const uint64 *minutes, size_t n)
 
 	for (size_t i = 0; i < n; i++)
 	{
-		first = Min(first, minutes[i]);
-		last = Max(last, minutes[i]);
+		first = Min(first, values[i]);
+		last = Max(last, values[i]);
 	}
-	run->first_minute = Min(run->first_minute, facts_to_int64(first));
-	run->last_minute = Max(run->last_minute, facts_to_int64(last));
+	run->first_minute = Min(run->first_minute, store_minute(run->order, first));
+	run->last_minute = Max(run->last_minute, store_minute(run->order, last));
 	for (size_t i = 0; writer->minutes && i < n; i++)
 	{
-		int64		minute = facts_to_int64(minutes[i]);
+		int64		minute = store_minute(run->order, values[i]);
 
 		if (entry == NULL || entry->minute != minute)
 			entry = count_minute(writer, minute);

@@ -24,9 +24,7 @@
 #include "definitions.h"
 #include "store_sql.h"
 
-#define MAX_PARAMETERS 18
-
-#define CLICK_COLUMN_NAMES "click_id, ad_id, clicked_at, user_id, xact, received_at, ip, country, region, device"
+#define MAX_PARAMETERS 20
 
 #define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks"
 
@@ -39,44 +37,42 @@ static const struct
 {
 	[GET_STATE] = {
 		"SELECT tick, ticked_at, taken, taking, at_partition, at_block, open_from, closing_at,"
-		" closing_xmax, newest_received, event_time, rows_read, counted, duplicates, discarded, queued"
-		" FROM adclick_internal.state", 0
+		" closing_xmax, newest_received, event_time, rows_read, counted, duplicates, discarded,"
+		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
+		" (SELECT count(*) FROM adclick_internal.dedup_rules)"
+		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
 		"UPDATE adclick_internal.state SET tick = $1, ticked_at = $2, taken = $3, taking = $4,"
 		" at_partition = $5, at_block = $6, open_from = $7, closing_at = $8, closing_xmax = $9,"
 		" newest_received = $10, event_time = $11, rows_read = $12, counted = $13, duplicates = $14,"
-		" discarded = $15, queued = $16 WHERE tick = $17", 17,
+		" discarded = $15, rule_id = $16, future_tolerance = $17, raw_retention = $18, highest_bucket = $19"
+		" WHERE tick = $20", 20,
 		{INT8OID, TIMESTAMPTZOID, PG_SNAPSHOTOID, PG_SNAPSHOTOID, TIMESTAMPTZOID, INT8OID,
 			TIMESTAMPTZOID, TIMESTAMPTZOID, XID8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
-		INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
+		INT8OID, INT8OID, INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID}
 	},
-	[ADD_LATE] = {
-		"UPDATE adclick_internal.late_state SET counted = counted + $1, duplicates = duplicates + $2",
-		2, {INT8OID, INT8OID}
+	[GET_FORMER_RULES] = {
+		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket FROM adclick_internal.dedup_rules"
+		" WHERE rule_id <> $1 AND last_bucket IS NOT NULL ORDER BY rule_id", 1, {INT4OID}
 	},
-	[GET_BACKLOG] = {
-		"SELECT counted, duplicates, (SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m"
-		" WHERE r.is_delta) FROM adclick_internal.late_state", 0
+	[FIND_RULE] = {
+		"SELECT rule_id, last_bucket FROM adclick_internal.dedup_rules"
+		" WHERE by_user_and_ad = $1 AND dedup_window = $2", 2, {BOOLOID, INT4OID}
 	},
-	[ADD_EXTENT] = {
-		"INSERT INTO adclick_internal.extents VALUES ($1, $2, $3, $4, $5, $6)",
-		6, {INT8OID, OIDOID, OIDOID, INT8OID, INT8OID, INT8ARRAYOID}
+	[ADD_RULE] = {
+		"INSERT INTO adclick_internal.dedup_rules (by_user_and_ad, dedup_window) VALUES ($1, $2)"
+		" RETURNING rule_id, last_bucket", 2, {BOOLOID, INT4OID}
 	},
-	[GET_EXTENTS] = {
-		"SELECT partition, filenode, first_block, last_block FROM adclick_internal.extents e"
-		" WHERE EXISTS (SELECT FROM unnest(e.buckets) b WHERE b BETWEEN $1 AND $2)"
-		" ORDER BY partition, filenode, first_block", 2, {INT8OID, INT8OID}
+	[RETIRE_RULE] = {
+		"UPDATE adclick_internal.dedup_rules SET last_bucket = $2 WHERE rule_id = $1", 2, {INT4OID, INT8OID}
 	},
-	[EACH_QUEUED] = {
-		"SELECT " CLICK_COLUMN_NAMES " FROM adclick_internal.late_clicks"
-		" WHERE bucket BETWEEN $1 AND $2 ORDER BY bucket, received_at", 2, {INT8OID, INT8OID}
+	[CLAIM_COMPACTION] = {
+		"UPDATE adclick_internal.compaction SET rounds = rounds + 1", 0
 	},
-	[DELETE_QUEUED] = {
-		"DELETE FROM adclick_internal.late_clicks WHERE bucket = $1", 1, {INT8OID}
-	},
-	[FIRST_QUEUED] = {
-		"SELECT min(bucket) FROM adclick_internal.late_clicks", 0
+	[COUNT_OPEN_MINUTES] = {
+		"SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m"
+		" WHERE r.sort_order = 0 AND r.is_delta", 0
 	},
 	/* those of closed minutes are found by their only minute */
 	[GET_MINUTE_RUNS] = {
@@ -94,6 +90,11 @@ static const struct
 		" SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
 		" WHERE sort_order = $3 AND NOT is_delta AND last_minute >= $1 AND first_minute <= $2",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+	},
+	[GET_KEY_RUNS] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = 3 AND last_minute >= $1 AND first_minute <= $2 AND minutes && $3",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}
 	},
 	[GET_FACT_MINUTES] = {
 		"SELECT DISTINCT u.minute FROM adclick_internal.runs, unnest(minutes) u (minute)"

@@ -14,7 +14,6 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -33,6 +32,9 @@
 /* Of a key: its click is not asked for. */
 #define NOT_ASKED_FOR PG_UINT32_MAX
 
+/* Of a key by a former rule: its click has none by the rule in force, and is this candidate. */
+#define KEYLESS UINT32_C(0x80000000)
+
 /*
  * A tail can be long, as when workers were off: a click takes its key here, and
  * if it is asked for a fact of the roles, nothing else.
@@ -41,10 +43,14 @@ typedef struct Tail
 {
 	const Conditions *conditions;
 	const FactRole *roles;
+	const ClickRules *rules;
 	size_t		nkeys;			/* keys of all valid clicks, in log order */
 	size_t		nasked;			/* of clicks that are asked for */
 	size_t		keys_room;
 	SeenClick  *keys;
+	size_t		nformer;		/* keys by former rules; "row" is the number of the key, or KEYLESS */
+	size_t		former_room;
+	SeenClick  *former;
 	Facts		candidates;		/* clicks that are asked for; a count of 0: to be judged */
 } Tail;
 
@@ -112,25 +118,66 @@ add_candidate(Tail *tail, const FactClick *fact, bool counts)
 }
 
 static void
+add_key(SeenClick **keys, size_t *n, size_t *room, const BucketKey *key, uint32 row)
+{
+	if (*n == *room)
+	{
+		*room *= 2;
+		*keys = repalloc_huge(*keys, sizeof(SeenClick) * *room);
+	}
+	(*keys)[(*n)++] = (SeenClick) {*key, row};
+}
+
+static void
+add_former_keys(Tail *tail, TupleTableSlot *slot, const Click *click, uint32 row)
+{
+	BucketKey	key;
+
+	for (int i = 0; i < tail->rules->nformer; i++)
+		if (click_former_key(slot, click, tail->rules, &tail->rules->former[i], &key))
+			add_key(&tail->former, &tail->nformer, &tail->former_room, &key, row);
+}
+
+static void
 add_click(Tail *tail, TupleTableSlot *slot)
 {
 	Click		click;
 	FactClick	fact;
 	uint32		row = NOT_ASKED_FOR;
 
-	if (click_read(slot, &click) != CLICK_VALID)
+	if (click_read(slot, tail->rules, &click) != CLICK_VALID)
 		return;
 	if (is_asked_for(tail->conditions, slot, &click, &fact))
 		row = add_candidate(tail, &fact, !click.has_key);
+	if (click.has_key)
+		add_former_keys(tail, slot, &click, (uint32) tail->nkeys);
+	else if (row != NOT_ASKED_FOR)
+		add_former_keys(tail, slot, &click, row | KEYLESS);
 	if (!click.has_key)
 		return;
-	if (tail->nkeys == tail->keys_room)
-	{
-		tail->keys_room *= 2;
-		tail->keys = repalloc_huge(tail->keys, sizeof(SeenClick) * tail->keys_room);
-	}
-	tail->keys[tail->nkeys++] = (SeenClick) {{click.key, click.bucket}, row};
+	add_key(&tail->keys, &tail->nkeys, &tail->keys_room, &click.key, row);
 	tail->nasked += row != NOT_ASKED_FOR;
+}
+
+/* What was counted by a former rule is a duplicate, and no first copy of its key by this one. */
+static void
+judge_former(Tail *tail)
+{
+	seen_judge_former(tail->former, tail->nformer, false);
+	for (size_t i = 0; i < tail->nformer; i++)
+	{
+		uint32		row = tail->former[i].row;
+
+		if (tail->former[i].verdict != SEEN_DUPLICATE)
+			continue;
+		if (row & KEYLESS)
+			tail->candidates.count[row & ~KEYLESS] = 0;
+		else
+		{
+			tail->keys[row].verdict = SEEN_DUPLICATE;
+			tail->keys[row].row = NOT_ASKED_FOR;
+		}
+	}
 }
 
 /* Whether this is the first copy of a candidate's key. */
@@ -169,7 +216,8 @@ keep_first_copies(Tail *tail)
 	for (size_t i = 0; i < tail->nkeys && copies->members > 0; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if ((bloom >> (keys[i].key.key.lo % 64) & 1) == 0 || !is_first_copy(copies, i))
+		if ((bloom >> (keys[i].key.key.lo % 64) & 1) == 0 || keys[i].verdict == SEEN_DUPLICATE ||
+			!is_first_copy(copies, i))
 			keys[i].row = NOT_ASKED_FOR;
 	}
 	first_copy_destroy(copies);
@@ -181,15 +229,14 @@ keep_first_copies(Tail *tail)
 
 /* Let those candidates count whose key is new. */
 static void
-judge_candidates(Tail *tail, int64 tick)
+judge_candidates(Tail *tail, const StoreState *state)
 {
-	size_t		kept = keep_first_copies(tail);
+	size_t		kept;
 
-	if (kept > 0)
-	{
-		seen_prepare_query();
-		seen_judge(tail->keys, kept, tick);
-	}
+	if (tail->nformer > 0)
+		judge_former(tail);
+	kept = keep_first_copies(tail);
+	seen_judge(tail->keys, kept, state);
 	for (size_t i = 0; i < kept; i++)
 		tail->candidates.count[tail->keys[i].row] = tail->keys[i].verdict == SEEN_NEW;
 }
@@ -216,23 +263,24 @@ Facts *
 tail_facts(const StoreState *state, const Conditions *conditions, const FactRole *roles, int nroles)
 {
 	Facts	   *facts = palloc(sizeof(Facts));
-	Tail		tail = {.conditions = conditions, .roles = roles, .keys_room = 1024};
+	Tail		tail = {
+		.conditions = conditions, .roles = roles, .rules = &state->rules, .keys_room = 1024, .former_room = 1
+	};
 	LogReader  *reader;
 	TupleTableSlot *slot;
 
 	facts_init(&tail.candidates, nroles, FIRST_ROOM, palloc(facts_memory(nroles, FIRST_ROOM)));
-	if (!RecoveryInProgress())
-	{
-		tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
-		filters_refresh();
-		reader = log_begin(&state->progress, GetActiveSnapshot(), NULL);
-		while ((slot = log_next(reader)) != NULL)
-			add_click(&tail, slot);
-		log_end(reader);
-		judge_candidates(&tail, state->tick);
-		pfree(tail.keys);
-		sum_up_candidates(&tail.candidates);
-	}
+	tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
+	tail.former = palloc(sizeof(SeenClick) * tail.former_room);
+	filters_refresh();
+	reader = log_begin(&state->progress, GetActiveSnapshot(), NULL);
+	while ((slot = log_next(reader)) != NULL)
+		add_click(&tail, slot);
+	log_end(reader);
+	judge_candidates(&tail, state);
+	pfree(tail.keys);
+	pfree(tail.former);
+	sum_up_candidates(&tail.candidates);
 	*facts = tail.candidates;
 	return facts;
 }
@@ -249,7 +297,7 @@ tail_rows(const StoreState *state, TimestampTz *oldest)
 	{
 		Click		click;
 
-		(void) click_read(slot, &click);
+		(void) click_read(slot, &state->rules, &click);
 		*oldest = Min(*oldest, click.received_at);
 		rows++;
 	}

@@ -40,12 +40,9 @@
 #define TICK_ROWS (256 * 1024)
 #define TICK_CAPACITY (TICK_ROWS + MaxHeapTuplesPerPage)
 
-/* Blocks between two rows of one extent, at most. */
-#define EXTENT_GAP 128
-
 typedef struct TickRow
 {
-	int32		extent;			/* the extent it lies in */
+	Oid			partition;
 	ItemPointerData tid;
 	ClickVerdict verdict;
 } TickRow;
@@ -56,18 +53,20 @@ typedef struct Tick
 	int64		expected;		/* number of the tick before */
 	Snapshot	snapshot;
 	TickResult *result;
+	TimestampTz newest_click;	/* of the valid ones */
 
 	int			nrows;
 	TickRow    *rows;
 	FactClick  *clicks;			/* one for each row; set for valid ones */
 	size_t		nkeys;
 	SeenClick  *keys;			/* of the valid rows that have one */
-	int			nextents;
-	StoreExtent *extents;
+	size_t		nformer;
+	size_t		former_room;
+	SeenClick  *former;			/* of the same by former rules */
 } Tick;
 
 static bool
-anything_to_read(void)
+anything_to_do(void)
 {
 	StoreState	state;
 	LogReader  *reader;
@@ -76,31 +75,29 @@ anything_to_read(void)
 	store_push_snapshot();
 	store_get_state(&state);
 	reader = log_begin(&state.progress, GetActiveSnapshot(), NULL);
-	found = log_next(reader) != NULL;
+	found = log_next(reader) != NULL || store_rules_differ(&state);
 	log_end(reader);
 	PopActiveSnapshot();
 	return found;
 }
 
-/* Note where the row stands, for the way back to it. */
-static int
-extent_of(Tick *tick, LogReader *reader)
+static void
+note_former_keys(Tick *tick, TupleTableSlot *slot, const Click *click)
 {
-	Oid			partition = log_partition(reader);
-	BlockNumber block = log_place(reader).block;
-	StoreExtent *last = tick->nextents > 0 ? &tick->extents[tick->nextents - 1] : NULL;
+	const ClickRules *rules = &tick->state.rules;
+	BucketKey	key;
 
-	if (last == NULL || last->partition != partition || block > last->last + EXTENT_GAP)
+	for (int i = 0; i < rules->nformer; i++)
 	{
-		/* room for 2^n extents, doubled when they are used up */
-		if ((tick->nextents & (tick->nextents - 1)) == 0)
-			tick->extents = repalloc(tick->extents,
-									 sizeof(StoreExtent) * Max(1, 2 * tick->nextents));
-		last = &tick->extents[tick->nextents++];
-		*last = (StoreExtent) {partition, log_filenode(partition), block, block};
+		if (!click_former_key(slot, click, rules, &rules->former[i], &key))
+			continue;
+		if (tick->nformer == tick->former_room)
+		{
+			tick->former_room = Max(1024, 2 * tick->former_room);
+			tick->former = repalloc_huge(tick->former, sizeof(SeenClick) * tick->former_room);
+		}
+		tick->former[tick->nformer++] = (SeenClick) {key, tick->nrows};
 	}
-	last->last = block;
-	return tick->nextents - 1;
 }
 
 static void
@@ -113,8 +110,8 @@ read_row(Tick *tick, LogReader *reader, TupleTableSlot *slot)
 	Dimensions	dimensions;
 
 	row->tid = slot->tts_tid;
-	row->extent = extent_of(tick, reader);
-	row->verdict = click_read(slot, &click);
+	row->partition = log_partition(reader);
+	row->verdict = click_read(slot, &state->rules, &click);
 	if (!TIMESTAMP_NOT_FINITE(click.received_at))
 		state->newest_received = Max(state->newest_received, click.received_at);
 	if (row->verdict == CLICK_VALID)
@@ -122,9 +119,10 @@ read_row(Tick *tick, LogReader *reader, TupleTableSlot *slot)
 		click_to_fact(slot, &click, fact);
 		dimensions_read(slot, &dimensions);
 		fact->filter_id = filters_make(&dimensions);
-		state->event_time = Max(state->event_time, click.at);
+		tick->newest_click = Max(tick->newest_click, click.at);
 		if (click.has_key)
-			tick->keys[tick->nkeys++] = (SeenClick) {{click.key, click.bucket}, tick->nrows};
+			tick->keys[tick->nkeys++] = (SeenClick) {click.key, tick->nrows};
+		note_former_keys(tick, slot, &click);
 	}
 	tick->nrows++;
 }
@@ -165,53 +163,53 @@ read_rows(Tick *tick)
 		log_advance(progress, GetCurrentTimestamp());
 }
 
-/* Store each extent with the dedup buckets found in it. */
-static void
-store_extents(Tick *tick)
+static ClickVerdict
+verdict_of(SeenVerdict verdict)
 {
-	int64	   *buckets = palloc(sizeof(int64) * (tick->nkeys + 1));
-	size_t		key = 0;
-
-	for (int i = 0; i < tick->nextents; i++)
+	switch (verdict)
 	{
-		int			n = 0;
-
-		for (; key < tick->nkeys && tick->rows[tick->keys[key].row].extent == i; key++)
-			if (n == 0 || buckets[n - 1] != tick->keys[key].key.bucket)
-				buckets[n++] = tick->keys[key].key.bucket;
-		if (n == 0)
-			continue;
-		n = sort_unique_int64(buckets, n);
-		store_add_extent(tick->state.tick, &tick->extents[i], buckets, n);
+		case SEEN_DUPLICATE:
+			return CLICK_DUPLICATE;
+		case SEEN_UNDECIDED:
+			return CLICK_UNDECIDED;
+		default:
+			return CLICK_VALID;
 	}
-	pfree(buckets);
+}
+
+/* What was counted by a former rule is a duplicate, too, whatever its key by this one. */
+static void
+dedup_former(Tick *tick)
+{
+	size_t		n = 0;
+
+	seen_judge_former(tick->former, tick->nformer, true);
+	for (size_t i = 0; i < tick->nformer; i++)
+		if (tick->former[i].verdict != SEEN_UNKNOWN)
+			tick->rows[tick->former[i].row].verdict = verdict_of(tick->former[i].verdict);
+	for (size_t i = 0; i < tick->nkeys; i++)
+		if (tick->rows[tick->keys[i].row].verdict == CLICK_VALID)
+			tick->keys[n++] = tick->keys[i];
+	tick->nkeys = n;
 }
 
 static void
 dedup_rows(Tick *tick)
 {
-	TupleTableSlot *slot = log_make_slot();
-	StoreSink  *queue = store_queue_begin();
+	StoreState *state = &tick->state;
 
-	seen_add(tick->keys, tick->nkeys, tick->state.tick);
+	if (tick->nformer > 0)
+		dedup_former(tick);
+	seen_add(tick->keys, tick->nkeys, state->tick);
 	for (size_t i = 0; i < tick->nkeys; i++)
 	{
 		SeenClick  *key = &tick->keys[i];
 		TickRow    *row = &tick->rows[key->row];
 
-		CHECK_FOR_INTERRUPTS();
+		row->verdict = verdict_of(key->verdict);
 		if (key->verdict == SEEN_NEW)
-			continue;
-		row->verdict = CLICK_DUPLICATE;
-		if (key->verdict == SEEN_LATE)
-		{
-			log_fetch(tick->extents[row->extent].partition, &row->tid, tick->snapshot, slot);
-			store_queue(queue, slot, key->key.bucket);
-			row->verdict = CLICK_LATE;
-		}
+			state->highest_bucket = Max(state->highest_bucket, key->key.bucket);
 	}
-	store_sink_end(queue);
-	ExecDropSingleTupleTableSlot(slot);
 }
 
 static void
@@ -231,9 +229,6 @@ discard_rows(Tick *tick)
 			case CLICK_VALID:
 				result->counted++;
 				continue;
-			case CLICK_LATE:
-				result->queued++;
-				continue;
 			case CLICK_DUPLICATE:
 				result->duplicates++;
 				break;
@@ -241,10 +236,10 @@ discard_rows(Tick *tick)
 				result->discarded++;
 				break;
 		}
-		log_fetch(tick->extents[row->extent].partition, &row->tid, tick->snapshot, slot);
+		log_fetch(row->partition, &row->tid, tick->snapshot, slot);
 		store_discard(discarded, slot, row->verdict);
 	}
-	store_sink_end(discarded);
+	store_discard_end(discarded);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -258,6 +253,7 @@ store_facts(Tick *tick)
 		if (tick->rows[i].verdict == CLICK_VALID)
 			tick->clicks[n++] = tick->clicks[i];
 	accumulate_clicks(tick->clicks, n);
+	accumulate_keys(tick->keys, tick->nkeys);
 }
 
 static void
@@ -266,23 +262,28 @@ store_progress(Tick *tick)
 	StoreState *state = &tick->state;
 	TickResult *result = tick->result;
 
-	result->tick = state->tick;
+	if (tick->nrows > 0)
+		result->tick = state->tick;
 	result->rows_read = tick->nrows;
-	if (result->rows_read != result->counted + result->duplicates + result->discarded + result->queued)
+	if (result->rows_read != result->counted + result->duplicates + result->discarded)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("a tick does not add up"),
 				 errdetail("Of " INT64_FORMAT " clicks read, " INT64_FORMAT " were counted, " INT64_FORMAT
-						   " duplicates, " INT64_FORMAT " discarded and " INT64_FORMAT " queued.",
-						   result->rows_read, result->counted, result->duplicates,
-						   result->discarded, result->queued)));
-	state->ticked_at = GetCurrentTimestamp();
-	state->event_time = Min(state->event_time, state->ticked_at);
+						   " duplicates and " INT64_FORMAT " discarded.",
+						   result->rows_read, result->counted, result->duplicates, result->discarded)));
+	if (tick->nrows > 0)
+	{
+		state->ticked_at = GetCurrentTimestamp();
+		state->event_time = Min(tick->newest_click, state->ticked_at);
+	}
 	state->rows_read += result->rows_read;
 	state->counted += result->counted;
 	state->duplicates += result->duplicates;
 	state->discarded += result->discarded;
-	state->queued += result->queued;
+	/* for what comes next: a range that is taken in several ticks is judged in one way */
+	if (!result->more && store_rules_differ(state))
+		store_follow_settings(state);
 	store_set_state(state, tick->expected);
 }
 
@@ -294,7 +295,7 @@ tick_run(TickResult *result)
 	Tick	   *tick;
 
 	memset(result, 0, sizeof(*result));
-	if (!anything_to_read())
+	if (!anything_to_do())
 		return;
 	store_lock(STORE_LOCK_TICK);
 
@@ -307,14 +308,16 @@ tick_run(TickResult *result)
 	tick->rows = palloc(sizeof(TickRow) * TICK_CAPACITY);
 	tick->clicks = palloc(sizeof(FactClick) * TICK_CAPACITY);
 	tick->keys = palloc(sizeof(SeenClick) * TICK_CAPACITY);
-	tick->extents = palloc(sizeof(StoreExtent));
+	tick->former = palloc(sizeof(SeenClick));
 	store_get_state(&tick->state);
 	tick->expected = tick->state.tick;
 	store_claim_tick(&tick->state);
+	if (tick->state.rules.dedup.rule_id == 0)
+		store_follow_settings(&tick->state);
 
 	seen_prepare_tick(&tick->state);
 	tick->state.tick = seen_begin_tick(&tick->state);
-	tick->state.event_time = DT_NOBEGIN;
+	tick->newest_click = DT_NOBEGIN;
 	filters_refresh();
 	read_rows(tick);
 	if (tick->nrows > 0)
@@ -322,9 +325,9 @@ tick_run(TickResult *result)
 		dedup_rows(tick);
 		discard_rows(tick);
 		store_facts(tick);
-		store_extents(tick);
-		store_progress(tick);
 	}
+	if (tick->nrows > 0 || store_rules_differ(&tick->state))
+		store_progress(tick);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

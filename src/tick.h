@@ -21,7 +21,6 @@ typedef struct TickResult
 	int64		counted;
 	int64		duplicates;
 	int64		discarded;
-	int64		queued;
 	bool		more;			/* the tail did not fit one tick */
 } TickResult;
 

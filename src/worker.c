@@ -316,20 +316,11 @@ partitions_round(void)
 }
 
 static bool
-late_round(void)
-{
-	CompactResult result;
-
-	compact_run(COMPACT_LATE, false, &result);
-	return result.more;
-}
-
-static bool
 compact_round(void)
 {
 	CompactResult result;
 
-	compact_run(COMPACT_RUNS, false, &result);
+	compact_run(false, &result);
 	return result.more;
 }
 
@@ -341,7 +332,6 @@ static Chore aggregator_chores[] = {
 };
 
 static Chore compactor_chores[] = {
-	{"deciding late clicks", late_round},
 	{"compaction", compact_round, compact_find_damaged},
 	{NULL}
 };

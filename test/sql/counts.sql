@@ -78,13 +78,13 @@ CREATE TABLE first_answers AS SELECT * FROM ask(:'t');
 SELECT lag_rows, lag_seconds > 0 AS lags, clicks_counted, open_minutes, last_tick FROM adclick.status;
 
 -- After a tick
-SELECT rows_read, counted, duplicates, discarded, queued, more FROM adclick.tick();
+SELECT rows_read, counted, duplicates, discarded, more FROM adclick.tick();
 (TABLE first_answers EXCEPT ALL SELECT * FROM ask(:'t')) UNION ALL (SELECT * FROM ask(:'t') EXCEPT ALL TABLE first_answers);
 SELECT lag_rows, lag_seconds, clicks_counted, open_minutes FROM adclick.status;
 SELECT * FROM adclick.tick();
 
 -- After compaction: the newest minute stays open
-SELECT late_counted, late_duplicates, runs_merged, minutes_written FROM adclick.compact();
+SELECT runs_merged, minutes_written FROM adclick.compact();
 (TABLE first_answers EXCEPT ALL SELECT * FROM ask(:'t')) UNION ALL (SELECT * FROM ask(:'t') EXCEPT ALL TABLE first_answers);
 SELECT lag_rows, clicks_counted, open_minutes FROM adclick.status;
 

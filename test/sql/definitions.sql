@@ -57,7 +57,7 @@ CREATE TRIGGER note BEFORE INSERT OR UPDATE OR DELETE ON adclick_internal.runs F
 CREATE TRIGGER note BEFORE INSERT OR UPDATE OR DELETE ON adclick_internal.state FOR EACH ROW EXECUTE FUNCTION public.note();
 SELECT rows_read, counted FROM adclick.tick();
 SELECT adclick.add_filter('{"country": "CA"}') > 0 AS added;
-SELECT late_counted FROM adclick.compact();
+SELECT minutes_written >= 0 AS compacted FROM adclick.compact();
 SELECT adclick.drop_filter('{"country": "CA"}');
 SELECT count(*) FROM public.seen_by_trigger;
 SHOW session_replication_role;

@@ -18,7 +18,7 @@ INSERT INTO adclick.clicks (ad_id, clicked_at, country) VALUES
 	(2, now(), 'now');
 SELECT adclick.ad_click_count_between(1, timestamptz '-infinity', 'infinity'), adclick.ad_click_count_between(2, timestamptz '-infinity', 'infinity'),
 	adclick.ad_click_count(2, 2);
-SELECT rows_read, counted, duplicates, discarded, queued, more FROM adclick.tick();
+SELECT rows_read, counted, duplicates, discarded, more FROM adclick.tick();
 SELECT ad_id, country, reason FROM adclick.discarded_clicks ORDER BY reason, country COLLATE "C";
 SELECT adclick.ad_click_count_between(1, timestamptz '-infinity', 'infinity'), adclick.ad_click_count_between(2, timestamptz '-infinity', 'infinity');
 -- The arrival of a click without a time is its time.
@@ -42,7 +42,7 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id) VALUES
 	(DEFAULT, 12, :'t'::timestamptz, 8),
 	(DEFAULT, 12, :'t'::timestamptz, 8);
 SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
-SELECT rows_read, counted, duplicates, discarded, queued, more FROM adclick.tick();
+SELECT rows_read, counted, duplicates, discarded, more FROM adclick.tick();
 SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
 SELECT ad_id, user_id, reason FROM adclick.discarded_clicks WHERE reason = 'duplicate' ORDER BY user_id;
 
@@ -76,7 +76,7 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES
 	(:'ahead', 22, :'t'::timestamptz + interval '15 minutes'),
 	(:'ahead', 22, :'t'::timestamptz + interval '16 minutes');
 SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(20, 22) ad;
-SELECT rows_read, counted, duplicates, discarded, queued, more FROM adclick.tick();
+SELECT rows_read, counted, duplicates, discarded, more FROM adclick.tick();
 SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(20, 22) ad;
 
 -- Hostile values
@@ -89,7 +89,7 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, r
 	(NULL, 30, :'t', 0, '255.255.255.255', 'other', 'unknown', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 400) i));
 SELECT adclick.ad_click_count(30, 60), adclick.ad_click_count(30, 60, '{"country": "unknown", "region": "unknown", "device": "unknown"}') AS unknown,
 	adclick.ad_click_count(30, 60, '{"country": "other"}') AS other, adclick.ad_click_count(30, 60, '{"region": "other"}') AS other_region;
-SELECT rows_read, counted, duplicates, discarded, queued, more FROM adclick.tick();
+SELECT rows_read, counted, duplicates, discarded, more FROM adclick.tick();
 SELECT adclick.ad_click_count(30, 60), adclick.ad_click_count(30, 60, '{"country": "unknown", "region": "unknown", "device": "unknown"}') AS unknown,
 	adclick.ad_click_count(30, 60, '{"country": "other"}') AS other, adclick.ad_click_count(30, 60, '{"region": "other"}') AS other_region;
 SELECT left(country, 5) AS country, octet_length(country), left(region, 5) AS region, octet_length(region), left(device, 5) AS device,

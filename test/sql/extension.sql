@@ -12,7 +12,7 @@ DROP EXTENSION adclick;
 SELECT nspname FROM pg_namespace WHERE nspname LIKE 'adclick%';
 CREATE EXTENSION adclick;
 SELECT adclick.ad_click_count(1, 60);
-SELECT lag_rows, clicks_counted, duplicates, discarded, queued, open_minutes, workers_alive FROM adclick.status;
+SELECT lag_rows, clicks_counted, duplicates, discarded, open_minutes, workers_alive FROM adclick.status;
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES ('00000000-0000-4000-8000-000000000001', 1, :'t');
 SELECT adclick.ad_click_count(1, 60);
 SELECT rows_read, counted, duplicates FROM adclick.tick();

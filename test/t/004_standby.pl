@@ -45,12 +45,12 @@ for my $function ('adclick.tick()', 'adclick.compact()')
 	like($error, qr/cannot execute \Q$function\E (during recovery|in a read-only transaction)/, "$function is refused");
 }
 
-# The tail is left out: nothing there can tell what is a duplicate.
+# With the tail: the stored keys tell what is a duplicate there.
 quiet_workers($primary, 'clicks');
 send_clicks($primary, 'clicks', 1000);
 send_copies($primary, 'clicks', 50);
 $primary->wait_for_catchup($standby);
-answers_ok($standby, 'clicks', 'with a tail', on_standby => 1);
+answers_ok($standby, 'clicks', 'with a tail');
 answers_ok($primary, 'clicks', 'with a tail, on the primary');
 is($standby->safe_psql('clicks', 'SELECT lag_rows FROM adclick.status'),
 	$primary->safe_psql('clicks', 'SELECT lag_rows FROM adclick.status'), 'the lag is the same');
@@ -62,9 +62,7 @@ my $writers = writers_start($primary, 'clicks', 2, rows => 100);
 for my $round (1 .. 5)
 {
 	$primary->poll_query_until('clicks', 'SELECT count(*) > ' . (5000 + $round * 1000) . ' FROM adclick.clicks');
-	is($standby->safe_psql('clicks', q{
-		WITH whole AS MATERIALIZED (SELECT sum(click_count) AS n FROM adclick.top_n_ads_between(1000000, timestamptz '-infinity', 'infinity'))
-		SELECT n - clicks_counted FROM whole, adclick.status}), '0', "under load, round $round: what was counted, neither more nor less");
+	answers_ok($standby, 'clicks', "under load, round $round, on the standby", questions => 8);
 	conserved_ok($standby, 'clicks', "under load, round $round, on the standby");
 }
 

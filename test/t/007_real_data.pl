@@ -55,7 +55,7 @@ is($node->safe_psql('clicks', q{
 	FROM (SELECT ad_id, count(*) AS n FROM sample WHERE clicked_at >= '2017-11-07' AND clicked_at < '2017-11-08'
 		GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 10) t}), 'the ten ads of a day, straight from the sample');
 
-# With ids, and every twentieth row sent twice: days back, so through the queue.
+# With ids, and every twentieth row sent twice: days back, so that keys are not in memory.
 $node->safe_psql('clicks', q{
 	CREATE TABLE named AS SELECT gen_random_uuid() AS id, s.* FROM sample s;
 	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, device)

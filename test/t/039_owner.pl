@@ -120,14 +120,14 @@ for my $table (qw(adclick.filters adclick_internal.runs adclick.ads))
 	hidden_in("$_->[0] of $table", $_->[1], $_->[2]) for places($table);
 	exact_ok($node, 'clicks', "after all that in $table");
 }
-for my $table (qw(adclick.most_clicked_ads adclick.discarded_clicks adclick_internal.state adclick_internal.late_state
-	adclick_internal.deltas adclick_internal.segments adclick_internal.extents adclick_internal.late_clicks adclick_internal.gaps))
+for my $table (qw(adclick.most_clicked_ads adclick.discarded_clicks adclick_internal.state adclick_internal.compaction
+	adclick_internal.deltas adclick_internal.segments adclick_internal.dedup_rules adclick_internal.gaps))
 {
 	hidden_in("$_->[0] of $table", $_->[1], $_->[2]) for grep { $_->[0] =~ /^(trigger|index expression|forced policy)$/ } places($table);
 }
 exact_ok($node, 'clicks', 'after all that in other tables');
 
-hidden_in('operator class', 'CREATE INDEX hidden ON adclick_internal.extents (tick payload_ops)', 'DROP INDEX adclick_internal.hidden');
+hidden_in('operator class', 'CREATE INDEX hidden ON adclick_internal.deltas (run_id payload_ops)', 'DROP INDEX adclick_internal.hidden');
 hidden_in('operator class of ads', 'CREATE INDEX hidden ON adclick.ads (advertiser_id payload_ops)', 'DROP INDEX adclick.hidden');
 hidden_in('domain', 'ALTER TABLE adclick.filters ALTER country TYPE checked', 'ALTER TABLE adclick.filters ALTER country TYPE text');
 hidden_in('view', 'ALTER TABLE adclick.ads RENAME TO kept; CREATE VIEW adclick.ads AS SELECT ad_id, advertiser_id, redirect_url, website

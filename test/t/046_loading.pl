@@ -19,10 +19,10 @@ $node->safe_psql('postgres', 'CREATE DATABASE clicks');
 $node->safe_psql('clicks', 'CREATE EXTENSION adclick');
 $node->safe_psql('clicks', slurp_file("$FindBin::RealBin/lib/oracle.sql") . q{
 	CREATE TABLE began AS SELECT date_bin('10 minutes', now(), '2000-01-01 00:00Z') AS t;
-	-- a click for each letter; capital ones are of the dedup window before
+	-- a click for each letter; capital ones are of a dedup window before those loaded
 	CREATE FUNCTION send(keys text) RETURNS void LANGUAGE sql AS $$
 		INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
-		SELECT md5(key)::uuid, ascii(key), CASE WHEN key = upper(key) THEN t - interval '10 minutes' ELSE t END
+		SELECT md5(key)::uuid, ascii(key), CASE WHEN key = upper(key) THEN t - interval '1 hour' ELSE t END
 		FROM began, regexp_split_to_table(keys, '') key $$;
 	CREATE FUNCTION wrong() RETURNS SETOF text LANGUAGE sql STABLE AS $$
 		SELECT 'lost: ' || lost FROM oracle.lost() WHERE lost <> 0
@@ -52,7 +52,7 @@ sub restart
 	return;
 }
 
-# The same, for a transaction under way: with another setting keys are loaded anew.
+# The keys of another setting are loaded by the second tick after it.
 sub change_window
 {
 	my ($window) = @_;
@@ -64,62 +64,76 @@ sub change_window
 	return;
 }
 
-# After everything is decided.
+# The same while transactions are under way: keys of another rule are loaded, and back again.
+sub restart_memory
+{
+	foreach my $window (500, 600)
+	{
+		change_window($window);
+		other('SELECT adclick.tick(); SELECT send(chr(48 + floor(random() * 10)::int)); SELECT adclick.tick()');
+	}
+	return;
+}
+
+# After everything is taken.
 sub settled
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($name) = @_;
 
 	other('SELECT adclick.tick(); SELECT adclick.compact()');
-	right("$name: answers, all decided");
+	right("$name: answers, all taken");
 	facts_ok($node, 'clicks', $name);
 	return;
 }
 
 #
-# Late clicks that a compaction has decided, which is rolled back
+# Late clicks: their window is not in memory, and their keys are looked for
 #
-# A window without a click was not loaded, so the first one in it waits.
-sub queue
+sub late
 {
 	my ($key) = @_;
 
 	other('DROP EXTENSION adclick CASCADE; CREATE EXTENSION adclick');
-	other("SELECT send('xyz'); SELECT adclick.tick()");
+	other("SELECT send('XYZ'); SELECT send('xyz'); SELECT adclick.tick()");
 	restart();
-	other("SELECT send('x'); SELECT adclick.tick(); SELECT send('$key'); SELECT adclick.tick()");
-	is(other('SELECT queued FROM adclick.status'), '1', "$key: queued");
-	restart();
+	other("SELECT send('${key}X')");
+	right("$key: answers after a restart");
 	return;
 }
 
-queue('A');
-$session->query_safe('BEGIN');
-is($session->query_safe('SELECT late_counted FROM adclick.compact()'), '1', 'decided');
-other("SELECT send('a')");
-is($session->query_safe('SELECT wrong()'), '', 'keys are loaded: answers');
+late('A');
+$session->query_safe('BEGIN; SELECT adclick.tick()');
+other("SELECT send('aAY')");
+is($session->query_safe('SELECT wrong()'), '', 'a late click is taken: answers in the transaction');
+right('a late click is taken: answers to others');
 $session->query_safe('ROLLBACK');
+right('rolled back: answers');
 other("SELECT send('Aax')");
-settled('decided, keys loaded, rolled back');
+settled('late clicks, rolled back');
 
-queue('B');
-$session->query_safe('BEGIN; SAVEPOINT s; SELECT adclick.compact()');
-other("SELECT send('b')");
-is($session->query_safe('SELECT wrong()'), '', 'in a savepoint, keys are loaded: answers');
-other("SELECT send('Bby'); SELECT adclick.tick()");
+late('B');
+$session->query_safe('BEGIN; SAVEPOINT s; SELECT adclick.tick()');
+other("SELECT send('bB')");
+is($session->query_safe('SELECT wrong()'), '', 'in a savepoint: answers');
 $session->query_safe('ROLLBACK TO s');
-other("SELECT send('Bb')");
+is($session->query_safe('SELECT wrong()'), '', 'in a savepoint, rolled back: answers');
+$session->query_safe('SELECT adclick.tick()');
+other("SELECT send('BbyZ')");
+is($session->query_safe('SELECT wrong()'), '', 'ticked again: answers');
 $session->query_safe('COMMIT');
-settled('decided, keys loaded, others tick, the savepoint rolled back');
+settled('late clicks, a savepoint rolled back');
 
-queue('C');
-$session->query_safe('BEGIN; SELECT adclick.compact()');
-other("SELECT send('c')");
-is($session->query_safe('SELECT wrong()'), '', 'keys are loaded: answers');
-other("SELECT send('Cc'); SELECT adclick.tick()");
+late('C');
+$session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+my $before = $session->query_safe('SELECT wrong()') . $session->query_safe('SELECT sum(click_count) FROM adclick.ad_click_counts');
+other("SELECT adclick.tick(); SELECT send('cC'); SELECT adclick.tick()");
+restart_memory();
+other("SELECT send('CcZ')");
+is($session->query_safe('SELECT wrong()') . $session->query_safe('SELECT sum(click_count) FROM adclick.ad_click_counts'),
+	$before, 'keys loaded anew are those of other snapshots: the same answers');
 $session->query_safe('COMMIT');
-other("SELECT send('Cc')");
-settled('decided, keys loaded, others tick, committed');
+settled('late clicks, committed');
 
 #
 # Keys loaded after an own tick
@@ -132,6 +146,7 @@ foreach my $end ('ROLLBACK', 'COMMIT')
 	other("SELECT send('$new')");
 	$session->query_safe('BEGIN; SELECT adclick.tick()');
 	change_window($window);
+	$session->query_safe('SELECT adclick.tick()');
 	other("SELECT send('d${new}h')");
 	is($session->query_safe('SELECT wrong()'), '', "$end: answers in the transaction");
 	right("$end: answers to others meanwhile");
@@ -145,6 +160,7 @@ $session->query_safe('BEGIN; SELECT adclick.tick(); SAVEPOINT s');
 other("SELECT send('j')");
 $session->query_safe('SELECT adclick.tick()');
 change_window(900);
+$session->query_safe('SELECT adclick.tick()');
 other("SELECT send('dijk')");
 $session->query_safe('SELECT adclick.tick()');
 is($session->query_safe('SELECT wrong()'), '', 'a savepoint: answers in the transaction');

@@ -50,6 +50,7 @@ columns_complete(FactOrder order)
 	return order_columns[order] <= FACTS_MAX_COLUMNS && seen == (1U << order_columns[order]) - 1;
 }
 
+/* Order key is not made of these clicks. */
 static bool
 belongs(FactOrder order, const FactClick *click)
 {
@@ -115,7 +116,7 @@ main(void)
 	for (int order = 0; order < ORDERS; order++)
 	{
 		complete &= columns_complete(order);
-		appended &= appends_clicks(order);
+		appended &= order == ORDER_KEY || appends_clicks(order);
 	}
 	ok(complete, "each column of an order has one role");
 	ok(appended, "facts say what their clicks do; clicks that do not belong are left out");

@@ -131,23 +131,21 @@ sub drained
 {
 	my ($node, $database) = @_;
 
-	$node->poll_query_until($database, 'SELECT lag_rows = 0 AND queued = 0 FROM adclick.status')
+	$node->poll_query_until($database, 'SELECT lag_rows = 0 FROM adclick.status')
 	  or diag('not drained: ' . $node->safe_psql($database, 'SELECT status FROM adclick.status'));
 	return;
 }
 
-# All questions, asked at random, are answered as the oracle does, at any time;
-# "on_standby": as far as ticks have come; "may_refuse": those about users and
-# addresses may be refused.
+# All questions, asked at random, are answered as the oracle does, at any time, on a
+# standby too; "may_refuse": those about users and addresses may be refused.
 sub answers_ok
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($node, $database, $name, %options) = @_;
 	my $questions = $options{questions} // 24;
-	my $taken_only = $options{on_standby} ? 'true' : 'false';
 	my $may_refuse = $options{may_refuse} ? 'true' : 'false';
 
-	is($node->safe_psql($database, "SELECT * FROM oracle.wrong_answers($questions, $taken_only, $may_refuse) LIMIT 5"),
+	is($node->safe_psql($database, "SELECT * FROM oracle.wrong_answers($questions, false, $may_refuse) LIMIT 5"),
 		'', "$name: answers to all questions");
 	return;
 }
@@ -162,7 +160,7 @@ sub facts_ok
 	return;
 }
 
-# The lists of most clicked ads of the compacted minutes, while nothing is queued.
+# The lists of most clicked ads of the compacted minutes.
 sub lists_ok
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -172,7 +170,7 @@ sub lists_ok
 	return;
 }
 
-# Rows in the log = counted + duplicates + discarded + queued + tail, in one snapshot.
+# Rows in the log = counted + duplicates + discarded + tail, in one snapshot.
 sub conserved_ok
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;

@@ -89,7 +89,7 @@ $$;
 -- Rows of the log that are in no account, 0 at any instant.
 CREATE FUNCTION oracle.lost() RETURNS bigint
 	LANGUAGE sql STABLE AS $$
-SELECT (SELECT count(*) FROM adclick.clicks) - clicks_counted - duplicates - discarded - queued - lag_rows
+SELECT (SELECT count(*) FROM adclick.clicks) - clicks_counted - duplicates - discarded - lag_rows
 FROM adclick.status
 $$;
 
@@ -286,14 +286,14 @@ $$;
 
 /*
  * Differences between adclick.most_clicked_ads and plain SQL, for the minutes
- * that are wholly compacted; right while no late click is queued.  "ads_kept"
+ * that are wholly compacted.  "ads_kept"
  * is the length of the lists.
  */
 CREATE FUNCTION oracle.wrong_lists(ads_kept int DEFAULT oracle.setting('top_ads_kept'))
 	RETURNS TABLE (who text, click_minute timestamptz, filter_id int, ads text, cut_off bigint)
 	LANGUAGE sql STABLE SET work_mem = '64MB' SET jit = off AS $$
 WITH compacted AS MATERIALIZED (
-	SELECT m AS minute FROM adclick_internal.runs, unnest(minutes) m GROUP BY 1 HAVING NOT bool_or(is_delta)
+	SELECT m AS minute FROM adclick_internal.runs, unnest(minutes) m WHERE sort_order = 0 GROUP BY 1 HAVING NOT bool_or(is_delta)
 ), kept AS MATERIALIZED (
 	SELECT * FROM adclick.filters WHERE country IS NULL OR region IS NULL OR device IS NULL
 ), ranked AS MATERIALIZED (
@@ -331,7 +331,7 @@ $$;
  * Random clicks of the last "spread" of time: skewed ads, users and addresses,
  * random, version-7 and missing ids, 1 % exact copies, 1 % late by up to ten
  * minutes, 3 % hostile.
- * "late": some so late, by the time in their id, that they have to be queued.
+ * "late": some so late, by the time in their id, that their keys are not in memory.
  */
 CREATE FUNCTION oracle.random_clicks(n int, spread interval, late boolean DEFAULT true)
 	RETURNS TABLE (click_id uuid, ad_id bigint, clicked_at timestamptz, user_id bigint, ip inet,
