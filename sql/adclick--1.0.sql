@@ -38,17 +38,23 @@ CREATE FUNCTION adclick_internal.arrival_time() RETURNS timestamptz
 COMMENT ON FUNCTION adclick_internal.arrival_time() IS 'default of adclick.clicks.received_at: the time now, not of the transaction';
 
 /*
+ * Immutable, so that it is called once in a statement; what clients send for a
+ * generated column is refused, and neither dumped nor replicated.
+ */
+CREATE FUNCTION adclick_internal.current_xact() RETURNS xid8
+	AS 'MODULE_PATHNAME', 'adclick_current_xact' LANGUAGE C IMMUTABLE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION adclick_internal.current_xact() IS 'what adclick.clicks.xact is made of: the id of the transaction';
+
+/*
  * The columns of fixed width stand first, so that a reader finds them without
- * walking over the others.  xact stands before received_at: defaults are
- * evaluated in this order, so a row received before an hour's end belongs to a
- * transaction that had its id by then (see log.c, closing of partitions).
+ * walking over the others.
  */
 CREATE TABLE adclick.clicks (
 	click_id uuid DEFAULT adclick_internal.new_click_id(),
 	ad_id bigint NOT NULL,
 	clicked_at timestamptz DEFAULT statement_timestamp(),
 	user_id bigint,
-	xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
+	xact xid8 GENERATED ALWAYS AS (adclick_internal.current_xact()) STORED,
 	received_at timestamptz NOT NULL DEFAULT adclick_internal.arrival_time(),
 	ip inet,
 	country text,
@@ -61,7 +67,7 @@ COMMENT ON COLUMN adclick.clicks.click_id IS 'id of the click or of its impressi
 COMMENT ON COLUMN adclick.clicks.ad_id IS 'the ad that was clicked';
 COMMENT ON COLUMN adclick.clicks.clicked_at IS 'when it was clicked (event time); default: now';
 COMMENT ON COLUMN adclick.clicks.user_id IS 'who clicked';
-COMMENT ON COLUMN adclick.clicks.xact IS 'transaction that inserted the row; never set it';
+COMMENT ON COLUMN adclick.clicks.xact IS 'transaction that inserted the row';
 COMMENT ON COLUMN adclick.clicks.received_at IS 'when the row arrived, the partition key; never set it';
 COMMENT ON COLUMN adclick.clicks.ip IS 'address the click came from, IPv4 or IPv6';
 COMMENT ON COLUMN adclick.clicks.country IS 'country of the click; empty or missing counts as unknown';
@@ -614,7 +620,8 @@ GRANT USAGE ON TYPE adclick.ad_click TO PUBLIC;
  * Defaults of the log run as the one who inserts, functions of a view as the one
  * who reads it.  Without USAGE on their schema nobody calls them in other ways.
  */
-GRANT EXECUTE ON FUNCTION adclick_internal.new_click_id(), adclick_internal.arrival_time() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION adclick_internal.new_click_id(), adclick_internal.arrival_time(),
+	adclick_internal.current_xact() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers() TO PUBLIC;
 
 -- Who may ask about users and addresses (see privileges.c), and read all that is no click.

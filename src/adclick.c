@@ -24,6 +24,7 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "adclick.h"
 #include "compact.h"
@@ -45,6 +46,7 @@ PG_MODULE_MAGIC;
 PG_FUNCTION_INFO_V1(adclick_refuse_change);
 PG_FUNCTION_INFO_V1(adclick_new_click_id);
 PG_FUNCTION_INFO_V1(adclick_arrival_time);
+PG_FUNCTION_INFO_V1(adclick_current_xact);
 PG_FUNCTION_INFO_V1(adclick_workers);
 
 void		_PG_init(void);
@@ -102,6 +104,12 @@ Datum
 adclick_arrival_time(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TIMESTAMPTZ(GetCurrentTimestamp());
+}
+
+Datum
+adclick_current_xact(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_FULLTRANSACTIONID(GetTopFullTransactionId());
 }
 
 /*

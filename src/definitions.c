@@ -44,6 +44,7 @@ typedef struct Column
 {
 	const char *name;			/* NULL: no more columns */
 	Oid			type;
+	bool		generated;
 } Column;
 
 typedef struct Definition
@@ -55,13 +56,13 @@ typedef struct Definition
 	Column		columns[MAX_COLUMNS + 1];
 } Definition;
 
-#define LOG_COLUMNS \
+#define LOG_COLUMNS(is_xact_generated) \
 	{"click_id", UUIDOID}, {"ad_id", INT8OID}, {"clicked_at", TIMESTAMPTZOID}, {"user_id", INT8OID}, \
-	{"xact", XID8OID}, {"received_at", TIMESTAMPTZOID}, {"ip", INETOID}, {"country", TEXTOID}, \
+	{"xact", XID8OID, is_xact_generated}, {"received_at", TIMESTAMPTZOID}, {"ip", INETOID}, {"country", TEXTOID}, \
 	{"region", TEXTOID}, {"device", TEXTOID}
 
 static const Definition log_definition = {
-	ADCLICK_SCHEMA, "clicks", RELKIND_RELATION, true, {LOG_COLUMNS}
+	ADCLICK_SCHEMA, "clicks", RELKIND_RELATION, true, {LOG_COLUMNS(true)}
 };
 
 /* Users have it to themselves but for two columns, which are read without SQL. */
@@ -77,12 +78,12 @@ static const Definition facts_definition = {
 };
 
 static const Definition definitions[] = {
-	{ADCLICK_SCHEMA, "clicks", RELKIND_PARTITIONED_TABLE, true, {LOG_COLUMNS}},
+	{ADCLICK_SCHEMA, "clicks", RELKIND_PARTITIONED_TABLE, true, {LOG_COLUMNS(true)}},
 	{ADCLICK_SCHEMA, "filters", RELKIND_RELATION, false, {
 			{"filter_id", INT4OID}, {"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}
 	}},
 	{ADCLICK_SCHEMA, "discarded_clicks", RELKIND_RELATION, false, {
-			LOG_COLUMNS, {"reason", TEXTOID}, {"discarded_at", TIMESTAMPTZOID}
+			LOG_COLUMNS(false), {"reason", TEXTOID}, {"discarded_at", TIMESTAMPTZOID}
 	}},
 	{ADCLICK_SCHEMA, "most_clicked_ads", RELKIND_RELATION, false, {
 			{"click_minute", TIMESTAMPTZOID}, {"filter_id", INT4OID}, {"most_clicked_ads", AD_CLICKS},
@@ -193,8 +194,9 @@ check_columns(Relation relation, const Definition *definition)
 			return difference(relation, psprintf("Column \"%s\" should be of type %s, not %s.",
 									  column->name, format_type_be(type),
 									  format_type_with_typemod(attribute->atttypid, attribute->atttypmod)));
-		if (attribute->attgenerated != '\0')
-			return difference(relation, psprintf("Column \"%s\" should not be generated.", column->name));
+		if ((attribute->attgenerated != '\0') != column->generated)
+			return difference(relation, psprintf("Column \"%s\" should %s generated.", column->name,
+									  column->generated ? "be" : "not be"));
 	}
 	return definition->for_users ? no_difference : check_other_columns(relation, column - definition->columns);
 }

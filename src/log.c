@@ -21,6 +21,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -28,6 +29,7 @@
 #include "storage/predicate.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 #include "utils/xid8.h"
 
 #include "adclick.h"
@@ -204,6 +206,13 @@ is_wanted(const LogReader *reader, uint64 xid)
 	return !taken && (reader->upto == NULL || xacts_see(reader->upto, xid));
 }
 
+/* Partitions that end by then can be closed.  A clock that was ahead may have closed later ones. */
+static TimestampTz
+closing_hour(TimestampTz now)
+{
+	return floor_div(now - CLOSING_DELAY, USECS_PER_HOUR) * USECS_PER_HOUR;
+}
+
 LogReader *
 log_begin(const LogProgress *progress, Snapshot snapshot, const Xacts *upto)
 {
@@ -219,7 +228,8 @@ log_begin(const LogProgress *progress, Snapshot snapshot, const Xacts *upto)
 	if (upto == NULL && !RecoveryInProgress() && !IsolationIsSerializable() &&
 		!FullTransactionIdIsValid(GetTopFullTransactionIdIfAny()))
 		reader->ended = xacts_current();
-	reader->partitions = partitions_after(progress->open_from, &reader->npartitions);
+	reader->partitions = partitions_after(Min(progress->open_from, closing_hour(GetCurrentTimestamp())),
+										  &reader->npartitions);
 	return reader;
 }
 
@@ -299,27 +309,29 @@ log_fetch(Oid partition, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 }
 
 /*
- * A row is put into a partition by its arrival.  Its transaction had its id by
- * then (the default of xact is evaluated first), so once every transaction that
- * had an id some time after the partition's end has ended and been taken, no
- * more rows can come.
+ * A row is put into a partition by its arrival, and its transaction has its id then
+ * or at once.  So when every transaction that had an id some time after the
+ * partition's end has ended and been taken, no more rows can come; unless the clock
+ * is set back.
  */
 void
 log_advance(LogProgress *progress, TimestampTz now)
 {
+	TimestampTz hour = closing_hour(now);
+
 	progress->taken = progress->taking;
 	progress->taking = NULL;
-	if (progress->closing_xmax == 0)
+	if (hour < progress->open_from)
 	{
-		TimestampTz hour = floor_div(now - CLOSING_DELAY, USECS_PER_HOUR) * USECS_PER_HOUR;
-
-		if (hour > progress->open_from)
-		{
-			progress->closing_at = hour;
-			progress->closing_xmax = progress->taken->xmax;
-		}
+		progress->open_from = hour;
+		progress->closing_xmax = 0;
 	}
-	else if (progress->taken->xmin >= progress->closing_xmax)
+	else if (progress->closing_xmax == 0 && hour > progress->open_from)
+	{
+		progress->closing_at = hour;
+		progress->closing_xmax = U64FromFullTransactionId(ReadNextFullTransactionId());
+	}
+	else if (progress->closing_xmax != 0 && progress->taken->xmin >= progress->closing_xmax)
 	{
 		progress->open_from = progress->closing_at;
 		progress->closing_xmax = 0;

@@ -107,7 +107,7 @@ make_partition(TimestampTz from)
 		return false;
 
 	statements = psprintf("CREATE TABLE adclick_internal.%1$s "
-						  "(LIKE adclick.clicks INCLUDING DEFAULTS) "
+						  "(LIKE adclick.clicks INCLUDING DEFAULTS INCLUDING GENERATED) "
 						  "WITH (autovacuum_vacuum_insert_threshold = -1); "
 						  "COMMENT ON TABLE adclick_internal.%1$s IS 'one hour of the click log'; "
 						  "CREATE TRIGGER append_only BEFORE TRUNCATE ON adclick_internal.%1$s "

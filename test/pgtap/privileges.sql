@@ -62,7 +62,7 @@ FROM unnest('{
 	"adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb)",
 	"adclick.unique_users(bigint, int, jsonb)",
 	"adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)",
-	"adclick_internal.new_click_id()", "adclick_internal.arrival_time()",
+	"adclick_internal.new_click_id()", "adclick_internal.arrival_time()", "adclick_internal.current_xact()",
 	"adclick_internal.progress()", "adclick_internal.workers()"}'::text[]) function;
 INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE'),
 	('adclick', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'CREATE'),

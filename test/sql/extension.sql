@@ -51,7 +51,9 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, r
 COPY adclick.clicks (ad_id, country) FROM stdin;
 2	CA
 \.
+-- No row says of which transaction it is: whole rows are refused, or leave that out.
 INSERT INTO adclick.clicks (ad_id, xact) VALUES (2, '3');
+INSERT INTO adclick.clicks TABLE adclick.clicks;
 INSERT INTO adclick.clicks (ad_id, received_at) VALUES (2, '2000-01-01');
 INSERT INTO adclick.clicks (ad_id) VALUES (2) RETURNING ad_id;
 INSERT INTO adclick_internal.clicks_default (ad_id) VALUES (2);
