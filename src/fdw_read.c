@@ -216,9 +216,6 @@ read_range(FactScan *scan, StoreScan *store, const StoreRun *run, int64 low_ad, 
 {
 	uint64		low = facts_from_int64(low_ad);
 	uint64		high = facts_from_int64(high_ad);
-	uint64		first_key;
-	const uint8 *data;
-	size_t		length;
 
 	CHECK_FOR_INTERRUPTS();
 	if (run == NULL)
@@ -227,14 +224,8 @@ read_range(FactScan *scan, StoreScan *store, const StoreRun *run, int64 low_ad, 
 		return;
 	}
 	store_scan_range(store, run, low, high);
-	while (store_scan_previous(store, &first_key, &data, &length))
+	while (store_scan_previous(store, columns_needed(scan, run), &scan->segment))
 	{
-		SegmentStatus status = segment_decode_columns(data, length, columns_needed(scan, run),
-													  &scan->segment);
-
-		CHECK_FOR_INTERRUPTS();
-		if (status != SEGMENT_OK)
-			store_scan_corrupt(store, segment_status_text(status));
 		scan->counts.segments++;
 		add_range(scan, run, &scan->segment, low, high);
 	}
@@ -280,9 +271,7 @@ end_of_piece(FactScan *scan)
 	uint64		high = facts_from_int64(scan->range.high);
 	const StoreRun *largest = &scan->chunk[0];
 	StoreScan  *store;
-	uint64		first_key;
-	const uint8 *data;
-	size_t		length;
+	uint64		next;
 	int			nsegments = 0;
 
 	for (int i = 1; i < scan->nchunk; i++)
@@ -290,10 +279,10 @@ end_of_piece(FactScan *scan)
 			largest = &scan->chunk[i];
 	store = begin_store_scan(scan, largest->is_delta);
 	store_scan_run(store, largest, low, high);
-	while (store_scan_next(store, &first_key, &data, &length))
-		if (++nsegments > SEGMENTS_IN_PIECE && first_key > low)
+	while (store_scan_next(store, 0, NULL) && store_scan_follows(store, &next))
+		if (++nsegments >= SEGMENTS_IN_PIECE && next > low)
 		{
-			high = first_key - 1;
+			high = next - 1;
 			break;
 		}
 	store_scan_end(store);

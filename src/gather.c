@@ -282,20 +282,12 @@ gather_run(Gathering *g, const StoreRun *run)
 	while (r >= 0)
 	{
 		const KeyRange *range = &g->ranges[r];
-		uint64		first_key = 0;
-		const uint8 *data;
-		size_t		length;
 		bool		found = false;
 
 		g->read.probes++;
 		store_scan_range(scan, run, range->low, range->high);
-		while (store_scan_previous(scan, &first_key, &data, &length))
+		while (store_scan_previous(scan, columns, &g->segment))
 		{
-			SegmentStatus status = segment_decode_columns(data, length, columns, &g->segment);
-
-			CHECK_FOR_INTERRUPTS();
-			if (status != SEGMENT_OK)
-				store_scan_corrupt(scan, segment_status_text(status));
 			found = true;
 			g->read.segments++;
 			take_range(g, range);
@@ -304,7 +296,7 @@ gather_run(Gathering *g, const StoreRun *run)
 			return;				/* the run begins behind it */
 
 		/* Ranges that begin in this segment end in it: the next has what is above. */
-		while (--r >= 0 && g->ranges[r].low > first_key)
+		while (--r >= 0 && g->ranges[r].low > g->segment.key[0][0])
 		{
 			CHECK_FOR_INTERRUPTS();
 			take_range(g, &g->ranges[r]);

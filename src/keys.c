@@ -21,6 +21,7 @@
 #include "store.h"
 
 #define KEY_COLUMNS 3
+#define ALL_COLUMNS ((1 << KEY_COLUMNS) - 1)
 
 /* Columns of order key. */
 #define KEY_HIGH 0
@@ -55,16 +56,6 @@ reader_end(KeyReader *reader)
 {
 	store_scan_end(reader->scan);
 	MemoryContextDelete(reader->context);
-}
-
-static void
-decode(KeyReader *reader, const uint8 *data, size_t length)
-{
-	SegmentStatus status = segment_decode_columns(data, length, (1 << KEY_COLUMNS) - 1, &reader->segment);
-
-	CHECK_FOR_INTERRUPTS();
-	if (status != SEGMENT_OK)
-		store_scan_corrupt(reader->scan, segment_status_text(status));
 }
 
 static inline BucketKey
@@ -165,9 +156,6 @@ search(void *arg)
 	{
 		SeenClick **group = &search->clicks[start];
 		uint64		high = group[0]->key.key.hi;
-		uint64		first_key;
-		const uint8 *data;
-		size_t		length;
 
 		CHECK_FOR_INTERRUPTS();
 		n = group_size(group, search->n - start);
@@ -177,11 +165,8 @@ search(void *arg)
 			continue;
 		}
 		store_scan_range(reader.scan, search->run, high, high);
-		while (store_scan_previous(reader.scan, &first_key, &data, &length))
-		{
-			decode(&reader, data, length);
+		while (store_scan_previous(reader.scan, ALL_COLUMNS, &reader.segment))
 			match(&reader.segment, group, n);
-		}
 	}
 	reader_end(&reader);
 }
@@ -258,17 +243,13 @@ hand_over(const StoreRun *run, int64 from, keys_callback callback, void *arg)
 {
 	KeyReader	reader;
 	BucketKey  *keys = palloc(sizeof(BucketKey) * SEGMENT_MAX_FACTS);
-	uint64		first_key;
-	const uint8 *data;
-	size_t		length;
 
 	reader_begin(&reader, run);
 	store_scan_run(reader.scan, run, 0, PG_UINT64_MAX);
-	while (store_scan_next(reader.scan, &first_key, &data, &length))
+	while (store_scan_next(reader.scan, ALL_COLUMNS, &reader.segment))
 	{
 		size_t		n = 0;
 
-		decode(&reader, data, length);
 		for (size_t i = 0; i < reader.segment.n; i++)
 		{
 			keys[n] = key_at(&reader.segment, i);

@@ -167,21 +167,10 @@ make_minute(Maker *maker, const StoreRun *run)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	MinuteLists *lists = begin_minute(maker->kept);
-	uint64		first_key;
-	const uint8 *data;
-	size_t		length;
 
 	store_scan_run(maker->scan, run, 0, PG_UINT64_MAX);
-	while (store_scan_next(maker->scan, &first_key, &data, &length))
-	{
-		SegmentStatus status = segment_decode_columns(data, length,
-													  1 << FACT_AD | 1 << FACT_FILTER, &maker->segment);
-
-		CHECK_FOR_INTERRUPTS();
-		if (status != SEGMENT_OK)
-			store_scan_corrupt(maker->scan, segment_status_text(status));
+	while (store_scan_next(maker->scan, 1 << FACT_AD | 1 << FACT_FILTER, &maker->segment))
 		add_segment(lists, &maker->segment);
-	}
 	put_lists(lists, run->first_minute);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

@@ -365,20 +365,13 @@ count_run(Counting *c, StoreScan *scan, const StoreRun *run)
 	bool		inside = run_is_inside(run, c->conditions);
 	uint64		ad = 0;
 	uint64		clicks = 0;
-	uint64		first_key;
-	const uint8 *data;
-	size_t		length;
 
 	c->at = 0;
 	store_scan_run(scan, run, 0, PG_UINT64_MAX);
-	while (store_scan_next(scan, &first_key, &data, &length))
+	while (store_scan_next(scan, columns, &c->segment))
 	{
-		SegmentStatus status = segment_decode_columns(data, length, columns, &c->segment);
 		Facts	   *facts = &c->segment;
 
-		CHECK_FOR_INTERRUPTS();
-		if (status != SEGMENT_OK)
-			store_scan_corrupt(scan, segment_status_text(status));
 		if (columns != 1 << FACT_AD)
 		{
 			facts = &c->picked;

@@ -36,8 +36,6 @@ typedef struct Cursor
 	size_t		position;		/* first not consumed */
 	bool		more;			/* there is a next segment ... */
 	uint64		limit;			/* ... which begins with this key */
-	uint8	   *data;			/* ... and has these bytes, a copy: no page is pinned */
-	size_t		length;
 	size_t		enough;			/* load more when fewer facts are at hand */
 	bool		begun;			/* a segment has been decoded ... */
 	uint64		last[FACTS_MAX_COLUMNS];	/* ... whose last fact has this key */
@@ -59,17 +57,6 @@ struct Slices
 	SlicePart  *parts;
 	int64		segments;		/* decoded so far */
 };
-
-static void
-peek_segment(Cursor *cursor)
-{
-	const uint8 *data;
-
-	cursor->more = store_scan_next(cursor->scan, &cursor->limit, &data, &cursor->length);
-	if (cursor->more)
-		memcpy(cursor->data, data, cursor->length);
-	store_scan_release(cursor->scan);
-}
 
 /*
  * Without branches, as they could not be predicted, and with all that is looked at
@@ -144,12 +131,9 @@ find_above(const Facts *facts, size_t start, const uint64 *key)
 static void
 note_keys(const Slices *slices, Cursor *cursor, const Facts *decoded)
 {
-	uint64		first = decoded->key[0][0];
-
-	if (first != cursor->limit || first < cursor->last[0])
-		store_scan_corrupt(cursor->scan, "it does not begin with its first key");
-	if (slices->by_key && cursor->begun && compare_keys(decoded, 0, cursor->last) <= 0)
-		store_scan_corrupt(cursor->scan, segment_status_text(SEGMENT_BAD_ORDER));
+	if (decoded->key[0][0] < cursor->last[0] ||
+		(slices->by_key && cursor->begun && compare_keys(decoded, 0, cursor->last) <= 0))
+		store_scan_corrupt(cursor->scan, "it does not come after the one before");
 	cursor->begun = true;
 	for (int c = 0; c < (slices->by_key ? slices->ncolumns : 1); c++)
 		cursor->last[c] = decoded->key[c][decoded->n - 1];
@@ -188,15 +172,13 @@ load_segment(Slices *slices, Cursor *cursor)
 	size_t		before = facts->n;
 	Facts		tail;
 	Facts	   *decoded = cursor->picks ? &slices->decoded : &tail;
-	SegmentStatus status;
 
 	if (facts->capacity - before < SEGMENT_MAX_FACTS)
 		facts_enlarge(facts, Max(2 * facts->capacity, SEGMENT_MAX_FACTS), slices->context);
 	tail = facts_end(facts);
-	status = slices->by_key ? segment_decode(cursor->data, cursor->length, decoded) :
-		segment_decode_columns(cursor->data, cursor->length, cursor->columns, decoded);
-	if (status != SEGMENT_OK)
-		store_scan_corrupt(cursor->scan, segment_status_text(status));
+	cursor->more = store_scan_next(cursor->scan, cursor->columns, decoded);
+	if (!cursor->more)
+		return;
 	note_keys(slices, cursor, decoded);
 	if (slices->by_key)
 		check_facts(cursor, decoded);
@@ -206,7 +188,7 @@ load_segment(Slices *slices, Cursor *cursor)
 		slices_pick_facts(slices->conditions, run_is_inside(cursor->run, slices->conditions), decoded,
 				   tail.key[FACT_AD], tail.count) :
 		decoded->n;
-	peek_segment(cursor);
+	cursor->more = store_scan_follows(cursor->scan, &cursor->limit);
 	if (!cursor->more && slices->high < PG_UINT64_MAX)
 		facts->n = facts_find(facts, 0, slices->high + 1);
 }
@@ -235,14 +217,11 @@ begin_cursor(Slices *slices, Cursor *cursor, const StoreRun *run, unsigned colum
 	cursor->picks = conditions && columns != 1 << FACT_AD;
 	cursor->run = run;
 	cursor->clicks_left = (uint64) run->clicks;
-	cursor->columns = columns;
+	cursor->columns = slices->by_key ? STORE_WHOLE_KEY : columns;
 	cursor->facts.ncolumns = slices->ncolumns;
-	cursor->data = palloc(SEGMENT_MAX_BYTES);
 	cursor->scan = store_scan_begin(run->is_delta);
 	store_scan_run(cursor->scan, run, slices->low, slices->high);
-	peek_segment(cursor);
-	if (cursor->more)
-		load_facts(slices, cursor);
+	load_facts(slices, cursor);
 	cursor->position = facts_find(&cursor->facts, 0, slices->low);
 }
 

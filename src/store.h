@@ -189,7 +189,8 @@ extern void store_writer_add(StoreWriter *writer, const Facts *facts, size_t sta
 extern void store_writer_end(StoreWriter *writer);
 
 /*
- * Read the segments of a run in key order.  Each is compared with its checksum, and
+ * Read the segments of a run in key order: the one way to do so.  No page stays
+ * pinned in between.  Each is compared with its checksum, and
  * one that is missing among them is an error (XX001), as is one of another run.
  */
 typedef struct StoreScan StoreScan;
@@ -198,24 +199,28 @@ extern StoreScan *store_scan_begin(bool is_delta);
 /* Before the first segment of a run that can hold first columns low .. high. */
 extern void store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high);
 
+/* All columns, with their order checked in full. */
+#define STORE_WHOLE_KEY PG_UINT32_MAX
+
 /*
- * The next of them; its bytes, SEGMENT_MAX_BYTES at most, are valid until the next
- * call.  False at the end.
+ * Decode these columns of the next of them into the arrays of facts, from their
+ * start, as segment_decode_columns does; the first column must be among them.
+ * False at the end.  Without "facts" it is only read and checked.
  */
-extern bool store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length);
+extern bool store_scan_next(StoreScan *scan, unsigned columns, Facts *facts);
+
+/* Whether another one follows the one returned, and its first key. */
+extern bool store_scan_follows(const StoreScan *scan, uint64 *first_key);
 
 /*
  * Those that can hold first columns low .. high, instead, in descending order:
  * call store_scan_previous until it returns false.
  */
 extern void store_scan_range(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high);
-extern bool store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length);
+extern bool store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts);
 extern void store_scan_end(StoreScan *scan);
 
-/* Let go of the page of the segment last returned: its bytes are no longer valid. */
-extern void store_scan_release(StoreScan *scan);
-
-/* Error about a segment that cannot be decoded, the one last returned. */
+/* Error about the segment last returned: its facts cannot be. */
 pg_noreturn extern void store_scan_corrupt(StoreScan *scan, const char *what);
 
 /*

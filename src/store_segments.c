@@ -646,15 +646,33 @@ store_scan_range(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
 }
 
 static void
-return_segment(const StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length)
+decode(StoreScan *scan, unsigned columns, Facts *facts)
 {
-	*first_key = scan->segment.place.first_key;
-	*data = scan->segment.data;
-	*length = scan->segment.length;
+	const StoredSegment *segment = &scan->segment;
+	SegmentStatus status;
+
+	facts->n = 0;
+	status = columns == STORE_WHOLE_KEY ? segment_decode(segment->data, segment->length, facts) :
+		segment_decode_columns(segment->data, segment->length, columns, facts);
+	if (status != SEGMENT_OK)
+		store_scan_corrupt(scan, segment_status_text(status));
+	if (facts->key[0][0] != segment->place.first_key)
+		store_scan_corrupt(scan, "it does not begin with its first key");
+}
+
+/* Hand over the segment that was read, and let go of its page. */
+static void
+hand_over(StoreScan *scan, unsigned columns, Facts *facts)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (facts)
+		decode(scan, columns, facts);
+	ExecClearTuple(scan->slot);
+	table_index_fetch_reset(scan->scan->xs_heapfetch);
 }
 
 bool
-store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length)
+store_scan_next(StoreScan *scan, unsigned columns, Facts *facts)
 {
 	Place		before = scan->segment.place;
 	const Place *place = &scan->segment.place;
@@ -669,8 +687,19 @@ store_scan_next(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *
 	if (before.number == NO_SEGMENT ? place->number > 0 && place->first_key >= scan->low :
 		!is_next(&before, place))
 		missing_segment(scan, before.number + 1);
-	return_segment(scan, first_key, data, length);
-	return *first_key <= scan->high;
+	if (place->first_key > scan->high)
+		return false;
+	hand_over(scan, columns, facts);
+	return true;
+}
+
+bool
+store_scan_follows(const StoreScan *scan, uint64 *first_key)
+{
+	const Place *place = &scan->segment.place;
+
+	*first_key = place->next_key;
+	return place->number + 1 < scan->segments && place->next_key <= scan->high;
 }
 
 /* None begins in or before the range: then the first of the run begins after it. */
@@ -692,7 +721,7 @@ is_last_of_range(const StoreScan *scan)
 }
 
 bool
-store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 **data, size_t *length)
+store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts)
 {
 	Place		after = scan->segment.place;
 	const Place *place = &scan->segment.place;
@@ -709,17 +738,10 @@ store_scan_previous(StoreScan *scan, uint64 *first_key, const uint8 **data, size
 	}
 	if (after.number == NO_SEGMENT ? !is_last_of_range(scan) : !is_next(place, &after))
 		missing_segment(scan, place->number + 1);
-	return_segment(scan, first_key, data, length);
+	hand_over(scan, columns, facts);
 	/* Of the segments that begin before the range only the last can reach it. */
-	scan->done = *first_key < scan->low;
+	scan->done = place->first_key < scan->low;
 	return true;
-}
-
-void
-store_scan_release(StoreScan *scan)
-{
-	ExecClearTuple(scan->slot);
-	table_index_fetch_reset(scan->scan->xs_heapfetch);
 }
 
 void
