@@ -108,7 +108,8 @@ CREATE TRIGGER append_only BEFORE TRUNCATE ON adclick_internal.clicks_default
 ALTER TABLE adclick_internal.clicks_default ENABLE ALWAYS TRIGGER append_only;
 
 CREATE FUNCTION adclick_internal.make_partitions() RETURNS int
-	AS 'MODULE_PATHNAME', 'adclick_make_partitions' LANGUAGE C STRICT;
+	AS 'MODULE_PATHNAME', 'adclick_make_partitions' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.make_partitions() IS 'make the hourly partitions of the click log for this hour and the next three; returns how many are new';
 
 --

@@ -194,6 +194,9 @@ check_columns(Relation relation, const Definition *definition)
 			return difference(relation, psprintf("Column \"%s\" should be of type %s, not %s.",
 									  column->name, format_type_be(type),
 									  format_type_with_typemod(attribute->atttypid, attribute->atttypmod)));
+		/* segments are read where they lie */
+		if (type == BYTEAOID && attribute->attstorage != TYPSTORAGE_PLAIN)
+			return difference(relation, psprintf("The storage of column \"%s\" should be PLAIN.", column->name));
 		if ((attribute->attgenerated != '\0') != column->generated)
 			return difference(relation, psprintf("Column \"%s\" should %s generated.", column->name,
 									  column->generated ? "be" : "not be"));
@@ -263,6 +266,8 @@ check_relation(Relation relation, const Definition *definition, Oid owner)
 
 	if (relation->rd_rel->relkind != definition->kind)
 		return difference(relation, "It should be another kind of relation.");
+	if (relation->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+		return difference(relation, "It should be neither unlogged nor temporary.");
 	if (relation->rd_rel->relowner != owner)
 		return difference(relation, psprintf("Its owner should be %s, not %s.",
 								  GetUserNameFromId(owner, false),
@@ -354,6 +359,8 @@ definitions_check_log(Relation relation)
 {
 	if (relation->rd_rel->relkind != RELKIND_RELATION)
 		refuse(difference(relation, "A partition of the click log should be a plain table."));
+	if (relation->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+		refuse(difference(relation, "A partition of the click log should be neither unlogged nor temporary."));
 	refuse(check_columns(relation, &log_definition));
 }
 

@@ -174,10 +174,8 @@ search(void *arg)
 bool
 keys_are_damaged(const ErrorData *error)
 {
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-
-	return category == ERRCODE_TO_CATEGORY(ERRCODE_DATA_CORRUPTED) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR);
+	return error->sqlerrcode == ERRCODE_DATA_CORRUPTED || error->sqlerrcode == ERRCODE_INDEX_CORRUPTED ||
+		error->sqlerrcode == ERRCODE_IO_ERROR;
 }
 
 /* Search, and say whether the run could be read. */

@@ -184,12 +184,10 @@ open_partition(LogReader *reader)
 			continue;
 		/* of a serializable transaction: clicks that others insert from here on are a conflict */
 		PredicateLockRelation(reader->relation, reader->snapshot);
+		definitions_check_log(reader->relation);
 		plan_spans(reader);
 		if (reader->nspans > 0)
-		{
-			definitions_check_log(reader->relation);
 			return true;
-		}
 		close_partition(reader);
 	}
 	return false;

@@ -114,7 +114,7 @@ make_partition(TimestampTz from)
 						  "FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change(); "
 						  "ALTER TABLE adclick_internal.%1$s ENABLE ALWAYS TRIGGER append_only; "
 						  "ALTER TABLE adclick.clicks ATTACH PARTITION adclick_internal.%1$s "
-						  "FOR VALUES FROM (to_timestamp(%2$lld)) TO (to_timestamp(%3$lld))",
+						  "FOR VALUES FROM (pg_catalog.to_timestamp(%2$lld)) TO (pg_catalog.to_timestamp(%3$lld))",
 						  name, (long long) unix_time, (long long) unix_time + SECS_PER_HOUR);
 	SPI_connect();
 	if (SPI_execute(statements, false, 0) != SPI_OK_UTILITY)

@@ -147,6 +147,16 @@ rules_of_settings(ClickRules *rules, int32 rule_id)
 	rules->dedup = (DedupRule) {rule_id, adclick_dedup_by, adclick_dedup_window};
 }
 
+static void
+check_rule(const DedupRule *rule)
+{
+	if (rule->rule_id < 1 || rule->rule_id > MAX_RULE_ID || rule->window < 1 || rule->window > SECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("rule %d in adclick_internal.dedup_rules is damaged", rule->rule_id),
+				 errdetail("Its window is " INT64_FORMAT " seconds, 0 if the row is missing.", rule->window)));
+}
+
 /* The rules but for the one in force that have keys. */
 static void
 get_former_rules(ClickRules *rules, MemoryContext context)
@@ -156,12 +166,15 @@ get_former_rules(ClickRules *rules, MemoryContext context)
 
 	rules->former = MemoryContextAlloc(context, sizeof(DedupRule) * (n + 1));
 	for (int i = 0; i < n; i++)
+	{
 		rules->former[i] = (DedupRule) {
 			DatumGetInt32(sql_result(i, 1, 0)),
 			DatumGetBool(sql_result(i, 2, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID,
 			DatumGetInt32(sql_result(i, 3, 0)),
 			DatumGetInt64(sql_result(i, 4, 0))
 		};
+		check_rule(&rules->former[i]);
+	}
 	rules->nformer = n;
 }
 
@@ -178,13 +191,25 @@ get_rules(ClickRules *rules, MemoryContext context)
 	rules->future_tolerance = DatumGetInt64(sql_result(0, 17, 0));
 	rules->raw_retention = DatumGetInt64(sql_result(0, 18, 0));
 	rules->dedup.by = DatumGetBool(sql_result(0, 20, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
-	rules->dedup.window = DatumGetInt32(sql_result(0, 21, Int32GetDatum(1)));
-	if (rules->dedup.window < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("rule %d in adclick_internal.dedup_rules is damaged", rule_id)));
+	rules->dedup.window = DatumGetInt32(sql_result(0, 21, Int32GetDatum(0)));
+	check_rule(&rules->dedup);
 	if (DatumGetInt64(sql_result(0, 22, 0)) > 1)
 		get_former_rules(rules, context);
+}
+
+/* What cannot be would set all clicks aside, or take them twice. */
+static void
+check_state(const StoreState *state)
+{
+	const ClickRules *rules = &state->rules;
+
+	if (state->tick < 0 || state->rows_read < 0 || (state->tick > 0) != (rules->dedup.rule_id > 0) ||
+		rules->future_tolerance < 0 || rules->future_tolerance > USECS_PER_DAY ||
+		rules->raw_retention < USECS_PER_HOUR || rules->raw_retention > 3650 * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the state of adclick is damaged"),
+				 errdetail("The row of adclick_internal.state has numbers that cannot be.")));
 }
 
 void
@@ -220,6 +245,7 @@ store_get_state(StoreState *state)
 	state->highest_bucket = DatumGetInt64(sql_result(0, 19, Int64GetDatum(PG_INT64_MIN)));
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
+	check_state(state);
 	SPI_finish();
 }
 

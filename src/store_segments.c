@@ -520,13 +520,32 @@ check_key_index(Relation index, Relation heap)
 {
 	const int16 *columns = index->rd_index->indkey.values;
 
-	if (index->rd_index->indrelid != RelationGetRelid(heap) || index->rd_index->indnkeyatts != SEGMENT_NUMBER ||
-		columns[0] != SEGMENT_RUN_ID || columns[1] != SEGMENT_FIRST_KEY || columns[2] != SEGMENT_NUMBER)
+	if (index->rd_index->indrelid == RelationGetRelid(heap) && index->rd_index->indnkeyatts == SEGMENT_NUMBER &&
+		columns[0] == SEGMENT_RUN_ID && columns[1] == SEGMENT_FIRST_KEY && columns[2] == SEGMENT_NUMBER &&
+		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 && index->rd_indoption[2] == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("index \"%s\" of adclick has been altered", RelationGetRelationName(index)),
+			 errdetail("Its columns should be run_id, first_key and number of table \"%s\", ascending.",
+					   RelationGetRelationName(heap))));
+}
+
+static Relation
+open_key_index(const char *name, Oid schema, Relation heap)
+{
+	Oid			relid = get_relname_relid(name, schema);
+	Relation	index;
+
+	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("index \"%s\" of adclick has been altered", RelationGetRelationName(index)),
-				 errdetail("Its columns should be run_id, first_key and number of table \"%s\".",
-						   RelationGetRelationName(heap))));
+				 errmsg("index \"%s\" of adclick is missing", name),
+				 errhint("Create it again: unique, on run_id, first_key and number of table \"%s\".",
+						 RelationGetRelationName(heap))));
+	index = index_open(relid, AccessShareLock);
+	check_key_index(index, heap);
+	return index;
 }
 
 StoreScan *
@@ -538,9 +557,7 @@ store_scan_begin(bool is_delta)
 	definitions_check();
 	scan->heap = table_open(get_relname_relid(is_delta ? "deltas" : "segments", schema),
 							AccessShareLock);
-	scan->index = index_open(get_relname_relid(is_delta ? "deltas_key_idx" : "segments_key_idx", schema),
-							 AccessShareLock);
-	check_key_index(scan->index, scan->heap);
+	scan->index = open_key_index(is_delta ? "deltas_key_idx" : "segments_key_idx", schema, scan->heap);
 	scan->slot = table_slot_create(scan->heap, NULL);
 	scan->snapshot = RegisterSnapshot(GetActiveSnapshot());
 	scan->scan = compat_index_beginscan(scan->heap, scan->index, scan->snapshot, 2);

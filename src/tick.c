@@ -293,6 +293,7 @@ tick_run(TickResult *result)
 	MemoryContext context;
 	MemoryContext outer;
 	Tick	   *tick;
+	bool		went_on;
 
 	memset(result, 0, sizeof(*result));
 	if (!anything_to_do())
@@ -315,6 +316,8 @@ tick_run(TickResult *result)
 	if (tick->state.rules.dedup.rule_id == 0)
 		store_follow_settings(&tick->state);
 
+	/* what was left of its range may be gone: then it ends here */
+	went_on = tick->state.progress.taking != NULL;
 	seen_prepare_tick(&tick->state);
 	tick->state.tick = seen_begin_tick(&tick->state);
 	tick->newest_click = DT_NOBEGIN;
@@ -326,8 +329,10 @@ tick_run(TickResult *result)
 		discard_rows(tick);
 		store_facts(tick);
 	}
-	if (tick->nrows > 0 || store_rules_differ(&tick->state))
+	if (tick->nrows > 0 || went_on || store_rules_differ(&tick->state))
 		store_progress(tick);
+	if (tick->nrows == 0 && went_on)
+		result->more = true;
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

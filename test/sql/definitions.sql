@@ -45,6 +45,11 @@ SELECT changed('ALTER TABLE adclick.most_clicked_ads ALTER most_clicked_ads TYPE
 SELECT changed('ALTER TABLE adclick.filters OWNER TO regress_other');
 SELECT changed('ALTER TABLE adclick.ads OWNER TO regress_other', 'SELECT adclick.advertiser_click_count(7, 5)');
 SELECT changed('ALTER TABLE adclick.ads RENAME TO old; CREATE VIEW adclick.ads AS TABLE adclick.old', 'SELECT adclick.advertiser_click_count(7, 5)');
+SELECT changed('ALTER TABLE adclick_internal.runs SET UNLOGGED');
+SELECT changed('ALTER TABLE adclick_internal.clicks_default SET UNLOGGED');
+SELECT changed('ALTER TABLE adclick_internal.deltas ALTER data SET STORAGE EXTENDED');
+SELECT changed('DROP INDEX adclick_internal.deltas_key_idx', 'SELECT count(*) FROM adclick.tick()', 'SELECT adclick.ad_click_count(1, 60), adclick.tick(), adclick.ad_click_count(1, 60)');
+SELECT changed('CREATE TABLE parts PARTITION OF adclick.clicks FOR VALUES FROM (''2001-01-01'') TO (''2001-01-02'') PARTITION BY HASH (ad_id)');
 SELECT changed('CREATE RULE gone AS ON INSERT TO adclick.filters DO INSTEAD NOTHING');
 SELECT changed('ALTER TABLE adclick.filters ADD CHECK (random() < 2) NOT VALID');
 SELECT changed('ALTER TABLE adclick.filters FORCE ROW LEVEL SECURITY');

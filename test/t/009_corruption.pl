@@ -241,6 +241,18 @@ for my $damage ('segments = 2147483647, facts = 4398046509056, clicks = 43980465
 {
 	refused_ok("UPDATE adclick_internal.runs SET $damage", 'XX001 segment [0-9]+ of run [0-9]+ is missing', "runs: $damage", '^wrong');
 }
+# The state, and the rules.
+for my $damage ('tick = -1', 'rows_read = -1', 'raw_retention = 0', 'raw_retention = NULL', 'future_tolerance = -1', 'future_tolerance = 9223372036854775807',
+	'rule_id = 77', 'rule_id = NULL')
+{
+	refused_ok("UPDATE adclick_internal.state SET $damage", 'XX001 (the state of adclick|rule 77 .*) is damaged', "state: $damage");
+}
+for my $damage ('UPDATE adclick_internal.dedup_rules SET dedup_window = 0', 'DELETE FROM adclick_internal.dedup_rules',
+	'INSERT INTO adclick_internal.dedup_rules (by_user_and_ad, dedup_window, last_bucket) VALUES (true, 0, 0)')
+{
+	refused_ok($damage, 'XX001 rule [0-9]+ .* is damaged', $damage);
+}
+
 refused_ok('UPDATE adclick_internal.runs SET segments = segments - 1 WHERE segments > 1 AND facts <= (segments - 1) * 2048', 'XX001 segment \([0-9]+,[0-9]+\) of .* is damaged',
 	'runs: segments too few');
 for my $id (2147483647, 268435456, -1)

@@ -61,6 +61,18 @@ is($node->safe_psql('clicks', 'SELECT counted FROM adclick.tick()'), '100', 'and
 is($node->safe_psql('clicks', 'SELECT open_from < now() FROM adclick_internal.state'), 't', 'partitions are open again');
 exact_by_hand('a clock set back');
 
+# Half of a range is taken, and the partition of the rest is dropped: ticks go on.
+$node->safe_psql('clicks', 'INSERT INTO adclick.clicks (ad_id) SELECT 9 FROM generate_series(1, 263000)');
+$node->safe_psql('clicks', 'SELECT send(9, 1000)');
+$node->safe_psql('clicks', q{
+	SELECT more FROM adclick.tick();
+	SELECT format('DROP TABLE %s', relid) FROM pg_partition_tree('adclick.clicks') WHERE isleaf AND relid <> 'adclick_internal.clicks_default'::regclass
+	\gexec
+	INSERT INTO adclick.clicks (ad_id) SELECT 10 FROM generate_series(1, 5);
+	DO $$ BEGIN WHILE (SELECT more FROM adclick.tick()) LOOP END LOOP; END $$});
+is($node->safe_psql('clicks', "SELECT adclick.ad_click_count_between(10, '-infinity', 'infinity'), lag_rows FROM adclick.status"), '5|0',
+	'the rest of a range was dropped: ticks go on');
+
 sub exact_by_hand
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
