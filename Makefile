@@ -3,8 +3,10 @@
 EXTENSION = adclick
 MODULE_big = adclick
 DATA = $(wildcard sql/*--*.sql)
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*/*.c)))
 
+# Includes of another folder name it: see test/t/000_includes.pl.
+PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -std=gnu99 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type $(CFLAGS_EXTRA)
 # Calls between our own files need no look-up at run time.
@@ -29,11 +31,11 @@ all install:
 	@echo "PostgreSQL's development files are missing (Debian: postgresql-server-dev-15, -17 or -18), or PG_CONFIG is wrong" >&2; exit 1
 endif
 
-$(OBJS): $(wildcard src/*.h)
+$(OBJS): $(wildcard src/*/*.h)
 
 # Their loops go through columns of facts.
-src/facts.o src/segment.o: CFLAGS += $(CFLAGS_VECTORIZE)
-src/segment.o: CFLAGS += $(CFLAGS_UNROLL_LOOPS)
+src/core/facts.o src/core/segment.o: CFLAGS += $(CFLAGS_VECTORIZE)
+src/core/segment.o: CFLAGS += $(CFLAGS_UNROLL_LOOPS)
 
 # The figures of docs/performance.md; make bench PARTS="copy hour" for some.
 bench: install

@@ -24,10 +24,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "../src/dedup.h"
-#include "../src/facts.h"
-#include "../src/segment.h"
-#include "../src/topn.h"
+#include "../src/core/dedup.h"
+#include "../src/core/facts.h"
+#include "../src/core/segment.h"
+#include "../src/core/topn.h"
 
 #define ADS 10000000
 #define FILTERS 1200

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/segment.h"
+#include "../../src/core/segment.h"
 #include "../unit/tap.h"
 
 #define ITERATIONS 30000

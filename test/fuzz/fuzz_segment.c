@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../src/segment.h"
+#include "../../src/core/segment.h"
 
 /* No more facts than these are built from an input. */
 #define MAX_BUILT 4096

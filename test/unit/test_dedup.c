@@ -9,8 +9,8 @@
  */
 #include <string.h>
 
-#include "../../src/dedup.h"
-#include "../../src/siphash.h"
+#include "../../src/core/dedup.h"
+#include "../../src/core/siphash.h"
 #include "tap.h"
 
 #define MODEL_SPACES 2

@@ -10,7 +10,7 @@
 #include <setjmp.h>
 #include <string.h>
 
-#include "../../src/facts.h"
+#include "../../src/core/facts.h"
 #include "tap.h"
 
 typedef struct Row

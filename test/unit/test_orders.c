@@ -9,7 +9,7 @@
  */
 #include <string.h>
 
-#include "../../src/orders.h"
+#include "../../src/core/orders.h"
 #include "tap.h"
 
 #define CLICKS 1000

@@ -9,7 +9,7 @@
  */
 #include <string.h>
 
-#include "../../src/segment.h"
+#include "../../src/core/segment.h"
 #include "tap.h"
 
 static Facts

@@ -7,7 +7,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#include "../../src/siphash.h"
+#include "../../src/core/siphash.h"
 #include "tap.h"
 
 /* SipHash-c-d of whole words, as the paper describes it. */

@@ -9,8 +9,8 @@
  */
 #include <string.h>
 
-#include "../../src/facts.h"
-#include "../../src/topn.h"
+#include "../../src/core/facts.h"
+#include "../../src/core/topn.h"
 #include "tap.h"
 
 static int

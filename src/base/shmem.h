@@ -1,0 +1,99 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *	  What the processes of all databases share.
+ *
+ * One region: a lock, a slot for each database that has the extension, and the
+ * set of click keys (dedup.h).
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_SHMEM_H
+#define ADCLICK_SHMEM_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+#include "core/dedup.h"
+
+/* Databases that can have workers at the same time. */
+#define SHMEM_MAX_DATABASES 64
+
+#define SHMEM_ERROR_LENGTH 512
+
+typedef enum WorkerKind
+{
+	WORKER_AGGREGATOR,
+	WORKER_COMPACTOR,
+	WORKER_KINDS
+} WorkerKind;
+
+/* Whether a database wants workers, as far as is known. */
+typedef enum DatabaseInterest
+{
+	DATABASE_UNKNOWN,			/* not looked at since something changed */
+	DATABASE_HAS_EXTENSION,
+	DATABASE_PAUSED,			/* has the extension, and adclick.workers is off */
+	DATABASE_HAS_NONE
+} DatabaseInterest;
+
+typedef struct DatabaseSlot
+{
+	Oid			database;		/* InvalidOid: free slot */
+	DatabaseInterest interest;
+	bool		wanted;			/* someone in it, who has the extension, has asked for workers */
+	uint32		changes;		/* how often what a worker had seen may have become old */
+	pid_t		held_by;		/* process that keeps workers out (DROP DATABASE), or 0 */
+	pid_t		worker_pid[WORKER_KINDS];	/* 0: does not run */
+	bool		at_work[WORKER_KINDS];	/* has found that it is wanted */
+	int			failures[WORKER_KINDS]; /* starts without a successful round since */
+	TimestampTz started_at[WORKER_KINDS];
+	TimestampTz last_error_at;
+	char		last_error[SHMEM_ERROR_LENGTH];
+
+	/* the dedup set of this database, see seen.c */
+	Oid			extension;		/* incarnation the keys belong to */
+	bool		loaded;			/* keys are complete above the floor */
+	int32		rule;			/* of the keys */
+	int64		loaded_tick;	/* keys loaded bear its number, whichever tick added them */
+	uint64		attempt;		/* tick that last added keys, committed or not */
+} DatabaseSlot;
+
+typedef struct Shmem
+{
+	LWLock	   *lock;			/* slots; never held while waiting */
+	LWLock	   *dedup_lock;		/* the dedup set */
+	Latch	   *launcher_latch; /* NULL: the launcher does not run */
+	DatabaseSlot slots[SHMEM_MAX_DATABASES];
+} Shmem;
+
+extern Shmem *shmem;
+extern DedupSet *shmem_dedup;
+
+extern void shmem_install(void);
+
+/*
+ * The slot of a database, made if it has none and "make" is set.  NULL if
+ * there is none (or no free one).  The caller holds shmem->lock, exclusively
+ * to make one.
+ */
+extern DatabaseSlot *shmem_slot(Oid database, bool make);
+
+/* The slot of this database, for one who has the extension; an error if all are taken. */
+extern DatabaseSlot *shmem_my_slot(void);
+
+/* Someone in it has the extension and wants workers.  The caller holds shmem->lock exclusively. */
+extern void shmem_want_workers(DatabaseSlot *slot);
+
+/* adclick.workers may have changed there.  The caller holds shmem->lock exclusively. */
+extern void shmem_ask_again(DatabaseSlot *slot);
+
+/* Wake the launcher, if it runs. */
+extern void shmem_wake_launcher(void);
+
+#endif							/* ADCLICK_SHMEM_H */

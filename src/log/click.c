@@ -1,0 +1,175 @@
+/*-------------------------------------------------------------------------
+ *
+ * click.c
+ *	  Reading and judging one click.
+ *
+ * See click.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <sys/socket.h>
+
+#include "port/pg_bswap.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "base/adclick.h"
+#include "click.h"
+#include "core/siphash.h"
+
+/* A time in an id that lies further than this from the click's is not believed. */
+#define ID_TIME_BELIEVED USECS_PER_DAY
+
+#define UNIX_EPOCH_USECS ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+int64
+click_bucket(const DedupRule *rule, TimestampTz at)
+{
+	int64		second = floor_div(at, rule->window * USECS_PER_SEC) * rule->window;
+
+	return second * ((int64) 1 << BUCKET_RULE_BITS) + rule->rule_id;
+}
+
+/*
+ * The time that chooses the dedup bucket: that inside a version 7 id (RFC
+ * 9562, milliseconds since 1970 in its first 48 bits), so that copies of a
+ * click meet in one bucket whatever their clicked_at; else the click's own.
+ */
+static TimestampTz
+bucket_time(const Click *click, const DedupKey *id, const ClickRules *rules)
+{
+	bool		is_v7 = (id->hi >> 12 & 0xF) == 7 && id->lo >> 62 == 2;
+	TimestampTz inside;
+
+	if (!is_v7)
+		return click->at;
+	inside = (int64) (id->hi >> 16) * 1000 - UNIX_EPOCH_USECS;
+	if (inside > click->at + ID_TIME_BELIEVED || inside < click->at - ID_TIME_BELIEVED ||
+		inside > click->received_at + rules->future_tolerance)
+		return click->at;
+	return inside;
+}
+
+/* The key by a rule; false if the click has none. */
+static bool
+read_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, const DedupRule *rule,
+		 BucketKey *key)
+{
+	pg_uuid_t  *id;
+	uint64		halves[2];
+
+	if (rule->by == DEDUP_BY_USER_AND_AD)
+	{
+		if (slot->tts_isnull[CLICK_USER_ID - 1])
+			return false;
+		key->key.hi = (uint64) DatumGetInt64(slot->tts_values[CLICK_USER_ID - 1]);
+		key->key.lo = (uint64) click->ad_id;
+		key->bucket = click_bucket(rule, click->at);
+		return true;
+	}
+	if (slot->tts_isnull[CLICK_ID - 1])
+		return false;
+	id = DatumGetUUIDP(slot->tts_values[CLICK_ID - 1]);
+	memcpy(halves, id->data, sizeof(halves));
+	key->key.hi = pg_ntoh64(halves[0]);
+	key->key.lo = pg_ntoh64(halves[1]);
+	key->bucket = click_bucket(rule, bucket_time(click, &key->key, rules));
+	return true;
+}
+
+ClickVerdict
+click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
+{
+	slot_getsomeattrs(slot, CLICK_RECEIVED_AT);
+	click->ad_id = DatumGetInt64(slot->tts_values[CLICK_AD_ID - 1]);
+	click->received_at = DatumGetTimestampTz(slot->tts_values[CLICK_RECEIVED_AT - 1]);
+	click->at = slot->tts_isnull[CLICK_CLICKED_AT - 1] ? click->received_at :
+		DatumGetTimestampTz(slot->tts_values[CLICK_CLICKED_AT - 1]);
+
+	if (TIMESTAMP_NOT_FINITE(click->received_at))
+		return CLICK_TOO_OLD;
+	if (click->at > click->received_at + rules->future_tolerance)
+		return CLICK_IN_FUTURE;
+	if (click->at < click->received_at - rules->raw_retention)
+		return CLICK_TOO_OLD;
+	click->has_key = read_key(slot, click, rules, &rules->dedup, &click->key);
+	return CLICK_VALID;
+}
+
+bool
+click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules,
+				 const DedupRule *rule, BucketKey *key)
+{
+	return read_key(slot, click, rules, rule, key) && key->bucket <= rule->last_bucket;
+}
+
+static inline uint64
+read_half(const unsigned char *bytes)
+{
+	uint64		half;
+
+	memcpy(&half, bytes, sizeof(half));
+	return pg_ntoh64(half);
+}
+
+void
+ip_from_inet(const inet *address, IpAddress *ip)
+{
+	const unsigned char *bytes = ip_addr(address);
+
+	if (ip_family(address) == PGSQL_AF_INET)
+	{
+		uint32		word;
+
+		memcpy(&word, bytes, sizeof(word));
+		*ip = (IpAddress) {.high = pg_ntoh32(word), .family = 4};
+	}
+	else
+		*ip = (IpAddress) {read_half(bytes), read_half(bytes + sizeof(uint64)), 6};
+}
+
+void
+click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact)
+{
+	slot_getsomeattrs(slot, CLICK_IP);
+	fact->ad_id = click->ad_id;
+	fact->minute = minute_of(click->at);
+	fact->has_user = !slot->tts_isnull[CLICK_USER_ID - 1];
+	fact->user_id = fact->has_user ? DatumGetInt64(slot->tts_values[CLICK_USER_ID - 1]) : 0;
+	if (slot->tts_isnull[CLICK_IP - 1])
+		fact->ip = (IpAddress) {0};
+	else
+		ip_from_inet(DatumGetInetPP(slot->tts_values[CLICK_IP - 1]), &fact->ip);
+}
+
+uint32
+bucket_key_hash(const BucketKey *key)
+{
+	const uint64 *seed = process_seed();
+
+	return (uint32) siphash(seed, siphash(seed, key->key.hi, key->key.lo), (uint64) key->bucket);
+}
+
+const char *
+click_verdict_text(ClickVerdict verdict)
+{
+	switch (verdict)
+	{
+		case CLICK_VALID:
+			break;
+		case CLICK_IN_FUTURE:
+			return "in the future";
+		case CLICK_TOO_OLD:
+			return "too old";
+		case CLICK_DUPLICATE:
+			return "duplicate";
+		case CLICK_UNDECIDED:
+			return "undecided";
+	}
+	elog(ERROR, "click verdict %d has no reason", (int) verdict);
+	return NULL;
+}

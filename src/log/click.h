@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * click.h
+ *	  One row of the click log: its columns, whether it is valid, its dedup key.
+ *
+ * The log and the discarded clicks begin with the same ten columns.  A verdict
+ * depends on the row and the rules alone, never on the clock, so that it is the
+ * same when the row is read again.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_CLICK_H
+#define ADCLICK_CLICK_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "utils/inet.h"
+
+#include "base/adclick.h"
+#include "core/dedup.h"
+#include "core/orders.h"
+
+/* Attribute numbers; the ones of fixed width come first. */
+enum
+{
+	CLICK_ID = 1,
+	CLICK_AD_ID,
+	CLICK_CLICKED_AT,
+	CLICK_USER_ID,
+	CLICK_XACT,
+	CLICK_RECEIVED_AT,
+	CLICK_IP,
+	CLICK_COUNTRY,
+	CLICK_REGION,
+	CLICK_DEVICE,
+	CLICK_COLUMNS = CLICK_DEVICE
+};
+
+typedef enum ClickVerdict
+{
+	CLICK_VALID,
+	CLICK_IN_FUTURE,
+	CLICK_TOO_OLD,
+	/* the keys seen before say these, not click_read */
+	CLICK_DUPLICATE,
+	CLICK_UNDECIDED				/* they cannot be read */
+} ClickVerdict;
+
+/* What makes two clicks duplicates. */
+typedef struct DedupRule
+{
+	int32		rule_id;		/* 1 .. MAX_RULE_ID */
+	DedupPolicy by;
+	int64		window;			/* length of its tumbling windows, s */
+	int64		last_bucket;	/* of a former rule: no higher one has a key */
+} DedupRule;
+
+/* The settings that clicks are judged by: those in force when they are taken. */
+typedef struct ClickRules
+{
+	int64		future_tolerance;	/* us */
+	int64		raw_retention;	/* us */
+	int			nformer;		/* rules whose keys still count */
+	DedupRule	dedup;			/* the one in force */
+	DedupRule  *former;
+} ClickRules;
+
+/*
+ * A key in its dedup bucket: the window, by the second in which it begins, and
+ * the rule.  Buckets ascend with time.
+ */
+typedef struct BucketKey
+{
+	DedupKey	key;
+	int64		bucket;
+} BucketKey;
+
+#define BUCKET_RULE_BITS 16
+#define MAX_RULE_ID ((1 << BUCKET_RULE_BITS) - 1)
+
+static inline int64
+bucket_second(int64 bucket)
+{
+	return bucket >> BUCKET_RULE_BITS;
+}
+
+static inline int32
+bucket_rule(int64 bucket)
+{
+	return bucket & MAX_RULE_ID;
+}
+
+typedef struct Click
+{
+	int64		ad_id;
+	TimestampTz at;				/* event time; the arrival, if it has none */
+	TimestampTz received_at;
+	bool		has_key;		/* without one it is never a duplicate */
+	BucketKey	key;
+} Click;
+
+/* For hash tables of this process: clients choose the keys, but not where they lie. */
+extern uint32 bucket_key_hash(const BucketKey *key);
+
+static inline bool
+bucket_key_equal(const BucketKey *a, const BucketKey *b)
+{
+	return a->key.hi == b->key.hi && a->key.lo == b->key.lo && a->bucket == b->bucket;
+}
+
+/* What is in the slot, as far as the columns of fixed width tell. */
+extern ClickVerdict click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click);
+
+/* The key of a click in the slot by a former rule; false if it has none that can have been seen. */
+extern bool click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules,
+							 const DedupRule *rule, BucketKey *key);
+
+/* What facts are made of, but for the filter: the click and the user and address of its row. */
+extern void click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact);
+
+/* The three columns of an address; what follows a mask is part of it, the mask is not. */
+extern void ip_from_inet(const inet *address, IpAddress *ip);
+
+/* The dedup bucket of a time. */
+extern int64 click_bucket(const DedupRule *rule, TimestampTz at);
+
+/* The reason stored with a discarded click. */
+extern const char *click_verdict_text(ClickVerdict verdict);
+
+#endif							/* ADCLICK_CLICK_H */

@@ -1,0 +1,308 @@
+/*-------------------------------------------------------------------------
+ *
+ * fdw_keys.c
+ *	  What clauses over the foreign table of facts are about, and the range of
+ *	  facts that keys choose.
+ *
+ * See fdw.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/sysattr.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "utils/array.h"
+#include "utils/date.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "base/adclick.h"
+#include "fdw.h"
+#include "read/conditions.h"
+
+static int
+column_bit(AttrNumber column)
+{
+	return column - FirstLowInvalidHeapAttributeNumber;
+}
+
+RowPart
+row_part_of(Node *node, Index relid)
+{
+	Bitmapset  *columns = NULL;
+	RowPart		part = PART_OTHER;
+	int			bit = -1;
+
+	pull_varattnos(node, relid, &columns);
+	while ((bit = bms_next_member(columns, bit)) >= 0)
+	{
+		RowPart		of_column = PART_OTHER;
+
+		if (bit == column_bit(ROW_AD))
+			of_column = PART_AD;
+		else if (bit == column_bit(ROW_MINUTE))
+			of_column = PART_MINUTE;
+		else if (bit >= column_bit(ROW_FILTER) && bit <= column_bit(ROW_DEVICE))
+			of_column = PART_FILTER;
+		if (of_column == PART_OTHER || (part != PART_OTHER && part != of_column))
+			return PART_OTHER;
+		part = of_column;
+	}
+	return part;
+}
+
+bool
+row_key_column(Node *node, Index relid, AttrNumber *column)
+{
+	Var		   *var = (Var *) node;
+
+	if (!IsA(node, Var) || (relid != 0 && (Index) var->varno != relid) || var->varlevelsup != 0)
+		return false;
+	*column = var->varattno;
+	return var->varattno == ROW_AD || var->varattno == ROW_MINUTE;
+}
+
+/* The strategy of an operator that compares the column as its order does, or 0. */
+static StrategyNumber
+strategy_of(Oid operator, AttrNumber column)
+{
+	Oid			type = column == ROW_AD ? INT8OID : TIMESTAMPTZOID;
+
+	if (!OidIsValid(operator))
+		return 0;
+	return get_op_opfamily_strategy(operator,
+									lookup_type_cache(type, TYPECACHE_BTREE_OPFAMILY)->btree_opf);
+}
+
+static bool
+is_key_type(Oid type, AttrNumber column)
+{
+	return column == ROW_AD ? type == INT8OID || type == INT4OID || type == INT2OID :
+		type == TIMESTAMPTZOID || type == TIMESTAMPOID || type == DATEOID;
+}
+
+/* "column op value", or "value op column" */
+static bool
+comparison_key_of(OpExpr *expr, Index relid, RowKey *key)
+{
+	Oid			operator = expr->opno;
+
+	if (list_length(expr->args) != 2)
+		return false;
+	key->is_list = false;
+	key->value = lsecond(expr->args);
+	if (!row_key_column(linitial(expr->args), relid, &key->column))
+	{
+		if (!row_key_column(lsecond(expr->args), relid, &key->column))
+			return false;
+		key->value = linitial(expr->args);
+		operator = get_commutator(operator);
+	}
+	key->strategy = strategy_of(operator, key->column);
+	key->type = exprType((Node *) key->value);
+	return key->strategy != 0;
+}
+
+/* "ad_id = ANY (list)" */
+static bool
+list_key_of(ScalarArrayOpExpr *expr, Index relid, RowKey *key)
+{
+	if (!expr->useOr || !row_key_column(linitial(expr->args), relid, &key->column) ||
+		key->column != ROW_AD)
+		return false;
+	key->is_list = true;
+	key->value = lsecond(expr->args);
+	key->strategy = strategy_of(expr->opno, key->column);
+	key->type = get_element_type(exprType((Node *) key->value));
+	return key->strategy == BTEqualStrategyNumber;
+}
+
+bool
+row_key_of(Node *clause, Index relid, RowKey *key)
+{
+	Bitmapset  *columns = NULL;
+
+	if (IsA(clause, OpExpr) ? !comparison_key_of((OpExpr *) clause, relid, key) :
+		!IsA(clause, ScalarArrayOpExpr) || !list_key_of((ScalarArrayOpExpr *) clause, relid, key))
+		return false;
+	if (relid != 0)
+		pull_varattnos((Node *) key->value, relid, &columns);
+	return columns == NULL && is_key_type(key->type, key->column);
+}
+
+void
+row_range_all(RowRange *range)
+{
+	*range = (RowRange) {
+		.from = FIRST_MINUTE, .to = LAST_MINUTE, .low = PG_INT64_MIN, .high = PG_INT64_MAX
+	};
+}
+
+bool
+row_range_is_empty(const RowRange *range)
+{
+	return range->from >= range->to || range->low > range->high ||
+		(range->is_list && range->nads == 0);
+}
+
+static void
+make_empty(RowRange *range)
+{
+	range->to = range->from;
+}
+
+static int64
+ad_of(Datum value, Oid type)
+{
+	switch (type)
+	{
+		case INT2OID:
+			return DatumGetInt16(value);
+		case INT4OID:
+			return DatumGetInt32(value);
+		default:
+			return DatumGetInt64(value);
+	}
+}
+
+/* Dates beyond the range of times become infinite, as when they are compared. */
+static TimestampTz
+time_of(Datum value, Oid type)
+{
+	int			overflow;
+
+	switch (type)
+	{
+		case DATEOID:
+			return date2timestamptz_opt_overflow(DatumGetDateADT(value), &overflow);
+		case TIMESTAMPOID:
+			return timestamp2timestamptz_opt_overflow(DatumGetTimestamp(value), &overflow);
+		default:
+			return DatumGetTimestampTz(value);
+	}
+}
+
+static void
+narrow_ads(RowRange *range, StrategyNumber strategy, int64 ad)
+{
+	switch (strategy)
+	{
+		case BTLessStrategyNumber:
+			if (ad == PG_INT64_MIN)
+				make_empty(range);
+			else
+				range->high = Min(range->high, ad - 1);
+			break;
+		case BTLessEqualStrategyNumber:
+			range->high = Min(range->high, ad);
+			break;
+		case BTEqualStrategyNumber:
+			range->low = Max(range->low, ad);
+			range->high = Min(range->high, ad);
+			break;
+		case BTGreaterEqualStrategyNumber:
+			range->low = Max(range->low, ad);
+			break;
+		case BTGreaterStrategyNumber:
+			if (ad == PG_INT64_MAX)
+				make_empty(range);
+			else
+				range->low = Max(range->low, ad + 1);
+			break;
+	}
+}
+
+/* A minute is compared by its beginning. */
+static void
+narrow_window(RowRange *range, StrategyNumber strategy, TimestampTz at)
+{
+	int64		begun = minute_of(at);	/* the last minute not after it ... */
+	bool		whole = begun * USECS_PER_MINUTE == at;
+	int64		reached = whole ? begun : begun + 1;	/* ... and the first not before */
+
+	switch (strategy)
+	{
+		case BTLessStrategyNumber:
+			range->to = Min(range->to, reached);
+			break;
+		case BTLessEqualStrategyNumber:
+			range->to = Min(range->to, begun + 1);
+			break;
+		case BTEqualStrategyNumber:
+			range->from = Max(range->from, reached);
+			range->to = Min(range->to, begun + 1);
+			break;
+		case BTGreaterEqualStrategyNumber:
+			range->from = Max(range->from, reached);
+			break;
+		case BTGreaterStrategyNumber:
+			range->from = Max(range->from, begun + 1);
+			break;
+	}
+}
+
+/* Leave out of the list what lies outside of the range. */
+static void
+trim_list(RowRange *range)
+{
+	int			nkept = 0;
+
+	for (int i = 0; i < range->nads; i++)
+		if (range->ads[i] >= range->low && range->ads[i] <= range->high)
+			range->ads[nkept++] = range->ads[i];
+	range->nads = nkept;
+}
+
+/* Keep those ads that the list has, too. */
+static void
+narrow_to_list(RowRange *range, ArrayType *array, Oid type)
+{
+	int16		length;
+	bool		by_value;
+	char		align;
+	Datum	   *values;
+	bool	   *nulls;
+	int			nvalues;
+	int64	   *ads;
+	int			nads = 0;
+	int			nkept = 0;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	deconstruct_array(array, type, length, by_value, align, &values, &nulls, &nvalues);
+	ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * (nvalues + 1));
+	for (int i = 0; i < nvalues; i++)
+		if (!nulls[i])
+			ads[nads++] = ad_of(values[i], type);
+	nads = sort_unique_int64(ads, nads);
+	for (int i = 0; i < nads; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (row_range_has_ad(range, ads[i]))
+			ads[nkept++] = ads[i];
+	}
+	range->is_list = true;
+	range->ads = ads;
+	range->nads = nkept;
+}
+
+void
+row_range_narrow(RowRange *range, const RowKey *key, Datum value, bool isnull)
+{
+	if (isnull)
+		make_empty(range);
+	else if (key->is_list)
+		narrow_to_list(range, DatumGetArrayTypeP(value), key->type);
+	else if (key->column == ROW_AD)
+		narrow_ads(range, key->strategy, ad_of(value, key->type));
+	else
+		narrow_window(range, key->strategy, time_of(value, key->type));
+	trim_list(range);
+}

@@ -1,0 +1,133 @@
+/*-------------------------------------------------------------------------
+ *
+ * conditions.h
+ *	  What a question asks for: a window of minutes, and filters.
+ *
+ * The checks of arguments are here, with the errors users see.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_CONDITIONS_H
+#define ADCLICK_CONDITIONS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+#include "base/adclick.h"
+#include "core/orders.h"
+#include "store/filters.h"
+#include "store/store.h"
+
+/* A range of addresses, both ends included: a network, or one address. */
+typedef struct IpRange
+{
+	IpAddress	first;
+	IpAddress	last;
+} IpRange;
+
+/* A sorted list of ids, each once; any of them. */
+typedef struct IdList
+{
+	bool		given;			/* whether there is a condition at all */
+	int			n;
+	int			room;
+	int64	   *ids;
+} IdList;
+
+/* A sorted list of values of a dimension, each once. */
+typedef struct FilterValue
+{
+	const char *value;
+	int			length;
+} FilterValue;
+
+typedef struct ValueList
+{
+	int			n;
+	int			room;
+	FilterValue *values;
+} ValueList;
+
+typedef struct Conditions
+{
+	int64		from;			/* first minute */
+	int64		to;				/* the minute after the last */
+	IdList		ads;
+	IdList		users;
+	bool		has_ips;
+	int			nips;
+	int			ips_room;
+	IpRange    *ips;			/* any of them; sorted, apart from each other */
+	bool		filtered;		/* whether there are conditions on dimensions */
+	bool		has_values[DIMENSIONS];
+	ValueList	values[DIMENSIONS]; /* any of them */
+	int32		max_filter_id;
+	bool	   *matches;		/* by filter_id, 0 .. max_filter_id */
+} Conditions;
+
+/* The last minutes, the current one included. */
+extern void conditions_last_minutes(Conditions *conditions, int32 minutes);
+
+/* From one time up to, not including, another; both on whole minutes. */
+extern void conditions_window(Conditions *conditions, TimestampTz from, TimestampTz to);
+
+/*
+ * What a question's filters say.  Refers to the strings in "filters".  Values that
+ * no click counts under, the empty one and those that are too long, match nothing.
+ */
+extern void conditions_filters(Conditions *conditions, Jsonb *filters);
+
+/* Only this ad, of those that there are conditions on; or the ads of an advertiser. */
+extern void conditions_ad(Conditions *conditions, int64 ad_id);
+extern void conditions_advertiser(Conditions *conditions, int64 advertiser_id);
+
+/* A value as an error message shows it: not too much of it. */
+extern const char *conditions_shown(const char *text, int length);
+
+/* A combination of dimensions to be registered, from the argument of add_filter. */
+extern void conditions_read_filter(Jsonb *filter, StoreFilter *dimensions);
+
+/*
+ * The combination, if that is all that is asked for: no other conditions, and
+ * no more than one value of a dimension.
+ */
+extern bool conditions_as_filter(const Conditions *conditions, StoreFilter *dimensions);
+
+/* Whether a combination of dimensions is asked for. */
+extern bool conditions_match_dimensions(const Conditions *conditions, const Dimensions *dimensions);
+
+extern bool conditions_match_ip(const Conditions *conditions, const IpAddress *ip);
+
+static inline bool
+conditions_match_id(const IdList *list, int64 id)
+{
+	return !list->given ||
+		(list->n == 1 ? list->ids[0] == id :
+		 bsearch(&id, list->ids, list->n, sizeof(int64), compare_int64) != NULL);
+}
+
+static inline bool
+conditions_match_filter(const Conditions *conditions, uint64 filter_id)
+{
+	return filter_id <= (uint64) conditions->max_filter_id && conditions->matches[filter_id];
+}
+
+static inline bool
+conditions_match_minute(const Conditions *conditions, int64 minute)
+{
+	return minute >= conditions->from && minute < conditions->to;
+}
+
+/* Whether all facts of a run are in the window. */
+static inline bool
+run_is_inside(const StoreRun *run, const Conditions *conditions)
+{
+	return run->first_minute >= conditions->from && run->last_minute < conditions->to;
+}
+
+#endif							/* ADCLICK_CONDITIONS_H */

@@ -1,0 +1,380 @@
+/*-------------------------------------------------------------------------
+ *
+ * gather.c
+ *	  Finding the facts of some ads, users or addresses, and summing them up.
+ *
+ * The conditions become ranges of the order's first column.  In each run they
+ * are looked for from the last to the first, as the index leads to the last
+ * segment that can have a key; ranges that lie in the segment just read need no
+ * look-up of their own.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/adclick.h"
+#include "base/facts_alloc.h"
+#include "core/segment.h"
+#include "gather.h"
+#include "tail.h"
+
+/* Sums held before equal ones are combined. */
+#define FIRST_SUMS 1024
+
+/* A range of the first column, both ends included. */
+typedef struct KeyRange
+{
+	uint64		low;
+	uint64		high;
+} KeyRange;
+
+struct Gathering
+{
+	MemoryContext context;
+	FactOrder	order;
+	const Conditions *conditions;
+	int			nranges;		/* ascending, apart from each other */
+	KeyRange   *ranges;
+	int			nroles;
+	FactRole	roles[ROLES];
+	bool		users_only;		/* clicks without a user are left out */
+
+	StoreScan  *scans[2];		/* final runs, deltas */
+	Facts		segment;		/* the one being read */
+	const uint64 *columns[ROLES];	/* of it, where the conditions need them; else NULL */
+
+	uint64		clicks;
+	Facts		sums;
+	ReadCounts	read;
+};
+
+FactOrder
+gather_order(const Conditions *conditions, const FactRole *roles, int nroles)
+{
+	bool		by_user = conditions->users.given;
+
+	for (int i = 0; i < nroles; i++)
+		by_user |= roles[i] == ROLE_USER;
+	return conditions->has_ips ? ORDER_IP : by_user ? ORDER_USER : ORDER_AD;
+}
+
+/* Orders user and ip can be off, or have been. */
+static void
+require_order(FactOrder order, const Conditions *conditions)
+{
+	int64		minute;
+
+	if (order == ORDER_AD)
+		return;
+	if (!adclick_user_and_ip_orders)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("clicks are not kept by user and by address"),
+				 errhint("Set adclick.user_and_ip_orders to on; clicks taken from then on can be found by user_id and ip.")));
+	if (store_has_gap(conditions->from, conditions->to - 1, &minute))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("clicks of this window are not all kept by user and by address"),
+				 errdetail("Some of %s were taken while adclick.user_and_ip_orders was off.",
+						   timestamptz_to_str(minute * USECS_PER_MINUTE)),
+				 errhint("Ask for another window, or without user_id and ip.")));
+}
+
+static void
+ranges_of_ids(Gathering *g, const IdList *list)
+{
+	g->nranges = list->n;
+	g->ranges = MemoryContextAllocHuge(g->context, sizeof(KeyRange) * (list->n + 1));
+	for (int i = 0; i < list->n; i++)
+		g->ranges[i].low = g->ranges[i].high = facts_from_int64(list->ids[i]);
+}
+
+static int
+compare_key_ranges(const void *a, const void *b)
+{
+	uint64		x = ((const KeyRange *) a)->low;
+	uint64		y = ((const KeyRange *) b)->low;
+
+	return (x > y) - (x < y);
+}
+
+/* Of both families, they may overlap as ranges of the first column: they are joined. */
+static void
+ranges_of_ips(Gathering *g)
+{
+	const Conditions *conditions = g->conditions;
+
+	KeyRange   *all = palloc(sizeof(KeyRange) * (conditions->nips + 1));
+
+	for (int i = 0; i < conditions->nips; i++)
+		all[i] = (KeyRange) {conditions->ips[i].first.high, conditions->ips[i].last.high};
+	qsort(all, conditions->nips, sizeof(KeyRange), compare_key_ranges);
+	g->ranges = palloc(sizeof(KeyRange) * (conditions->nips + 1));
+	for (int i = 0; i < conditions->nips; i++)
+	{
+		KeyRange	range = all[i];
+		KeyRange   *last = g->nranges > 0 ? &g->ranges[g->nranges - 1] : NULL;
+
+		if (last && range.low <= last->high)
+			last->high = Max(last->high, range.high);
+		else
+			g->ranges[g->nranges++] = range;
+	}
+}
+
+static void
+make_ranges(Gathering *g)
+{
+	const IdList *list = g->order == ORDER_USER ? &g->conditions->users : &g->conditions->ads;
+
+	if (g->order == ORDER_IP)
+		ranges_of_ips(g);
+	else if (list->given)
+		ranges_of_ids(g, list);
+	else
+	{
+		g->nranges = 1;
+		g->ranges = palloc(sizeof(KeyRange));
+		g->ranges[0] = (KeyRange) {0, PG_UINT64_MAX};
+	}
+}
+
+Gathering *
+gather_begin(FactOrder order, const Conditions *conditions, const FactRole *roles, int nroles)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick gathering",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	Gathering  *g = palloc0(sizeof(Gathering));
+
+	g->context = context;
+	g->order = order;
+	g->conditions = conditions;
+	g->nroles = nroles;
+	memcpy(g->roles, roles, sizeof(FactRole) * nroles);
+	g->users_only = conditions->users.given;
+	for (int i = 0; i < nroles; i++)
+		g->users_only |= roles[i] == ROLE_USER;
+	make_ranges(g);
+	facts_init(&g->segment, order_columns[order], SEGMENT_MAX_FACTS,
+			   palloc(facts_memory(order_columns[order], SEGMENT_MAX_FACTS)));
+	if (nroles > 0)
+		facts_init(&g->sums, nroles, FIRST_SUMS, palloc(facts_memory(nroles, FIRST_SUMS)));
+	g->scans[false] = store_scan_begin(false);
+	g->scans[true] = store_scan_begin(true);
+	MemoryContextSwitchTo(outer);
+	return g;
+}
+
+/* Have a column of the segments decoded, if the order has it. */
+static unsigned
+use_column(Gathering *g, FactRole role, bool checked)
+{
+	int			column = order_column[g->order][role];
+
+	if (column == NO_COLUMN)
+		return 0;
+	if (checked)
+		g->columns[role] = g->segment.key[column];
+	return 1U << column;
+}
+
+/* Which columns to decode for a run, as bits, and which of them to check. */
+static unsigned
+choose_columns(Gathering *g, bool inside)
+{
+	const Conditions *conditions = g->conditions;
+	unsigned	bits = 1;		/* the first one, always */
+
+	memset(g->columns, 0, sizeof(g->columns));
+	if (!inside)
+		bits |= use_column(g, ROLE_MINUTE, true);
+	if (conditions->ads.given && g->order != ORDER_AD)
+		bits |= use_column(g, ROLE_AD, true);
+	if (conditions->filtered)
+		bits |= use_column(g, ROLE_FILTER, true);
+	if (g->users_only && g->order == ORDER_IP)
+		bits |= use_column(g, ROLE_USER, true) | use_column(g, ROLE_HAS_USER, true);
+	if (g->order == ORDER_IP)
+		bits |= use_column(g, ROLE_IP_HIGH, true) | use_column(g, ROLE_IP_LOW, true) |
+			use_column(g, ROLE_IP_FAMILY, true);
+	for (int i = 0; i < g->nroles; i++)
+		bits |= use_column(g, g->roles[i], false);
+	return bits;
+}
+
+/* Whether fact i of the segment meets the conditions that its key range does not. */
+static inline bool
+is_asked_for(const Gathering *g, size_t i)
+{
+	const Conditions *conditions = g->conditions;
+	const uint64 *const *columns = g->columns;
+
+	if (columns[ROLE_MINUTE] &&
+		!conditions_match_minute(conditions, facts_to_int64(columns[ROLE_MINUTE][i])))
+		return false;
+	if (columns[ROLE_AD] &&
+		!conditions_match_id(&conditions->ads, facts_to_int64(columns[ROLE_AD][i])))
+		return false;
+	if (columns[ROLE_FILTER] && !conditions_match_filter(conditions, columns[ROLE_FILTER][i]))
+		return false;
+	if (columns[ROLE_USER] &&
+		(columns[ROLE_HAS_USER][i] == 0 ||
+		 !conditions_match_id(&conditions->users, facts_to_int64(columns[ROLE_USER][i]))))
+		return false;
+	return !columns[ROLE_IP_FAMILY] ||
+		conditions_match_ip(conditions, &(IpAddress) {
+			columns[ROLE_IP_HIGH][i], columns[ROLE_IP_LOW][i], (uint8) columns[ROLE_IP_FAMILY][i]
+		});
+}
+
+/* Make room for more sums: by combining equal ones, if that helps enough. */
+static void
+make_room(Gathering *g, size_t n)
+{
+	Facts	   *sums = &g->sums;
+
+	facts_sum_up(sums);
+	if (sums->n + n > sums->capacity / 2)
+		facts_enlarge(sums, 2 * (sums->n + n), g->context);
+}
+
+/* Take what the segment has of a range. */
+static void
+take_range(Gathering *g, const KeyRange *range)
+{
+	Facts	   *segment = &g->segment;
+	Facts	   *sums = &g->sums;
+	size_t		start = facts_find(segment, 0, range->low);
+	size_t		end = range->high == PG_UINT64_MAX ? segment->n :
+		facts_find(segment, start, range->high + 1);
+
+	if (g->nroles > 0 && sums->n + (end - start) > sums->capacity)
+		make_room(g, end - start);
+	g->read.facts += end - start;
+	for (size_t i = start; i < end; i++)
+	{
+		if (!is_asked_for(g, i))
+			continue;
+		g->clicks += segment->count[i];
+		if (g->nroles == 0)
+			continue;
+		for (int c = 0; c < g->nroles; c++)
+			sums->key[c][sums->n] = segment->key[order_column[g->order][g->roles[c]]][i];
+		sums->count[sums->n++] = segment->count[i];
+	}
+}
+
+void
+gather_run(Gathering *g, const StoreRun *run)
+{
+	StoreScan  *scan = g->scans[run->is_delta];
+	unsigned	columns = choose_columns(g, run_is_inside(run, g->conditions));
+	int			r = g->nranges - 1;
+
+	g->read.runs++;
+	while (r >= 0)
+	{
+		const KeyRange *range = &g->ranges[r];
+		bool		found = false;
+
+		g->read.probes++;
+		store_scan_range(scan, run, range->low, range->high);
+		while (store_scan_previous(scan, columns, &g->segment))
+		{
+			found = true;
+			g->read.segments++;
+			take_range(g, range);
+		}
+		if (!found)
+			return;				/* the run begins behind it */
+
+		/* Ranges that begin in this segment end in it: the next has what is above. */
+		while (--r >= 0 && g->ranges[r].low > g->segment.key[0][0])
+		{
+			CHECK_FOR_INTERRUPTS();
+			take_range(g, &g->ranges[r]);
+		}
+	}
+}
+
+void
+gather_tail(Gathering *g, const StoreState *state)
+{
+	FactRole	roles[ROLES + 1];
+	int			nroles = g->nroles;
+	MemoryContext outer = MemoryContextSwitchTo(g->context);
+	Facts	   *tail;
+
+	memcpy(roles, g->roles, sizeof(FactRole) * nroles);
+	roles[nroles++] = ROLE_HAS_USER;
+	tail = tail_facts(state, g->conditions, roles, nroles);
+	g->read.tail += tail->n;
+	if (g->nroles > 0 && g->sums.n + tail->n > g->sums.capacity)
+		make_room(g, tail->n);
+	for (size_t i = 0; i < tail->n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (g->users_only && tail->key[nroles - 1][i] == 0)
+			continue;
+		g->clicks += tail->count[i];
+		if (g->nroles == 0)
+			continue;
+		for (int c = 0; c < g->nroles; c++)
+			g->sums.key[c][g->sums.n] = tail->key[c][i];
+		g->sums.count[g->sums.n++] = tail->count[i];
+	}
+	MemoryContextSwitchTo(outer);
+}
+
+uint64
+gather_clicks(const Gathering *g)
+{
+	return g->clicks;
+}
+
+const Facts *
+gather_facts(Gathering *g)
+{
+	facts_sum_up(&g->sums);
+	return &g->sums;
+}
+
+void
+gather_read_counts(const Gathering *g, ReadCounts *counts)
+{
+	*counts = g->read;
+}
+
+void
+gather_end(Gathering *g)
+{
+	store_scan_end(g->scans[false]);
+	store_scan_end(g->scans[true]);
+	MemoryContextDelete(g->context);
+}
+
+Gathering *
+gather(const Conditions *conditions, const FactRole *roles, int nroles)
+{
+	FactOrder	order = gather_order(conditions, roles, nroles);
+	StoreState	state;
+	StoreRun   *runs;
+	int			nruns;
+	Gathering  *g;
+
+	require_order(order, conditions);
+	store_get_state(&state);
+	runs = store_get_runs(order, conditions->from, conditions->to - 1, &nruns);
+	g = gather_begin(order, conditions, roles, nroles);
+	for (int i = 0; i < nruns; i++)
+		gather_run(g, &runs[i]);
+	gather_tail(g, &state);
+	return g;
+}

@@ -1,0 +1,32 @@
+/*-------------------------------------------------------------------------
+ *
+ * tail.h
+ *	  The tail: committed clicks no tick has taken, judged for a query's snapshot.
+ *
+
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_TAIL_H
+#define ADCLICK_TAIL_H
+
+#include "postgres.h"
+
+#include "conditions.h"
+#include "core/facts.h"
+#include "store/store.h"
+
+/*
+ * What the next tick would count of the tail, where it meets the conditions:
+ * facts with a column for each of the roles, sorted.  None on a standby, which
+ * has no set of seen keys.
+ */
+extern Facts *tail_facts(const StoreState *state, const Conditions *conditions,
+						 const FactRole *roles, int nroles);
+
+/* How many rows the tail has, duplicates and all, and when the oldest arrived. */
+extern int64 tail_rows(const StoreState *state, TimestampTz *oldest);
+
+#endif							/* ADCLICK_TAIL_H */

@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * seen.h
+ *	  The keys of clicks already seen, in this database: dedup in shared memory.
+ *
+ * A bucket whose keys are all in memory decides a click at once.  For one that
+ * left memory, or was not loaded after a restart, the stored keys are asked.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_SEEN_H
+#define ADCLICK_SEEN_H
+
+#include "postgres.h"
+
+#include "keys.h"
+#include "store/store.h"
+
+/* Follow transactions: called once, when the module is loaded. */
+extern void seen_install(void);
+
+/*
+ * Make the keys of this database ready, loading them if need be, for a tick, which
+ * holds STORE_LOCK_TICK.  The active snapshot must be the one the state was read
+ * with.
+ */
+extern void seen_prepare_tick(StoreState *state);
+
+/* The number for the tick about to run; keys of one that failed are forgotten. */
+extern int64 seen_begin_tick(const StoreState *state);
+
+/* Judge clicks in order, and remember the new ones for the tick.  Some may stay undecided. */
+extern void seen_add(SeenClick *clicks, size_t n, int64 tick);
+
+/*
+ * Judge clicks as of the active snapshot, with which the state was read; none of
+ * them is a copy of another.  Remembers nothing.
+ */
+extern void seen_judge(SeenClick *clicks, size_t n, const StoreState *state);
+
+/* Which of these keys, of former rules, does the active snapshot see as counted?  As keys_find. */
+extern void seen_judge_former(SeenClick *clicks, size_t n, bool may_stay_undecided);
+
+#endif							/* ADCLICK_SEEN_H */

@@ -1,0 +1,387 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The aggregator and the compactor.
+ *
+ * Each goes through its chores again and again, a transaction each.  A chore that
+ * fails is rolled back and tried again, later each time; the others go on.  What
+ * ends the process (FATAL, or a failure to start) is the launcher's (launcher.c).
+ *
+ * They connect without a role and then act as the owner of the tables, a role
+ * without any other right (privileges.c), in a context that leaves nothing behind.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/genam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/adclick.h"
+#include "base/compat.h"
+#include "base/definitions.h"
+#include "base/privileges.h"
+#include "base/shmem.h"
+#include "log/partitions.h"
+#include "store/store.h"
+#include "worker.h"
+#include "write/compact.h"
+#include "write/tick.h"
+
+/* Time between two looks at the partitions of the log. */
+#define PARTITIONS_INTERVAL_MS 60000
+
+/* A chore that failed n times in a row is tried again after 2^n seconds, up to: */
+#define MAX_BACKOFF_S 60
+
+/* Memory a worker does not give back between rounds, in bytes. */
+#define KEPT_MEMORY (128 * 1024 * 1024)
+
+static WorkerKind my_kind;
+static DatabaseSlot *my_slot = NULL;
+static uint32 changes_at_start;
+
+static void
+detach(int code, Datum arg)
+{
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	if (my_slot->worker_pid[my_kind] == MyProcPid)
+		my_slot->worker_pid[my_kind] = 0;
+	LWLockRelease(shmem->lock);
+	shmem_wake_launcher();
+}
+
+/* Before connecting: whoever changes what the worker is about to see finds it. */
+static void
+attach(Oid database)
+{
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	my_slot = shmem_slot(database, false);
+	if (my_slot)
+	{
+		my_slot->worker_pid[my_kind] = MyProcPid;
+		my_slot->at_work[my_kind] = false;
+		changes_at_start = my_slot->changes;
+	}
+	LWLockRelease(shmem->lock);
+	if (my_slot == NULL)
+		proc_exit(0);			/* the launcher has changed its mind */
+	before_shmem_exit(detach, (Datum) 0);
+}
+
+static void
+round_succeeded(void)
+{
+	if (my_slot->failures[my_kind] == 0)
+		return;
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	my_slot->failures[my_kind] = 0;
+	LWLockRelease(shmem->lock);
+}
+
+/* What keeps workers away holds unless it may have changed since this one started. */
+static void
+set_interest(DatabaseInterest interest)
+{
+	bool		news;
+
+	if (my_slot->interest == interest)
+		return;
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	news = interest == DATABASE_HAS_EXTENSION || my_slot->changes == changes_at_start;
+	if (news)
+		my_slot->interest = interest;
+	LWLockRelease(shmem->lock);
+	if (news)
+		shmem_wake_launcher();
+}
+
+static void
+begin_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+}
+
+/* Leave for good: the database has no extension (any more), or wants no workers. */
+static void
+leave(DatabaseInterest interest)
+{
+	round_succeeded();
+	set_interest(interest);
+	proc_exit(0);
+}
+
+/* Whatever is set for the database, a round works under these. */
+static void
+pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"session_replication_role", "replica"},	/* no triggers of users */
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"synchronous_commit", "off"},	/* what is lost is taken again */
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"row_security", "off"},
+		{"jit", "off"},
+		{"client_min_messages", "error"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+start_worker(WorkerKind kind, Oid database)
+{
+	bool		installed;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	my_kind = kind;
+	attach(database);
+	ProcessConfigFile(PGC_SIGHUP);	/* a reload while the process started may have passed by it */
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pin_settings();
+
+#ifdef __GLIBC__
+	/* Keep the memory of a tick for the next one: getting it costs a tenth. */
+	mallopt(M_MMAP_THRESHOLD, KEPT_MEMORY);
+	mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY);
+#endif
+
+	begin_transaction();
+	installed = OidIsValid(get_extension_oid("adclick", true));
+	CommitTransactionCommand();
+	if (!installed)
+		leave(DATABASE_HAS_NONE);
+	if (!adclick_workers_on)
+		leave(DATABASE_PAUSED);
+	my_slot->at_work[my_kind] = true;
+}
+
+/* What a worker does in a transaction of its own; returns whether there is more to do at once. */
+typedef struct Chore
+{
+	const char *activity;
+	bool		(*run) (void);
+	void		(*before_retry) (void); /* to get around what made it fail, or NULL */
+	int			failures;		/* in a row */
+	TimestampTz retry_at;
+} Chore;
+
+/* For good: not as one who could be the superuser again. */
+static void
+act_as_owner(void)
+{
+	Oid			owner = privileges_owner();
+
+	SetUserIdAndSecContext(GetUserId(), 0);
+	SetSessionAuthorization(owner, false);
+	SetUserIdAndSecContext(owner, SECURITY_RESTRICTED_OPERATION);
+}
+
+static bool
+run_round(Chore *chore)
+{
+	bool		more;
+
+	begin_transaction();
+	pgstat_report_activity(STATE_RUNNING, chore->activity);
+	if (!store_keep_extension())
+	{
+		CommitTransactionCommand();
+		leave(DATABASE_HAS_NONE);
+	}
+	act_as_owner();
+	if (chore->failures > 0 && chore->before_retry)
+		chore->before_retry();
+	more = chore->run();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return more;
+}
+
+/* Say it in the status and in the log, and be as before. */
+static void
+chore_failed(Chore *chore)
+{
+	ErrorData  *error;
+	int			backoff_s = chore->failures >= 5 ? MAX_BACKOFF_S : 2 << chore->failures;
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	error = CopyErrorData();
+	HOLD_INTERRUPTS();
+	errcontext("adclick %s", chore->activity);
+	EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+	pgstat_report_activity(STATE_IDLE, NULL);
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	snprintf(my_slot->last_error, SHMEM_ERROR_LENGTH, "%s: %s", chore->activity,
+			 error->message ? error->message : "");
+	my_slot->last_error_at = GetCurrentTimestamp();
+	LWLockRelease(shmem->lock);
+	FreeErrorData(error);
+	chore->failures++;
+	chore->retry_at = GetCurrentTimestamp() + backoff_s * USECS_PER_SEC;
+}
+
+static bool
+run_chore(Chore *chore)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool more = false;
+
+	if (GetCurrentTimestamp() < chore->retry_at)
+		return false;
+	PG_TRY();
+	{
+		more = run_round(chore);
+		chore->failures = 0;
+	}
+	PG_CATCH();
+	{
+		chore_failed(chore);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return more;
+}
+
+static bool
+tick_round(void)
+{
+	TickResult	result;
+
+	tick_run(&result);
+	return result.more;
+}
+
+static bool
+summarize_round(void)
+{
+	StoreState	state;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	store_get_state(&state);
+	partitions_summarize(state.progress.open_from);
+	PopActiveSnapshot();
+	return false;
+}
+
+static bool
+partitions_round(void)
+{
+	static TimestampTz made_at = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (TimestampDifferenceExceeds(made_at, now, PARTITIONS_INTERVAL_MS))
+	{
+		PushActiveSnapshot(GetTransactionSnapshot());
+		partitions_make();
+		PopActiveSnapshot();
+		made_at = now;
+	}
+	return false;
+}
+
+static bool
+compact_round(void)
+{
+	CompactResult result;
+
+	compact_run(false, &result);
+	return result.more;
+}
+
+static Chore aggregator_chores[] = {
+	{"making partitions of the click log", partitions_round},
+	{"tick", tick_round},
+	{"summarizing the click log", summarize_round},
+	{NULL}
+};
+
+static Chore compactor_chores[] = {
+	{"compaction", compact_round, compact_find_damaged},
+	{NULL}
+};
+
+static void
+worker_loop(Chore *chores)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "adclick round",
+												  ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		bool		more = false;
+
+		/* the other worker may have left in between two reloads */
+		set_interest(DATABASE_HAS_EXTENSION);
+		for (Chore *chore = chores; chore->activity != NULL; chore++)
+		{
+			MemoryContextSwitchTo(context);
+			more |= run_chore(chore);
+			MemoryContextReset(context);
+		}
+		round_succeeded();
+
+		/* A wait within a chore, as for a page, may have reset the latch of a reload. */
+		if (!ConfigReloadPending)
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 more ? 0 : adclick_tick_interval, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			if (!adclick_workers_on)
+				leave(DATABASE_PAUSED);
+		}
+	}
+}
+
+void
+adclick_aggregator_main(Datum arg)
+{
+	start_worker(WORKER_AGGREGATOR, DatumGetObjectId(arg));
+	worker_loop(aggregator_chores);
+}
+
+void
+adclick_compactor_main(Datum arg)
+{
+	start_worker(WORKER_COMPACTOR, DatumGetObjectId(arg));
+	worker_loop(compactor_chores);
+}

@@ -1,0 +1,388 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.c
+ *	  The tables of the extension.
+ *
+ * See store.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "tcop/dest.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/adclick.h"
+#include "base/compat.h"
+#include "store.h"
+#include "store_sql.h"
+
+static LOCKTAG
+lock_tag(StoreLock lock)
+{
+	LOCKTAG		tag;
+
+	/* SQL's advisory locks use 1 and 2 as last field */
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, lock, 3);
+	return tag;
+}
+
+void
+store_lock(StoreLock lock)
+{
+	LOCKTAG		tag = lock_tag(lock);
+
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+void
+store_unlock(StoreLock lock)
+{
+	LOCKTAG		tag = lock_tag(lock);
+
+	LockRelease(&tag, ExclusiveLock, false);
+}
+
+static bool
+store_locked(StoreLock lock)
+{
+	LOCKTAG		tag = lock_tag(lock);
+
+	return compat_lock_held_by_me(&tag, ExclusiveLock);
+}
+
+/*
+ * What is kept outside of the transaction, like seen keys, follows its commit and
+ * its abort; a prepared one could have either much later, and keep out all ticks
+ * until then.
+ */
+static void
+refuse_prepare(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_PREPARE &&
+		(store_locked(STORE_LOCK_TICK) || store_locked(STORE_LOCK_COMPACTION)))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot PREPARE a transaction that has changed the counts of adclick"),
+				 errdetail("It has run a tick or a compaction, or registered or dropped a filter."),
+				 errhint("Do so in a transaction of its own.")));
+}
+
+void
+store_install(void)
+{
+	RegisterXactCallback(refuse_prepare, NULL);
+}
+
+bool
+store_keep_extension(void)
+{
+	Oid			extension = get_extension_oid("adclick", true);
+
+	if (!OidIsValid(extension))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	AcceptInvalidationMessages();
+	return get_extension_oid("adclick", true) == extension;
+}
+
+void
+store_push_snapshot(void)
+{
+	PushActiveSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot());
+}
+
+void
+store_claim_compaction(void)
+{
+	sql_write(CLAIM_COMPACTION, NULL, NULL);
+}
+
+static void
+another_tick(int64 expected)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("another tick came first"),
+			 errdetail("The state is no longer that of tick " INT64_FORMAT ".", expected)));
+}
+
+void
+store_claim_tick(const StoreState *state)
+{
+	StoreState	newest;
+
+	if (!IsolationUsesXactSnapshot())
+		return;
+	PushActiveSnapshot(GetLatestSnapshot());
+	store_get_state(&newest);
+	PopActiveSnapshot();
+	if (newest.tick != state->tick)
+		another_tick(state->tick);
+}
+
+/* The rules of the settings, under an id. */
+static void
+rules_of_settings(ClickRules *rules, int32 rule_id)
+{
+	rules->future_tolerance = adclick_future_tolerance * USECS_PER_SEC;
+	rules->raw_retention = adclick_raw_retention * USECS_PER_MINUTE;
+	rules->dedup = (DedupRule) {rule_id, adclick_dedup_by, adclick_dedup_window};
+}
+
+static void
+check_rule(const DedupRule *rule)
+{
+	if (rule->rule_id < 1 || rule->rule_id > MAX_RULE_ID || rule->window < 1 || rule->window > SECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("rule %d in adclick_internal.dedup_rules is damaged", rule->rule_id),
+				 errdetail("Its window is " INT64_FORMAT " seconds, 0 if the row is missing.", rule->window)));
+}
+
+/* The rules but for the one in force that have keys. */
+static void
+get_former_rules(ClickRules *rules, MemoryContext context)
+{
+	Datum		values[1] = {Int32GetDatum(rules->dedup.rule_id)};
+	int			n = (int) sql_run(GET_FORMER_RULES, values, NULL, true);
+
+	rules->former = MemoryContextAlloc(context, sizeof(DedupRule) * (n + 1));
+	for (int i = 0; i < n; i++)
+	{
+		rules->former[i] = (DedupRule) {
+			DatumGetInt32(sql_result(i, 1, 0)),
+			DatumGetBool(sql_result(i, 2, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID,
+			DatumGetInt32(sql_result(i, 3, 0)),
+			DatumGetInt64(sql_result(i, 4, 0))
+		};
+		check_rule(&rules->former[i]);
+	}
+	rules->nformer = n;
+}
+
+/* From the state's row; before the first tick there are none but the settings. */
+static void
+get_rules(ClickRules *rules, MemoryContext context)
+{
+	int32		rule_id = DatumGetInt32(sql_result(0, 16, Int32GetDatum(0)));
+
+	memset(rules, 0, sizeof(*rules));
+	rules_of_settings(rules, rule_id);
+	if (rule_id == 0)
+		return;
+	rules->future_tolerance = DatumGetInt64(sql_result(0, 17, 0));
+	rules->raw_retention = DatumGetInt64(sql_result(0, 18, 0));
+	rules->dedup.by = DatumGetBool(sql_result(0, 20, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
+	rules->dedup.window = DatumGetInt32(sql_result(0, 21, Int32GetDatum(0)));
+	check_rule(&rules->dedup);
+	if (DatumGetInt64(sql_result(0, 22, 0)) > 1)
+		get_former_rules(rules, context);
+}
+
+/* What cannot be would set all clicks aside, or take them twice. */
+static void
+check_state(const StoreState *state)
+{
+	const ClickRules *rules = &state->rules;
+
+	if (state->tick < 0 || state->rows_read < 0 || (state->tick > 0) != (rules->dedup.rule_id > 0) ||
+		rules->future_tolerance < 0 || rules->future_tolerance > USECS_PER_DAY ||
+		rules->raw_retention < USECS_PER_HOUR || rules->raw_retention > 3650 * USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the state of adclick is damaged"),
+				 errdetail("The row of adclick_internal.state has numbers that cannot be.")));
+}
+
+void
+store_get_state(StoreState *state)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext spi_context;
+	Datum		value;
+
+	SPI_connect();
+	if (sql_run(GET_STATE, NULL, NULL, true) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the state of adclick is missing"),
+				 errdetail("adclick_internal.state should have one row.")));
+	spi_context = MemoryContextSwitchTo(context);
+	state->tick = DatumGetInt64(sql_result(0, 1, 0));
+	state->ticked_at = DatumGetTimestampTz(sql_result(0, 2, TimestampTzGetDatum(DT_NOBEGIN)));
+	state->progress.taken = xacts_from_datum(sql_result(0, 3, 0));
+	value = sql_result(0, 4, (Datum) 0);
+	state->progress.taking = value ? xacts_from_datum(value) : NULL;
+	state->progress.place.partition = DatumGetTimestampTz(sql_result(0, 5, TimestampTzGetDatum(DT_NOBEGIN)));
+	state->progress.place.block = (BlockNumber) DatumGetInt64(sql_result(0, 6, Int64GetDatum(0)));
+	state->progress.open_from = DatumGetTimestampTz(sql_result(0, 7, 0));
+	state->progress.closing_at = DatumGetTimestampTz(sql_result(0, 8, TimestampTzGetDatum(DT_NOBEGIN)));
+	state->progress.closing_xmax = DatumGetUInt64(sql_result(0, 9, UInt64GetDatum(0)));
+	state->newest_received = DatumGetTimestampTz(sql_result(0, 10, TimestampTzGetDatum(DT_NOBEGIN)));
+	state->event_time = DatumGetTimestampTz(sql_result(0, 11, TimestampTzGetDatum(DT_NOBEGIN)));
+	state->rows_read = DatumGetInt64(sql_result(0, 12, 0));
+	state->counted = DatumGetInt64(sql_result(0, 13, 0));
+	state->duplicates = DatumGetInt64(sql_result(0, 14, 0));
+	state->discarded = DatumGetInt64(sql_result(0, 15, 0));
+	state->highest_bucket = DatumGetInt64(sql_result(0, 19, Int64GetDatum(PG_INT64_MIN)));
+	MemoryContextSwitchTo(spi_context);
+	get_rules(&state->rules, context);
+	check_state(state);
+	SPI_finish();
+}
+
+void
+store_set_state(const StoreState *state, int64 expected)
+{
+	const LogProgress *progress = &state->progress;
+	Datum		values[20];
+	char		nulls[21];
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = Int64GetDatum(state->tick);
+	values[1] = TimestampTzGetDatum(state->ticked_at);
+	nulls[1] = state->ticked_at == DT_NOBEGIN ? 'n' : ' ';
+	values[2] = xacts_to_datum(progress->taken);
+	values[3] = progress->taking ? xacts_to_datum(progress->taking) : (Datum) 0;
+	values[4] = TimestampTzGetDatum(progress->place.partition);
+	values[5] = Int64GetDatum(progress->place.block);
+	if (progress->taking == NULL)
+		nulls[3] = nulls[4] = nulls[5] = 'n';
+	values[6] = TimestampTzGetDatum(progress->open_from);
+	values[7] = TimestampTzGetDatum(progress->closing_at);
+	values[8] = UInt64GetDatum(progress->closing_xmax);
+	if (progress->closing_xmax == 0)
+		nulls[7] = nulls[8] = 'n';
+	values[9] = TimestampTzGetDatum(state->newest_received);
+	nulls[9] = state->newest_received == DT_NOBEGIN ? 'n' : ' ';
+	values[10] = TimestampTzGetDatum(state->event_time);
+	nulls[10] = state->event_time == DT_NOBEGIN ? 'n' : ' ';
+	values[11] = Int64GetDatum(state->rows_read);
+	values[12] = Int64GetDatum(state->counted);
+	values[13] = Int64GetDatum(state->duplicates);
+	values[14] = Int64GetDatum(state->discarded);
+	values[15] = Int32GetDatum(state->rules.dedup.rule_id);
+	values[16] = Int64GetDatum(state->rules.future_tolerance);
+	values[17] = Int64GetDatum(state->rules.raw_retention);
+	values[18] = Int64GetDatum(state->highest_bucket);
+	nulls[18] = state->highest_bucket == PG_INT64_MIN ? 'n' : ' ';
+	values[19] = Int64GetDatum(expected);
+
+	if (sql_write(SET_STATE, values, nulls) != 1)
+		another_tick(expected);
+}
+
+bool
+store_rules_differ(const StoreState *state)
+{
+	const ClickRules *rules = &state->rules;
+	ClickRules	wanted;
+
+	rules_of_settings(&wanted, rules->dedup.rule_id);
+	return rules->dedup.rule_id == 0 || rules->dedup.by != wanted.dedup.by ||
+		rules->dedup.window != wanted.dedup.window ||
+		rules->future_tolerance != wanted.future_tolerance || rules->raw_retention != wanted.raw_retention;
+}
+
+/* The rule of these settings, as it was in force before or new, and its highest bucket. */
+static void
+find_rule(StoreState *state)
+{
+	Datum		values[2] = {
+		BoolGetDatum(adclick_dedup_by == DEDUP_BY_USER_AND_AD), Int32GetDatum(adclick_dedup_window)
+	};
+	int32		rule_id;
+
+	SPI_connect();
+	if (sql_run(FIND_RULE, values, NULL, true) == 0 && sql_run(ADD_RULE, values, NULL, false) != 1)
+		elog(ERROR, "could not add a rule to adclick_internal.dedup_rules");
+	rule_id = DatumGetInt32(sql_result(0, 1, 0));
+	state->highest_bucket = DatumGetInt64(sql_result(0, 2, Int64GetDatum(PG_INT64_MIN)));
+	SPI_finish();
+	if (rule_id < 1 || rule_id > MAX_RULE_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("adclick.dedup_by and adclick.dedup_window have been changed too often"),
+				 errdetail("At most %d different pairs of values can be remembered.", MAX_RULE_ID)));
+	rules_of_settings(&state->rules, rule_id);
+}
+
+void
+store_follow_settings(StoreState *state)
+{
+	Datum		values[2] = {
+		Int32GetDatum(state->rules.dedup.rule_id), Int64GetDatum(state->highest_bucket)
+	};
+
+	if (state->highest_bucket != PG_INT64_MIN)
+		sql_write(RETIRE_RULE, values, NULL);
+	find_rule(state);
+}
+
+int64
+store_count_open_minutes(void)
+{
+	int64		minutes;
+
+	SPI_connect();
+	sql_run(COUNT_OPEN_MINUTES, NULL, NULL, true);
+	minutes = DatumGetInt64(sql_result(0, 1, 0));
+	SPI_finish();
+	return minutes;
+}
+
+struct StoreSink
+{
+	SqlInserter inserter;
+};
+
+StoreSink *
+store_discard_begin(void)
+{
+	StoreSink  *sink = palloc(sizeof(StoreSink));
+
+	sql_insert_begin(&sink->inserter, ADCLICK_SCHEMA, "discarded_clicks");
+	return sink;
+}
+
+void
+store_discard(StoreSink *sink, TupleTableSlot *click, ClickVerdict verdict)
+{
+	TupleTableSlot *slot = sink->inserter.slot;
+	Datum		reason = CStringGetTextDatum(click_verdict_text(verdict));
+
+	slot_getsomeattrs(click, CLICK_COLUMNS);
+	memcpy(slot->tts_values, click->tts_values, sizeof(Datum) * CLICK_COLUMNS);
+	memcpy(slot->tts_isnull, click->tts_isnull, sizeof(bool) * CLICK_COLUMNS);
+	slot->tts_values[CLICK_COLUMNS] = reason;
+	slot->tts_isnull[CLICK_COLUMNS] = false;
+	slot->tts_values[CLICK_COLUMNS + 1] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	slot->tts_isnull[CLICK_COLUMNS + 1] = false;
+	sql_insert_put(&sink->inserter);
+	pfree(DatumGetPointer(reason));
+}
+
+void
+store_discard_end(StoreSink *sink)
+{
+	sql_insert_end(&sink->inserter);
+	pfree(sink);
+}

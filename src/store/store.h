@@ -1,0 +1,284 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.h
+ *	  The tables of the extension: state, runs of segments, what is set aside.
+ *
+ * The only file that knows their names.  Writers use SQL; readers of segments
+ * go to the index and the table directly, in the active snapshot.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_STORE_H
+#define ADCLICK_STORE_H
+
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+
+#include "base/compat.h"
+#include "core/orders.h"
+#include "core/topn.h"
+#include "filters.h"
+#include "log/click.h"
+#include "log/log.h"
+
+/*
+ * Only one tick, and only one compaction, runs in a database at a time: the
+ * others wait for the lock, until the end of the transaction that holds it.
+ * Readers that must load the dedup set take the tick's too, and give it back
+ * at once: their transaction may be long.
+ */
+typedef enum StoreLock
+{
+	STORE_LOCK_TICK = 1,
+	STORE_LOCK_COMPACTION
+} StoreLock;
+
+/* Follow transactions: called once, when the module is loaded. */
+extern void store_install(void);
+
+extern void store_lock(StoreLock lock);
+extern void store_unlock(StoreLock lock);
+
+/*
+ * Keep DROP EXTENSION out to the end of the transaction; false if the
+ * extension is gone.
+ */
+extern bool store_keep_extension(void);
+
+/* adclick_internal.state */
+typedef struct StoreState
+{
+	int64		tick;			/* of the last tick */
+	TimestampTz ticked_at;		/* DT_NOBEGIN: never */
+	LogProgress progress;
+	TimestampTz newest_received;	/* DT_NOBEGIN: nothing received */
+	TimestampTz event_time;		/* DT_NOBEGIN: nothing counted */
+	int64		rows_read;
+	int64		counted;
+	int64		duplicates;
+	int64		discarded;
+	ClickRules	rules;
+	int64		highest_bucket; /* of the rule in force that has a key; PG_INT64_MIN: none */
+} StoreState;
+
+extern void store_get_state(StoreState *state);
+
+/* Replace the state of tick "expected"; an error if it is no longer that. */
+extern void store_set_state(const StoreState *state, int64 expected);
+
+/* Whether the settings are no longer those of the state; make them so. */
+extern bool store_rules_differ(const StoreState *state);
+extern void store_follow_settings(StoreState *state);
+
+/*
+ * Make active the snapshot that a round reads and changes: the newest, or in a
+ * REPEATABLE READ or SERIALIZABLE transaction its only one, so that questions
+ * after the round see no more than those before.  The latter can be too old.
+ * With the lock held these two make sure it is not, or fail as other updates do
+ * (40001): a tick comes after every other tick, a compaction (and what changes
+ * the filters) after every other one.
+ */
+extern void store_push_snapshot(void);
+extern void store_claim_tick(const StoreState *state);
+extern void store_claim_compaction(void);
+
+/* How many minutes have facts in deltas of order ad. */
+extern int64 store_count_open_minutes(void);
+
+/*
+ * Set rows aside, into adclick.discarded_clicks.  The slot has the log's
+ * columns.  Triggers people put on the table do not fire: workers run no code of
+ * users.
+ */
+typedef struct StoreSink StoreSink;
+extern StoreSink *store_discard_begin(void);
+extern void store_discard(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict);
+extern void store_discard_end(StoreSink *sink);
+
+/*
+ * Runs.  A run of order ad that is no delta has the facts of one closed minute;
+ * those of other orders have any minutes.
+ */
+typedef struct StoreRun
+{
+	int64		run_id;
+	FactOrder	order;
+	bool		is_delta;
+	int64		first_minute;
+	int64		last_minute;
+	int64		segments;
+	int64		facts;
+	int64		clicks;
+} StoreRun;
+
+/* The column by which minutes of an order's runs are told: of order key, the bucket. */
+static inline int
+store_minute_column(FactOrder order)
+{
+	return order_column[order][order == ORDER_KEY ? ROLE_BUCKET : ROLE_MINUTE];
+}
+
+/* The minute that a value of it says; of a bucket, that in which it begins. */
+static inline int64
+store_minute(FactOrder order, uint64 value)
+{
+	return order == ORDER_KEY ? floor_div(bucket_second(facts_to_int64(value)), SECS_PER_MINUTE) :
+		facts_to_int64(value);
+}
+
+/* The lowest value of a minute. */
+static inline uint64
+store_minute_value(FactOrder order, int64 minute)
+{
+	return facts_from_int64(order == ORDER_KEY ? (minute * SECS_PER_MINUTE) * ((int64) 1 << BUCKET_RULE_BITS) : minute);
+}
+
+/* The runs with a fact in minutes from .. to (included), deltas first. */
+extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
+
+/* Those of order key that have a bucket beginning in one of these minutes, ascending. */
+extern StoreRun *store_get_key_runs(const int64 *minutes, int nminutes, int *count);
+
+/* The minutes in which they have facts, of order ad, ascending. */
+extern int64 *store_get_fact_minutes(int64 from, int64 to, int *count);
+
+/* How much there is of order ad in minutes from .. to. */
+typedef struct StoreSize
+{
+	double		runs;
+	double		facts;
+	double		deltas;			/* of the runs */
+	double		delta_facts;	/* of the facts */
+	double		minutes;		/* no fewer than there are */
+} StoreSize;
+
+extern void store_get_size(int64 from, int64 to, StoreSize *size);
+
+/* Runs that a compaction leaves alone. */
+typedef struct StoreLeftOut
+{
+	int64	   *run_ids;
+	int			n;
+} StoreLeftOut;
+
+/* The oldest deltas, no more than "limit"; and the run of a closed minute: 0 or 1. */
+extern StoreRun *store_get_deltas(FactOrder order, int limit, const StoreLeftOut *left_out, int *count);
+extern int	store_get_minute(int64 minute, StoreRun *run);
+extern void store_delete_runs(const StoreRun *runs, int count);
+
+/* A minute that has facts in deltas of order ad, and whose own run is not left out. */
+typedef struct StorePending
+{
+	int64		minute;
+	int64		pending;		/* facts in deltas */
+	int64		compacted;		/* facts in the minute's own run */
+} StorePending;
+
+extern StorePending *store_get_pending(const StoreLeftOut *left_out, int *count);
+
+/*
+ * Write a run: begin, add sorted facts (columns of the order) in one or more
+ * ascending batches, end.  A run without facts is not written.
+ */
+typedef struct StoreWriter StoreWriter;
+extern StoreWriter *store_writer_begin(FactOrder order, bool is_delta);
+extern void store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n);
+extern void store_writer_end(StoreWriter *writer);
+
+/*
+ * Read the segments of a run in key order: the one way to do so.  No page stays
+ * pinned in between.  Each is compared with its checksum, and
+ * one that is missing among them is an error (XX001), as is one of another run.
+ */
+typedef struct StoreScan StoreScan;
+extern StoreScan *store_scan_begin(bool is_delta);
+
+/* Before the first segment of a run that can hold first columns low .. high. */
+extern void store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high);
+
+/* All columns, with their order checked in full. */
+#define STORE_WHOLE_KEY PG_UINT32_MAX
+
+/*
+ * Decode these columns of the next of them into the arrays of facts, from their
+ * start, as segment_decode_columns does; the first column must be among them.
+ * False at the end.  Without "facts" it is only read and checked.
+ */
+extern bool store_scan_next(StoreScan *scan, unsigned columns, Facts *facts);
+
+/* Whether another one follows the one returned, and its first key. */
+extern bool store_scan_follows(const StoreScan *scan, uint64 *first_key);
+
+/*
+ * Those that can hold first columns low .. high, instead, in descending order:
+ * call store_scan_previous until it returns false.
+ */
+extern void store_scan_range(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high);
+extern bool store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts);
+extern void store_scan_end(StoreScan *scan);
+
+/* Error about the segment last returned: its facts cannot be. */
+pg_noreturn extern void store_scan_corrupt(StoreScan *scan, const char *what);
+
+/*
+ * Minutes with clicks that were counted while orders user and ip were off, and
+ * so are not in them.
+ */
+extern void store_add_gaps(const int64 *minutes, int count);
+extern bool store_has_gap(int64 from, int64 to, int64 *minute);
+
+/*
+ * adclick.most_clicked_ads: of each closed minute, the ads with the most clicks
+ * for "no filter" and for each registered filter.
+ */
+typedef struct StoreList
+{
+	int64		minute;
+	uint64		cut_off;		/* the most clicks of an ad that is not in it */
+	size_t		n;
+	AdCount    *ads;			/* best first */
+} StoreList;
+
+/*
+ * The lists of a filter for minutes from .. to (included), in their order, their
+ * best ads down to "depth": the rest is cut off.
+ */
+extern StoreList *store_get_lists(int32 filter_id, int64 from, int64 to, int64 depth, int *count);
+extern void store_put_list(int32 filter_id, const StoreList *list);
+extern void store_delete_lists(const int64 *minutes, int count);
+
+/* Combinations of dimensions that clicks came with, as the active snapshot sees them. */
+typedef void (*store_combination_callback) (int32 filter_id, char *const *values);
+
+extern void store_each_combination(store_combination_callback callback);
+extern int64 store_count_combinations(void);
+
+/* Add one, of three texts; returns its id. */
+extern int32 store_add_combination(Datum *values);
+
+/* The ids of the filters whose lists are kept: 0 ("no filter") and registered ones. */
+typedef struct StoreFilter
+{
+	int32		filter_id;
+	char	   *values[DIMENSIONS]; /* NULL: any */
+} StoreFilter;
+
+extern StoreFilter *store_get_registered(int *count);
+
+/* The id of a filter with these dimensions, 0 if there is none. */
+extern int32 store_find_filter(const StoreFilter *filter);
+
+/* Register it; 0 if it is there already.  And end it, with its lists. */
+extern int32 store_add_filter(const StoreFilter *filter);
+extern void store_drop_filter(int32 filter_id);
+
+/* The runs of closed minutes after one, in their order. */
+extern StoreRun *store_get_minutes(int64 after, int limit, int *count);
+
+/* Ads of some advertisers, ascending. */
+extern int64 *store_get_ads(const int64 *advertisers, int nadvertisers, int *count);
+
+#endif							/* ADCLICK_STORE_H */

@@ -1,0 +1,384 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_lists.c
+ *	  The tables around top-N: most clicked ads, registered filters, ads; and
+ *	  the minutes that are not in every order.
+ *
+ * See store.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_opfamily.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/adclick.h"
+#include "base/definitions.h"
+#include "store.h"
+#include "store_sql.h"
+
+/* The times at which minutes begin. */
+static Datum
+minute_array(const int64 *minutes, int count)
+{
+	int64	   *times = palloc(sizeof(int64) * (count + 1));
+	Datum		array;
+
+	for (int i = 0; i < count; i++)
+		times[i] = minutes[i] * USECS_PER_MINUTE;
+	array = sql_array(TIMESTAMPTZOID, times, count);
+	pfree(times);
+	return array;
+}
+
+void
+store_add_gaps(const int64 *minutes, int count)
+{
+	Datum		values[1] = {minute_array(minutes, count)};
+
+	sql_write(ADD_GAPS, values, NULL);
+}
+
+bool
+store_has_gap(int64 from, int64 to, int64 *minute)
+{
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+	TimestampTz found;
+
+	SPI_connect();
+	sql_run(GET_GAP, values, NULL, true);
+	found = DatumGetTimestampTz(sql_result(0, 1, TimestampTzGetDatum(DT_NOBEGIN)));
+	SPI_finish();
+	*minute = minute_of(found);
+	return found != DT_NOBEGIN;
+}
+
+/* How an ad_click lies in an array: as a row without NULLs. */
+#define AD_CLICK_HEADER MAXALIGN(SizeofHeapTupleHeader)
+#define AD_CLICK_BYTES (AD_CLICK_HEADER + 2 * sizeof(int64))
+
+/* More do not fit into an array. */
+#define MAX_LIST ((int64) (MaxAllocSize / AD_CLICK_BYTES))
+
+static void
+damaged_list(int64 minute)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("a list in adclick.most_clicked_ads is damaged"),
+			 errdetail("The one of %s is not an array of ads with their clicks, or more was cut off.",
+					   timestamptz_to_str(minute * USECS_PER_MINUTE))));
+}
+
+static bool
+read_ad_click(const char *element, AdCount *ad)
+{
+	HeapTupleHeader row = (HeapTupleHeader) element;
+	int64		values[2];
+
+	if (VARATT_IS_EXTENDED(row) || HeapTupleHeaderGetDatumLength(row) != AD_CLICK_BYTES ||
+		HeapTupleHeaderGetNatts(row) != lengthof(values) || row->t_hoff != AD_CLICK_HEADER ||
+		(row->t_infomask & HEAP_HASNULL) != 0)
+		return false;
+	memcpy(values, element + AD_CLICK_HEADER, sizeof(values));
+	ad->ad = facts_from_int64(values[0]);
+	ad->clicks = (uint64) values[1];
+	return values[1] > 0;
+}
+
+/*
+ * Read the first ads of a list, and so no more of its bytes than need be: the
+ * array is stored as it is, and its elements are all of the same length.
+ */
+static void
+read_list(uint64 row, int64 depth, StoreList *list, MemoryContext context)
+{
+	int64		most = Min(depth, MAX_LIST) + 1;	/* one more tells what is cut off */
+	ArrayType  *array = (ArrayType *) PG_DETOAST_DATUM_SLICE(sql_result(row, 3, 0), 0,
+															 ARR_OVERHEAD_NONULLS(1) - VARHDRSZ +
+															 most * AD_CLICK_BYTES);
+	size_t		size = VARSIZE(array);
+	size_t		n;
+
+	list->minute = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+	list->cut_off = (uint64) DatumGetInt64(sql_result(row, 2, 0));
+	list->n = 0;
+	if (size < sizeof(ArrayType) || ARR_HASNULL(array) ||
+		(ARR_NDIM(array) == 0 && list->cut_off != 0))
+		damaged_list(list->minute);
+	if (ARR_NDIM(array) == 0)
+		return;
+	n = size < ARR_OVERHEAD_NONULLS(1) ? 0 : (size - ARR_OVERHEAD_NONULLS(1)) / AD_CLICK_BYTES;
+	if (ARR_NDIM(array) != 1 || n < 1 || n != Min(most, ARR_DIMS(array)[0]))
+		damaged_list(list->minute);
+	list->ads = MemoryContextAlloc(context, sizeof(AdCount) * n);
+	for (size_t i = 0; i < n; i++)
+		if (!read_ad_click(ARR_DATA_PTR(array) + i * AD_CLICK_BYTES, &list->ads[i]))
+			damaged_list(list->minute);
+	if (list->cut_off > list->ads[n - 1].clicks)
+		damaged_list(list->minute);
+	list->n = Min(depth, n);
+	if (list->n < n)
+		list->cut_off = list->ads[list->n].clicks;
+	pfree(array);
+}
+
+StoreList *
+store_get_lists(int32 filter_id, int64 from, int64 to, int64 depth, int *count)
+{
+	Datum		values[3] = {Int32GetDatum(filter_id), sql_minute(from), sql_minute(to)};
+	MemoryContext context = CurrentMemoryContext;
+	StoreList  *lists;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_LISTS, values, NULL, true);
+	lists = MemoryContextAlloc(context, sizeof(StoreList) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+		read_list(row, depth, &lists[row], context);
+	SPI_finish();
+	*count = (int) rows;
+	return lists;
+}
+
+void
+store_put_list(int32 filter_id, const StoreList *list)
+{
+	int64	   *ads = palloc(sizeof(int64) * (list->n + 1));
+	int64	   *clicks = palloc(sizeof(int64) * (list->n + 1));
+	Datum		values[5] = {
+		Int32GetDatum(filter_id), sql_minute(list->minute), Int64GetDatum((int64) list->cut_off)
+	};
+
+	for (size_t i = 0; i < list->n; i++)
+	{
+		ads[i] = facts_to_int64(list->ads[i].ad);
+		clicks[i] = (int64) list->ads[i].clicks;
+	}
+	values[3] = sql_array(INT8OID, ads, (int) list->n);
+	values[4] = sql_array(INT8OID, clicks, (int) list->n);
+	sql_write(PUT_LIST, values, NULL);
+	pfree(ads);
+	pfree(clicks);
+	pfree(DatumGetPointer(values[3]));
+	pfree(DatumGetPointer(values[4]));
+}
+
+void
+store_delete_lists(const int64 *minutes, int count)
+{
+	Datum		values[1] = {minute_array(minutes, count)};
+
+	sql_write(DELETE_LISTS, values, NULL);
+}
+
+StoreFilter *
+store_get_registered(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext spi_context;
+	StoreFilter *filters;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_REGISTERED, NULL, NULL, true);
+	spi_context = MemoryContextSwitchTo(context);
+	filters = palloc(sizeof(StoreFilter) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+	{
+		filters[row].filter_id = DatumGetInt32(sql_result(row, 1, 0));
+		for (int i = 0; i < DIMENSIONS; i++)
+		{
+			Datum		value = sql_result(row, 2 + i, 0);
+
+			filters[row].values[i] = value ? TextDatumGetCString(value) : NULL;
+		}
+	}
+	MemoryContextSwitchTo(spi_context);
+	SPI_finish();
+	*count = (int) rows;
+	return filters;
+}
+
+/* Run a statement on the dimensions of a filter; the id it returns, or 0. */
+static int32
+filter_statement(Statement statement, const StoreFilter *filter, bool read_only)
+{
+	Datum		values[DIMENSIONS];
+	char		nulls[DIMENSIONS + 1] = "   ";
+	int32		id = 0;
+
+	for (int i = 0; i < DIMENSIONS; i++)
+	{
+		values[i] = filter->values[i] ? CStringGetTextDatum(filter->values[i]) : (Datum) 0;
+		nulls[i] = filter->values[i] ? ' ' : 'n';
+	}
+	SPI_connect();
+	if (sql_run(statement, values, nulls, read_only) > 0)
+		id = DatumGetInt32(sql_result(0, 1, 0));
+	SPI_finish();
+	return id;
+}
+
+void
+store_each_combination(store_combination_callback callback)
+{
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_COMBINATIONS, NULL, NULL, true);
+	for (uint64 row = 0; row < rows; row++)
+	{
+		char	   *values[DIMENSIONS];
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < DIMENSIONS; i++)
+			values[i] = TextDatumGetCString(sql_result(row, 2 + i, 0));
+		callback(DatumGetInt32(sql_result(row, 1, 0)), values);
+	}
+	SPI_finish();
+}
+
+/* Each question asks this, so without SQL. */
+int64
+store_count_combinations(void)
+{
+	Relation	relation;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	int64		count = 0;
+
+	definitions_check();
+	relation = table_open(get_relname_relid("filters", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
+	slot = table_slot_create(relation, NULL);
+	scan = table_beginscan(relation, GetActiveSnapshot(), 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		has_null = false;
+
+		for (int i = 0; i < DIMENSIONS; i++)
+			has_null |= slot_attisnull(slot, 2 + i);
+		count += !has_null;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(relation, AccessShareLock);
+	return count;
+}
+
+int32
+store_add_combination(Datum *values)
+{
+	int32		id;
+
+	SPI_connect();
+	if (sql_run(ADD_COMBINATION, values, NULL, false) != 1)
+		elog(ERROR, "could not add a combination");
+	id = DatumGetInt32(sql_result(0, 1, 0));
+	SPI_finish();
+	return id;
+}
+
+int32
+store_find_filter(const StoreFilter *filter)
+{
+	return filter_statement(FIND_FILTER, filter, true);
+}
+
+int32
+store_add_filter(const StoreFilter *filter)
+{
+	return filter_statement(ADD_FILTER, filter, false);
+}
+
+void
+store_drop_filter(int32 filter_id)
+{
+	Datum		values[1] = {Int32GetDatum(filter_id)};
+
+	sql_write(DROP_LISTS, values, NULL);
+	sql_write(DROP_FILTER, values, NULL);
+}
+
+#define ADS_AD_ID 1
+#define ADS_ADVERTISER_ID 2
+
+/* An index on advertiser_id, or InvalidOid. */
+static Oid
+advertiser_index(Relation ads)
+{
+	List	   *indexes = RelationGetIndexList(ads);
+	Oid			found = InvalidOid;
+	ListCell   *cell;
+
+	foreach(cell, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (index->rd_index->indisvalid && index->rd_index->indnatts == 1 &&
+			index->rd_index->indkey.values[0] == ADS_ADVERTISER_ID &&
+			index->rd_opfamily[0] == INTEGER_BTREE_FAM_OID &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+			found = RelationGetRelid(index);
+		index_close(index, NoLock);
+	}
+	return found;
+}
+
+/*
+ * Without SQL: users may give the table what they like, also policies and indexes
+ * with functions, which the planner would call.
+ */
+int64 *
+store_get_ads(const int64 *advertisers, int nadvertisers, int *count)
+{
+	Relation	relation = table_open(get_relname_relid("ads", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
+	size_t		room = 64;
+	int64	   *ads = palloc(sizeof(int64) * room);
+	size_t		n = 0;
+	Oid			index;
+
+	definitions_check_ads(relation);
+	index = advertiser_index(relation);
+	for (int i = 0; i < nadvertisers; i++)
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+		bool		isnull;
+
+		ScanKeyInit(&key, ADS_ADVERTISER_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(advertisers[i]));
+		scan = systable_beginscan(relation, index, OidIsValid(index), GetActiveSnapshot(), 1, &key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (n == room)
+				ads = repalloc_huge(ads, sizeof(int64) * (room *= 2));
+			ads[n++] = DatumGetInt64(heap_getattr(tuple, ADS_AD_ID, RelationGetDescr(relation), &isnull));
+		}
+		systable_endscan(scan);
+	}
+	table_close(relation, NoLock);
+	*count = sort_unique_int64(ads, n);
+	return ads;
+}

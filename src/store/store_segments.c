@@ -1,0 +1,784 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_segments.c
+ *	  Runs of segments: finding, writing and reading them.
+ *
+ * See store.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relscan.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "port/pg_crc32c.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/adclick.h"
+#include "base/compat.h"
+#include "base/definitions.h"
+#include "core/segment.h"
+#include "store.h"
+#include "store_sql.h"
+
+/* What a run says of itself must be possible: questions rely on it. */
+static void
+check_run(const StoreRun *run)
+{
+	if (run->first_minute < FIRST_MINUTE || run->last_minute > LAST_MINUTE ||
+		run->first_minute > run->last_minute ||
+		(run->order == ORDER_AD && !run->is_delta && run->first_minute != run->last_minute) ||
+		run->segments < 1 || run->facts < run->segments ||
+		run->facts > run->segments * SEGMENT_MAX_FACTS || run->clicks < run->facts)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("run " INT64_FORMAT " of \"runs\" is damaged", run->run_id),
+				 errdetail("Its row in adclick_internal.runs has times or numbers that cannot be.")));
+}
+
+/* Run a statement that selects RUN_COLUMNS. */
+static StoreRun *
+get_runs(Statement statement, Datum *values, int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	StoreRun   *runs;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(statement, values, NULL, true);
+	runs = MemoryContextAlloc(context, sizeof(StoreRun) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+	{
+		runs[row].run_id = DatumGetInt64(sql_result(row, 1, 0));
+		runs[row].order = (FactOrder) DatumGetInt16(sql_result(row, 2, 0));
+		runs[row].is_delta = DatumGetBool(sql_result(row, 3, 0));
+		runs[row].first_minute = minute_of(DatumGetTimestampTz(sql_result(row, 4, 0)));
+		runs[row].last_minute = minute_of(DatumGetTimestampTz(sql_result(row, 5, 0)));
+		runs[row].segments = DatumGetInt32(sql_result(row, 6, 0));
+		runs[row].facts = DatumGetInt64(sql_result(row, 7, 0));
+		runs[row].clicks = DatumGetInt64(sql_result(row, 8, 0));
+		check_run(&runs[row]);
+	}
+	SPI_finish();
+	*count = (int) rows;
+	return runs;
+}
+
+StoreRun *
+store_get_runs(FactOrder order, int64 from, int64 to, int *count)
+{
+	Datum		values[3] = {sql_minute(from), sql_minute(to), Int32GetDatum(order)};
+
+	return get_runs(order == ORDER_AD ? GET_MINUTE_RUNS : GET_RUNS, values, count);
+}
+
+StoreRun *
+store_get_key_runs(const int64 *minutes, int nminutes, int *count)
+{
+	int64	   *times = palloc(sizeof(int64) * nminutes);
+	Datum		values[3];
+
+	for (int i = 0; i < nminutes; i++)
+		times[i] = DatumGetTimestampTz(sql_minute(minutes[i]));
+	values[0] = sql_minute(minutes[0]);
+	values[1] = sql_minute(minutes[nminutes - 1]);
+	values[2] = sql_array(TIMESTAMPTZOID, times, nminutes);
+	return get_runs(GET_KEY_RUNS, values, count);
+}
+
+int64 *
+store_get_fact_minutes(int64 from, int64 to, int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+	int64	   *minutes;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_FACT_MINUTES, values, NULL, true);
+	minutes = MemoryContextAllocHuge(context, sizeof(int64) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+		minutes[row] = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+	SPI_finish();
+	*count = (int) rows;
+	return minutes;
+}
+
+void
+store_get_size(int64 from, int64 to, StoreSize *size)
+{
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+
+	SPI_connect();
+	sql_run(GET_SIZE, values, NULL, true);
+	size->runs = DatumGetFloat8(sql_result(0, 1, 0));
+	size->facts = DatumGetFloat8(sql_result(0, 2, 0));
+	size->deltas = DatumGetFloat8(sql_result(0, 3, 0));
+	size->delta_facts = DatumGetFloat8(sql_result(0, 4, 0));
+	size->minutes = DatumGetFloat8(sql_result(0, 5, 0));
+	SPI_finish();
+}
+
+StoreRun *
+store_get_deltas(FactOrder order, int limit, const StoreLeftOut *left_out, int *count)
+{
+	Datum		values[3] = {
+		Int32GetDatum(order), Int64GetDatum(limit), sql_array(INT8OID, left_out->run_ids, left_out->n)
+	};
+
+	return get_runs(GET_DELTAS, values, count);
+}
+
+StoreRun *
+store_get_minutes(int64 after, int limit, int *count)
+{
+	Datum		values[2] = {sql_minute(after), Int64GetDatum(limit)};
+
+	return get_runs(GET_MINUTES, values, count);
+}
+
+int
+store_get_minute(int64 minute, StoreRun *run)
+{
+	Datum		values[1] = {sql_minute(minute)};
+	int			count;
+	StoreRun   *runs = get_runs(GET_MINUTE, values, &count);
+
+	if (count > 0)
+		*run = runs[0];
+	return count > 0;
+}
+
+StorePending *
+store_get_pending(const StoreLeftOut *left_out, int *count)
+{
+	Datum		values[1] = {sql_array(INT8OID, left_out->run_ids, left_out->n)};
+	MemoryContext context = CurrentMemoryContext;
+	StorePending *pending;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_PENDING, values, NULL, true);
+	pending = MemoryContextAlloc(context, sizeof(StorePending) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+	{
+		pending[row].minute = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+		pending[row].pending = DatumGetInt64(sql_result(row, 2, 0));
+		pending[row].compacted = DatumGetInt64(sql_result(row, 3, 0));
+	}
+	SPI_finish();
+	*count = (int) rows;
+	return pending;
+}
+
+void
+store_delete_runs(const StoreRun *runs, int count)
+{
+	int64	   *ids = palloc(sizeof(int64) * (count + 1));
+	Datum		values[1];
+
+	for (int i = 0; i < count; i++)
+		ids[i] = runs[i].run_id;
+	values[0] = sql_array(INT8OID, ids, count);
+	sql_write(DELETE_DELTAS, values, NULL);
+	sql_write(DELETE_SEGMENTS, values, NULL);
+	if (sql_write(DELETE_RUNS, values, NULL) != (uint64) count)
+		elog(ERROR, "a run to be replaced is gone");
+}
+
+#define WRITER_CAPACITY (2 * SEGMENT_MAX_FACTS)
+
+/* Attribute numbers of the segments' tables and of their index. */
+#define SEGMENT_RUN_ID 1
+#define SEGMENT_FIRST_KEY 2
+#define SEGMENT_NUMBER 3
+#define SEGMENT_DATA 4
+
+/*
+ * The column "data" has the bytes of the segment and then, in network byte order,
+ *
+ *	bytes
+ *	8		first key of the run's next segment; of the last one, all bits set
+ *	4		CRC-32C of the segment's bytes and of what stands in a Place
+ *
+ * So a segment is known to be that one, and its neighbours in the run as well: a
+ * reader that goes from one to the next notices any that is missing.
+ */
+#define TRAILER_BYTES (sizeof(uint64) + sizeof(pg_crc32c))
+
+/* Two rows fit into a page. */
+StaticAssertDecl(SizeOfPageHeaderData +
+				 2 * (sizeof(ItemIdData) +
+					  MAXALIGN(MAXALIGN(SizeofHeapTupleHeader) + 2 * sizeof(int64) + sizeof(int32) +
+							   VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES)) <= BLCKSZ,
+				 "two segments should fit into a page");
+
+/* Where a segment stands. */
+typedef struct Place
+{
+	int64		run_id;
+	int64		number;			/* in its run, from 0 on */
+	uint64		first_key;
+	uint64		next_key;		/* of the segment after it */
+} Place;
+
+static pg_crc32c
+checksum(const Place *place, const uint8 *data, size_t length)
+{
+	uint64		numbers[] = {
+		pg_hton64((uint64) place->run_id), pg_hton64((uint64) place->number),
+		pg_hton64(place->first_key), pg_hton64(place->next_key)
+	};
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, data, length);
+	COMP_CRC32C(crc, numbers, sizeof(numbers));
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+/* Put the trailer behind the bytes of a segment. */
+static void
+write_trailer(const Place *place, uint8 *data, size_t length)
+{
+	uint64		next_key = pg_hton64(place->next_key);
+	pg_crc32c	crc = pg_hton32(checksum(place, data, length));
+
+	memcpy(data + length, &next_key, sizeof(next_key));
+	memcpy(data + length + sizeof(next_key), &crc, sizeof(crc));
+}
+
+/* Read what is behind the bytes of a segment; false if its checksum is another. */
+static bool
+read_trailer(Place *place, const uint8 *data, size_t length)
+{
+	pg_crc32c	crc;
+
+	memcpy(&place->next_key, data + length, sizeof(place->next_key));
+	place->next_key = pg_ntoh64(place->next_key);
+	memcpy(&crc, data + length + sizeof(place->next_key), sizeof(crc));
+	return EQ_CRC32C(pg_ntoh32(crc), checksum(place, data, length));
+}
+
+struct StoreWriter
+{
+	MemoryContext context;		/* in which it was begun: batches may come in shorter-lived ones */
+	StoreRun	run;
+	int			minute_column;
+	struct minute_facts_hash *minutes;	/* of a run of order ad or key */
+	Facts		pending;		/* not yet in a segment */
+	size_t		taken;			/* facts of the last segment */
+	SqlInserter inserter;		/* open from the first segment on */
+	struct varlena *data;
+};
+
+/* How many facts a run has of each minute. */
+typedef struct MinuteFacts
+{
+	int64		minute;
+	int64		facts;
+	char		status;
+} MinuteFacts;
+
+#define SH_PREFIX minute_facts
+#define SH_ELEMENT_TYPE MinuteFacts
+#define SH_KEY_TYPE int64
+#define SH_KEY minute
+#define SH_HASH_KEY(tb, key) murmurhash32((uint32) (key))
+#define SH_EQUAL(tb, a, b) ((a) == (b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+StoreWriter *
+store_writer_begin(FactOrder order, bool is_delta)
+{
+	StoreWriter *writer = palloc0(sizeof(StoreWriter));
+	int			ncolumns = order_columns[order];
+
+	writer->context = CurrentMemoryContext;
+	writer->run.order = order;
+	writer->run.is_delta = is_delta;
+	writer->run.first_minute = PG_INT64_MAX;
+	writer->run.last_minute = PG_INT64_MIN;
+	writer->minute_column = store_minute_column(order);
+	facts_init(&writer->pending, ncolumns, WRITER_CAPACITY,
+			   palloc(facts_memory(ncolumns, WRITER_CAPACITY)));
+	writer->data = palloc(VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES);
+	if (order == ORDER_AD || order == ORDER_KEY)
+		writer->minutes = minute_facts_create(CurrentMemoryContext, 16, NULL);
+	return writer;
+}
+
+/* The run has a fact: it gets an id, and its table is opened. */
+static void
+writer_open(StoreWriter *writer)
+{
+	MemoryContext outer = MemoryContextSwitchTo(writer->context);
+
+	SPI_connect();
+	sql_run(NEXT_RUN, NULL, NULL, false);
+	writer->run.run_id = DatumGetInt64(sql_result(0, 1, 0));
+	SPI_finish();
+	sql_insert_begin(&writer->inserter, ADCLICK_INTERNAL_SCHEMA,
+					 writer->run.is_delta ? "deltas" : "segments");
+	MemoryContextSwitchTo(outer);
+}
+
+static void
+write_segment(StoreWriter *writer, uint64 first_key, uint64 next_key, size_t size)
+{
+	TupleTableSlot *slot = writer->inserter.slot;
+	Place		place = {writer->run.run_id, writer->run.segments++, first_key, next_key};
+
+	write_trailer(&place, (uint8 *) VARDATA(writer->data), size);
+	SET_VARSIZE(writer->data, VARHDRSZ + size + TRAILER_BYTES);
+	memset(slot->tts_isnull, false, sizeof(bool) * SEGMENT_DATA);
+	slot->tts_values[SEGMENT_RUN_ID - 1] = Int64GetDatum(place.run_id);
+	slot->tts_values[SEGMENT_FIRST_KEY - 1] = Int64GetDatum(facts_to_int64(first_key));
+	slot->tts_values[SEGMENT_NUMBER - 1] = Int32GetDatum((int32) place.number);
+	slot->tts_values[SEGMENT_DATA - 1] = PointerGetDatum(writer->data);
+	sql_insert_put(&writer->inserter);
+}
+
+/*
+ * Write segments until no more than "keep" facts are pending: 0 at the end of the
+ * run, before that so many that the first of the next segment is among them.
+ */
+static void
+writer_flush(StoreWriter *writer, size_t keep)
+{
+	Facts	   *pending = &writer->pending;
+	size_t		start = 0;
+
+	if (writer->run.run_id == 0 && pending->n > 0)
+		writer_open(writer);
+	while (pending->n - start > keep)
+	{
+		size_t		size = segment_encode(pending, start, writer->taken,
+										  (uint8_t *) VARDATA(writer->data), &writer->taken);
+		size_t		next = start + writer->taken;
+
+		CHECK_FOR_INTERRUPTS();
+		write_segment(writer, pending->key[0][start],
+					  next < pending->n ? pending->key[0][next] : PG_UINT64_MAX, size);
+		start = next;
+	}
+	facts_drop(pending, start);
+}
+
+static MinuteFacts *
+count_minute(StoreWriter *writer, int64 minute)
+{
+	bool		found;
+	MinuteFacts *entry = minute_facts_insert(writer->minutes, minute, &found);
+
+	if (!found)
+		entry->facts = 0;
+	return entry;
+}
+
+/* Note which minutes the facts are of: for order ad and key, how many of each. */
+static void
+note_minutes(StoreWriter *writer, const uint64 *values, size_t n)
+{
+	StoreRun   *run = &writer->run;
+	uint64		first = PG_UINT64_MAX;
+	uint64		last = 0;
+	MinuteFacts *entry = NULL;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		first = Min(first, values[i]);
+		last = Max(last, values[i]);
+	}
+	run->first_minute = Min(run->first_minute, store_minute(run->order, first));
+	run->last_minute = Max(run->last_minute, store_minute(run->order, last));
+	for (size_t i = 0; writer->minutes && i < n; i++)
+	{
+		int64		minute = store_minute(run->order, values[i]);
+
+		if (entry == NULL || entry->minute != minute)
+			entry = count_minute(writer, minute);
+		entry->facts++;
+	}
+}
+
+void
+store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n)
+{
+	Facts	   *pending = &writer->pending;
+
+	while (n > 0)
+	{
+		size_t		part;
+
+		if (pending->n == pending->capacity)
+			writer_flush(writer, SEGMENT_MAX_FACTS);
+		part = Min(n, pending->capacity - pending->n);
+		facts_append(pending, facts, start, part);
+		note_minutes(writer, facts->key[writer->minute_column] + start, part);
+		for (size_t i = start; i < start + part; i++)
+			writer->run.clicks += facts->count[i];
+		writer->run.facts += part;
+		start += part;
+		n -= part;
+	}
+}
+
+/* The arrays "minutes" and "minute_facts" of a run. */
+static void
+minute_arrays(StoreWriter *writer, Datum *minutes, Datum *minute_facts)
+{
+	int			n = writer->minutes->members;
+	int64	   *times = palloc(sizeof(int64) * n);
+	int64	   *facts = palloc(sizeof(int64) * n);
+	minute_facts_iterator iterator;
+	MinuteFacts *entry;
+
+	minute_facts_start_iterate(writer->minutes, &iterator);
+	for (int i = 0; (entry = minute_facts_iterate(writer->minutes, &iterator)) != NULL; i++)
+	{
+		times[i] = entry->minute * USECS_PER_MINUTE;
+		facts[i] = entry->facts;
+	}
+	*minutes = sql_array(TIMESTAMPTZOID, times, n);
+	*minute_facts = sql_array(INT8OID, facts, n);
+}
+
+void
+store_writer_end(StoreWriter *writer)
+{
+	StoreRun   *run = &writer->run;
+
+	writer_flush(writer, 0);
+	if (run->facts > 0)
+	{
+		Datum		values[10] = {
+			Int64GetDatum(run->run_id), Int32GetDatum(run->order), BoolGetDatum(run->is_delta),
+			sql_minute(run->first_minute), sql_minute(run->last_minute),
+			Int32GetDatum(run->segments), Int64GetDatum(run->facts), Int64GetDatum(run->clicks)
+		};
+
+		sql_insert_end(&writer->inserter);
+		if (writer->minutes)
+			minute_arrays(writer, &values[8], &values[9]);
+		sql_write(ADD_RUN, values, writer->minutes ? NULL : "        nn");
+	}
+	if (writer->minutes)
+		minute_facts_destroy(writer->minutes);
+	pfree(writer->pending.key[0]);
+	pfree(writer->data);
+	pfree(writer);
+}
+
+/* A segment in the index's order: valid until the next one is read, but for its place. */
+typedef struct StoredSegment
+{
+	Place		place;			/* number NO_SEGMENT: none has been read */
+	const uint8 *data;
+	size_t		length;
+} StoredSegment;
+
+#define NO_SEGMENT (-1)
+
+struct StoreScan
+{
+	Relation	heap;
+	Relation	index;
+	IndexScanDesc scan;
+	Snapshot	snapshot;		/* a reference of our own: scans outlive the active snapshot */
+	TupleTableSlot *slot;
+	ItemPointerData tid;		/* of the segment last returned */
+	StoredSegment segment;		/* likewise */
+	int64		run_id;
+	int64		segments;		/* the run has */
+	uint64		low;			/* of the range looked for */
+	uint64		high;
+	bool		done;
+};
+
+/* Another index may have got the name. */
+static void
+check_key_index(Relation index, Relation heap)
+{
+	const int16 *columns = index->rd_index->indkey.values;
+
+	if (index->rd_index->indrelid == RelationGetRelid(heap) && index->rd_index->indnkeyatts == SEGMENT_NUMBER &&
+		columns[0] == SEGMENT_RUN_ID && columns[1] == SEGMENT_FIRST_KEY && columns[2] == SEGMENT_NUMBER &&
+		index->rd_indoption[0] == 0 && index->rd_indoption[1] == 0 && index->rd_indoption[2] == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("index \"%s\" of adclick has been altered", RelationGetRelationName(index)),
+			 errdetail("Its columns should be run_id, first_key and number of table \"%s\", ascending.",
+					   RelationGetRelationName(heap))));
+}
+
+static Relation
+open_key_index(const char *name, Oid schema, Relation heap)
+{
+	Oid			relid = get_relname_relid(name, schema);
+	Relation	index;
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("index \"%s\" of adclick is missing", name),
+				 errhint("Create it again: unique, on run_id, first_key and number of table \"%s\".",
+						 RelationGetRelationName(heap))));
+	index = index_open(relid, AccessShareLock);
+	check_key_index(index, heap);
+	return index;
+}
+
+StoreScan *
+store_scan_begin(bool is_delta)
+{
+	StoreScan  *scan = palloc0(sizeof(StoreScan));
+	Oid			schema = get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false);
+
+	definitions_check();
+	scan->heap = table_open(get_relname_relid(is_delta ? "deltas" : "segments", schema),
+							AccessShareLock);
+	scan->index = open_key_index(is_delta ? "deltas_key_idx" : "segments_key_idx", schema, scan->heap);
+	scan->slot = table_slot_create(scan->heap, NULL);
+	scan->snapshot = RegisterSnapshot(GetActiveSnapshot());
+	scan->scan = compat_index_beginscan(scan->heap, scan->index, scan->snapshot, 2);
+	return scan;
+}
+
+static void
+begin_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
+{
+	scan->run_id = run->run_id;
+	scan->segments = run->segments;
+	scan->low = low;
+	scan->high = high;
+	scan->done = false;
+}
+
+static void
+rescan(StoreScan *scan, StrategyNumber strategy, RegProcedure procedure, uint64 key)
+{
+	ScanKeyData keys[2];
+
+	scan->segment.place.number = NO_SEGMENT;
+	ScanKeyInit(&keys[0], SEGMENT_RUN_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->run_id));
+	ScanKeyInit(&keys[1], SEGMENT_FIRST_KEY, strategy, procedure, Int64GetDatum(facts_to_int64(key)));
+	index_rescan(scan->scan, keys, 2, NULL, 0);
+}
+
+/* The bytes of a segment, without its trailer. */
+static void
+read_data(StoreScan *scan, StoredSegment *segment)
+{
+	struct varlena *value = (struct varlena *) DatumGetPointer(scan->slot->tts_values[SEGMENT_DATA - 1]);
+	size_t		length;
+
+	if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
+		store_scan_corrupt(scan, "it is not stored in line");
+	length = VARSIZE_ANY_EXHDR(value);
+	if (length < TRAILER_BYTES || length > SEGMENT_MAX_BYTES + TRAILER_BYTES)
+		store_scan_corrupt(scan, "its length is out of range");
+	segment->data = (const uint8 *) VARDATA_ANY(value);
+	segment->length = length - TRAILER_BYTES;
+}
+
+/* Get a segment in either direction: the only place where they are read. */
+static bool
+next_segment(StoreScan *scan, ScanDirection direction)
+{
+	StoredSegment *segment = &scan->segment;
+	Place	   *place = &segment->place;
+
+	if (!index_getnext_slot(scan->scan, direction, scan->slot))
+		return false;
+	slot_getsomeattrs(scan->slot, SEGMENT_DATA);
+	scan->tid = scan->slot->tts_tid;
+	place->run_id = scan->run_id;
+	place->number = DatumGetInt32(scan->slot->tts_values[SEGMENT_NUMBER - 1]);
+	place->first_key = facts_from_int64(DatumGetInt64(scan->slot->tts_values[SEGMENT_FIRST_KEY - 1]));
+	read_data(scan, segment);
+	if (!read_trailer(place, segment->data, segment->length))
+		store_scan_corrupt(scan, "its checksum does not match");
+	if (place->number < 0 || place->number >= scan->segments)
+		store_scan_corrupt(scan, "its number is out of range");
+	return true;
+}
+
+static void
+missing_segment(const StoreScan *scan, int64 number)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("segment " INT64_FORMAT " of run " INT64_FORMAT " is missing in \"%s\"",
+					number, scan->run_id, RelationGetRelationName(scan->heap)),
+			 errdetail("The run should have " INT64_FORMAT " segments.", scan->segments)));
+}
+
+static bool
+is_next(const Place *place, const Place *next)
+{
+	return place->number + 1 == next->number && place->next_key == next->first_key;
+}
+
+/* The last segment that begins before the range can reach into it. */
+void
+store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
+{
+	uint64		first_key = low;
+
+	begin_run(scan, run, low, high);
+	if (low > 0)
+	{
+		rescan(scan, BTLessStrategyNumber, F_INT8LT, low);
+		if (next_segment(scan, BackwardScanDirection))
+			first_key = scan->segment.place.first_key;
+	}
+	rescan(scan, BTGreaterEqualStrategyNumber, F_INT8GE, first_key);
+}
+
+void
+store_scan_range(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
+{
+	begin_run(scan, run, low, high);
+	rescan(scan, BTLessEqualStrategyNumber, F_INT8LE, high);
+}
+
+static void
+decode(StoreScan *scan, unsigned columns, Facts *facts)
+{
+	const StoredSegment *segment = &scan->segment;
+	SegmentStatus status;
+
+	facts->n = 0;
+	status = columns == STORE_WHOLE_KEY ? segment_decode(segment->data, segment->length, facts) :
+		segment_decode_columns(segment->data, segment->length, columns, facts);
+	if (status != SEGMENT_OK)
+		store_scan_corrupt(scan, segment_status_text(status));
+	if (facts->key[0][0] != segment->place.first_key)
+		store_scan_corrupt(scan, "it does not begin with its first key");
+}
+
+/* Hand over the segment that was read, and let go of its page. */
+static void
+hand_over(StoreScan *scan, unsigned columns, Facts *facts)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (facts)
+		decode(scan, columns, facts);
+	ExecClearTuple(scan->slot);
+	table_index_fetch_reset(scan->scan->xs_heapfetch);
+}
+
+bool
+store_scan_next(StoreScan *scan, unsigned columns, Facts *facts)
+{
+	Place		before = scan->segment.place;
+	const Place *place = &scan->segment.place;
+
+	if (!next_segment(scan, ForwardScanDirection))
+	{
+		if (before.number + 1 != scan->segments)
+			missing_segment(scan, before.number + 1);
+		return false;
+	}
+	/* The first is that of the run, or one from before the range, whatever came before that. */
+	if (before.number == NO_SEGMENT ? place->number > 0 && place->first_key >= scan->low :
+		!is_next(&before, place))
+		missing_segment(scan, before.number + 1);
+	if (place->first_key > scan->high)
+		return false;
+	hand_over(scan, columns, facts);
+	return true;
+}
+
+bool
+store_scan_follows(const StoreScan *scan, uint64 *first_key)
+{
+	const Place *place = &scan->segment.place;
+
+	*first_key = place->next_key;
+	return place->number + 1 < scan->segments && place->next_key <= scan->high;
+}
+
+/* None begins in or before the range: then the first of the run begins after it. */
+static void
+check_first(StoreScan *scan)
+{
+	rescan(scan, BTGreaterStrategyNumber, F_INT8GT, scan->high);
+	if (!next_segment(scan, ForwardScanDirection) || scan->segment.place.number != 0)
+		missing_segment(scan, 0);
+}
+
+/* Whether the one that was read first is the last that begins in or before the range. */
+static bool
+is_last_of_range(const StoreScan *scan)
+{
+	const Place *place = &scan->segment.place;
+
+	return place->number + 1 == scan->segments || place->next_key > scan->high;
+}
+
+bool
+store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts)
+{
+	Place		after = scan->segment.place;
+	const Place *place = &scan->segment.place;
+
+	if (scan->done)
+		return false;
+	if (!next_segment(scan, BackwardScanDirection))
+	{
+		if (after.number == NO_SEGMENT)
+			check_first(scan);
+		else if (after.number > 0)
+			missing_segment(scan, after.number - 1);
+		return false;
+	}
+	if (after.number == NO_SEGMENT ? !is_last_of_range(scan) : !is_next(place, &after))
+		missing_segment(scan, place->number + 1);
+	hand_over(scan, columns, facts);
+	/* Of the segments that begin before the range only the last can reach it. */
+	scan->done = place->first_key < scan->low;
+	return true;
+}
+
+void
+store_scan_corrupt(StoreScan *scan, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("segment (%u,%u) of \"%s\" is damaged",
+					ItemPointerGetBlockNumber(&scan->tid), ItemPointerGetOffsetNumber(&scan->tid),
+					RelationGetRelationName(scan->heap)),
+			 errdetail("Run " INT64_FORMAT ": %s.", scan->run_id, what)));
+}
+
+void
+store_scan_end(StoreScan *scan)
+{
+	index_endscan(scan->scan);
+	UnregisterSnapshot(scan->snapshot);
+	ExecDropSingleTupleTableSlot(scan->slot);
+	index_close(scan->index, AccessShareLock);
+	table_close(scan->heap, AccessShareLock);
+	pfree(scan);
+}

@@ -1,0 +1,315 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_sql.c
+ *	  The SQL statements behind the tables of the extension.
+ *
+ * See store_sql.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/lsyscache.h"
+#include "utils/pg_lsn.h"
+#include "utils/snapmgr.h"
+
+#include "base/compat.h"
+#include "base/definitions.h"
+#include "store_sql.h"
+
+#define MAX_PARAMETERS 20
+
+#define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks"
+
+static const struct
+{
+	const char *text;
+	int			nparameters;
+	Oid			types[MAX_PARAMETERS];
+}			statements[STATEMENTS] =
+{
+	[GET_STATE] = {
+		"SELECT tick, ticked_at, taken, taking, at_partition, at_block, open_from, closing_at,"
+		" closing_xmax, newest_received, event_time, rows_read, counted, duplicates, discarded,"
+		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
+		" (SELECT count(*) FROM adclick_internal.dedup_rules)"
+		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
+	},
+	[SET_STATE] = {
+		"UPDATE adclick_internal.state SET tick = $1, ticked_at = $2, taken = $3, taking = $4,"
+		" at_partition = $5, at_block = $6, open_from = $7, closing_at = $8, closing_xmax = $9,"
+		" newest_received = $10, event_time = $11, rows_read = $12, counted = $13, duplicates = $14,"
+		" discarded = $15, rule_id = $16, future_tolerance = $17, raw_retention = $18, highest_bucket = $19"
+		" WHERE tick = $20", 20,
+		{INT8OID, TIMESTAMPTZOID, PG_SNAPSHOTOID, PG_SNAPSHOTOID, TIMESTAMPTZOID, INT8OID,
+			TIMESTAMPTZOID, TIMESTAMPTZOID, XID8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
+		INT8OID, INT8OID, INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID}
+	},
+	[GET_FORMER_RULES] = {
+		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket FROM adclick_internal.dedup_rules"
+		" WHERE rule_id <> $1 AND last_bucket IS NOT NULL ORDER BY rule_id", 1, {INT4OID}
+	},
+	[FIND_RULE] = {
+		"SELECT rule_id, last_bucket FROM adclick_internal.dedup_rules"
+		" WHERE by_user_and_ad = $1 AND dedup_window = $2", 2, {BOOLOID, INT4OID}
+	},
+	[ADD_RULE] = {
+		"INSERT INTO adclick_internal.dedup_rules (by_user_and_ad, dedup_window) VALUES ($1, $2)"
+		" RETURNING rule_id, last_bucket", 2, {BOOLOID, INT4OID}
+	},
+	[RETIRE_RULE] = {
+		"UPDATE adclick_internal.dedup_rules SET last_bucket = $2 WHERE rule_id = $1", 2, {INT4OID, INT8OID}
+	},
+	[CLAIM_COMPACTION] = {
+		"UPDATE adclick_internal.compaction SET rounds = rounds + 1", 0
+	},
+	[COUNT_OPEN_MINUTES] = {
+		"SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m"
+		" WHERE r.sort_order = 0 AND r.is_delta", 0
+	},
+	/* those of closed minutes are found by their only minute */
+	[GET_MINUTE_RUNS] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND is_delta AND last_minute >= $1 AND first_minute <= $2"
+		" UNION ALL"
+		" SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute >= $1 AND last_minute <= $2",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_RUNS] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = $3 AND is_delta AND last_minute >= $1 AND first_minute <= $2"
+		" UNION ALL"
+		" SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = $3 AND NOT is_delta AND last_minute >= $1 AND first_minute <= $2",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+	},
+	[GET_KEY_RUNS] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = 3 AND last_minute >= $1 AND first_minute <= $2 AND minutes && $3",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}
+	},
+	[GET_FACT_MINUTES] = {
+		"SELECT DISTINCT u.minute FROM adclick_internal.runs, unnest(minutes) u (minute)"
+		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2"
+		" AND u.minute BETWEEN $1 AND $2 ORDER BY u.minute",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_SIZE] = {
+		"SELECT count(*)::float8, coalesce(sum(facts::float8), 0),"
+		" (count(*) FILTER (WHERE is_delta))::float8,"
+		" coalesce(sum(facts::float8) FILTER (WHERE is_delta), 0),"
+		" (count(*) FILTER (WHERE NOT is_delta)"
+		" + coalesce(max(cardinality(minutes)) FILTER (WHERE is_delta), 0))::float8"
+		" FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_DELTAS] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE sort_order = $1 AND is_delta"
+		" AND run_id <> ALL ($3) ORDER BY run_id LIMIT $2",
+		3, {INT4OID, INT8OID, INT8ARRAYOID}
+	},
+	[GET_MINUTES] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute > $1 ORDER BY last_minute LIMIT $2",
+		2, {TIMESTAMPTZOID, INT8OID}
+	},
+	[GET_MINUTE] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute = $1",
+		1, {TIMESTAMPTZOID}
+	},
+	[GET_PENDING] = {
+		"SELECT u.minute, sum(u.facts)::bigint, coalesce(max(r.facts), 0)"
+		" FROM adclick_internal.runs d"
+		" CROSS JOIN unnest(d.minutes, d.minute_facts) u (minute, facts)"
+		" LEFT JOIN adclick_internal.runs r ON r.sort_order = 0 AND NOT r.is_delta AND r.last_minute = u.minute"
+		" WHERE d.sort_order = 0 AND d.is_delta AND d.run_id <> ALL ($1)"
+		" AND (r.run_id IS NULL OR r.run_id <> ALL ($1)) GROUP BY u.minute", 1, {INT8ARRAYOID}
+	},
+	[DELETE_DELTAS] = {
+		"DELETE FROM adclick_internal.deltas WHERE run_id = ANY ($1)", 1, {INT8ARRAYOID}
+	},
+	[DELETE_SEGMENTS] = {
+		"DELETE FROM adclick_internal.segments WHERE run_id = ANY ($1)", 1, {INT8ARRAYOID}
+	},
+	[DELETE_RUNS] = {
+		"DELETE FROM adclick_internal.runs WHERE run_id = ANY ($1)", 1, {INT8ARRAYOID}
+	},
+	[NEXT_RUN] = {
+		"SELECT nextval('adclick_internal.runs_run_id_seq')", 0
+	},
+	[ADD_RUN] = {
+		"INSERT INTO adclick_internal.runs OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+		10, {INT8OID, INT4OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID,
+			TIMESTAMPTZARRAYOID, INT8ARRAYOID}
+	},
+	[ADD_GAPS] = {
+		"INSERT INTO adclick_internal.gaps SELECT unnest($1) ON CONFLICT DO NOTHING",
+		1, {TIMESTAMPTZARRAYOID}
+	},
+	[GET_GAP] = {
+		"SELECT min(minute) FROM adclick_internal.gaps WHERE minute BETWEEN $1 AND $2",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_LISTS] = {
+		"SELECT click_minute, cut_off, most_clicked_ads FROM adclick.most_clicked_ads"
+		" WHERE filter_id = $1 AND click_minute BETWEEN $2 AND $3 ORDER BY click_minute",
+		3, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[PUT_LIST] = {
+		"INSERT INTO adclick.most_clicked_ads (filter_id, click_minute, cut_off, most_clicked_ads)"
+		" SELECT $1, $2, $3, coalesce("
+		"array_agg(ROW(u.ad_id, u.click_count)::adclick.ad_click ORDER BY u.place), '{}')"
+		" FROM unnest($4, $5) WITH ORDINALITY u (ad_id, click_count, place)",
+		5, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID}
+	},
+	[DELETE_LISTS] = {
+		"DELETE FROM adclick.most_clicked_ads WHERE click_minute = ANY ($1)",
+		1, {TIMESTAMPTZARRAYOID}
+	},
+	[GET_COMBINATIONS] = {
+		"SELECT filter_id, country, region, device FROM adclick.filters"
+		" WHERE country IS NOT NULL AND region IS NOT NULL AND device IS NOT NULL", 0
+	},
+	[ADD_COMBINATION] = {
+		"INSERT INTO adclick.filters (country, region, device) VALUES ($1, $2, $3) RETURNING filter_id",
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	},
+	[GET_REGISTERED] = {
+		"SELECT filter_id, country, region, device FROM adclick.filters"
+		" WHERE country IS NULL OR region IS NULL OR device IS NULL ORDER BY filter_id", 0
+	},
+	[ADD_FILTER] = {
+		"INSERT INTO adclick.filters (country, region, device) VALUES ($1, $2, $3)"
+		" ON CONFLICT DO NOTHING RETURNING filter_id",
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	},
+	[FIND_FILTER] = {
+		"SELECT filter_id FROM adclick.filters WHERE country IS NOT DISTINCT FROM $1"
+		" AND region IS NOT DISTINCT FROM $2 AND device IS NOT DISTINCT FROM $3",
+		3, {TEXTOID, TEXTOID, TEXTOID}
+	},
+	[DROP_FILTER] = {
+		"DELETE FROM adclick.filters WHERE filter_id = $1", 1, {INT4OID}
+	},
+	[DROP_LISTS] = {
+		"DELETE FROM adclick.most_clicked_ads WHERE filter_id = $1", 1, {INT4OID}
+	},
+};
+
+SPIPlanPtr
+sql_plan(Statement statement)
+{
+	static SPIPlanPtr plans[STATEMENTS];
+
+	definitions_check();
+	if (plans[statement] == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(statements[statement].text,
+									   statements[statement].nparameters,
+									   (Oid *) statements[statement].types);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", statements[statement].text,
+				 SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		plans[statement] = plan;
+	}
+	return plans[statement];
+}
+
+uint64
+sql_run(Statement statement, Datum *values, const char *nulls, bool read_only)
+{
+	int			result = SPI_execute_plan(sql_plan(statement), values, nulls, read_only, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", statements[statement].text,
+			 SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+uint64
+sql_write(Statement statement, Datum *values, const char *nulls)
+{
+	int			result;
+	uint64		rows;
+
+	SPI_connect();
+	result = SPI_execute_snapshot(sql_plan(statement), values, nulls, GetActiveSnapshot(),
+								  InvalidSnapshot, false, true, 0);
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", statements[statement].text,
+			 SPI_result_code_string(result));
+	rows = SPI_processed;
+	SPI_finish();
+	return rows;
+}
+
+Datum
+sql_result(uint64 row, int column, Datum or_else)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? or_else : value;
+}
+
+Datum
+sql_array(Oid type, const int64 *values, int count)
+{
+	Datum	   *datums = palloc(sizeof(Datum) * (count + 1));
+	ArrayType  *array;
+
+	for (int i = 0; i < count; i++)
+		datums[i] = Int64GetDatum(values[i]);
+	array = construct_array(datums, count, type, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	pfree(datums);
+	return PointerGetDatum(array);
+}
+
+void
+sql_insert_begin(SqlInserter *inserter, const char *schema, const char *table)
+{
+	definitions_check();
+	inserter->relation = table_open(get_relname_relid(table, get_namespace_oid(schema, false)),
+									RowExclusiveLock);
+	inserter->estate = CreateExecutorState();
+	inserter->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(inserter->info, inserter->relation, 1, NULL, 0);
+	inserter->info->ri_TrigDesc = NULL;
+	ExecOpenIndices(inserter->info, false);
+	inserter->slot = table_slot_create(inserter->relation, NULL);
+	ExecClearTuple(inserter->slot);
+}
+
+void
+sql_insert_put(SqlInserter *inserter)
+{
+	TupleTableSlot *slot = inserter->slot;
+
+	ExecStoreVirtualTuple(slot);
+	simple_table_tuple_insert(inserter->relation, slot);
+	if (inserter->info->ri_NumIndices > 0)
+		list_free(compat_insert_index_tuples(inserter->info, slot, inserter->estate));
+	ResetPerTupleExprContext(inserter->estate);
+	ExecClearTuple(slot);
+}
+
+void
+sql_insert_end(SqlInserter *inserter)
+{
+	ExecDropSingleTupleTableSlot(inserter->slot);
+	ExecCloseIndices(inserter->info);
+	FreeExecutorState(inserter->estate);
+	table_close(inserter->relation, NoLock);
+}

@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * accumulate.h
+ *	  Clicks that count become sorted facts, a run of each order.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_ACCUMULATE_H
+#define ADCLICK_ACCUMULATE_H
+
+#include "postgres.h"
+
+#include "core/orders.h"
+#include "seen/keys.h"
+
+/*
+ * A run of order user or ip with so many facts is final: merging it with others
+ * would save few probes and cost as much as writing it once more.
+ */
+#define LARGE_RUN_FACTS (128 * 1024)
+
+/* Write the facts of these clicks, once for each of the orders ad, user and ip that is kept. */
+extern void accumulate_clicks(const FactClick *clicks, size_t n);
+
+/* Write the keys of those that are new. */
+extern void accumulate_keys(const SeenClick *clicks, size_t n);
+
+#endif							/* ADCLICK_ACCUMULATE_H */

@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * lists.h
+ *	  The most clicked ads of closed minutes, made from their runs.
+ *
+ * There is a list for "no filter" (filter 0) and for each registered filter.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_LISTS_H
+#define ADCLICK_LISTS_H
+
+#include "postgres.h"
+
+#include "core/facts.h"
+#include "store/store.h"
+
+/* Make the lists of some closed minutes anew, from their runs. */
+extern void lists_make(const int64 *minutes, int n);
+
+/* Register a filter, filling in all closed minutes; false if it is registered already. */
+extern bool lists_add_filter(const StoreFilter *filter, int32 *filter_id);
+
+/* End it; false if it is not registered. */
+extern bool lists_drop_filter(const StoreFilter *filter);
+
+#endif							/* ADCLICK_LISTS_H */
