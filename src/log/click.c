@@ -37,10 +37,11 @@ click_bucket(const DedupRule *rule, TimestampTz at)
 /*
  * The time that chooses the dedup bucket: that inside a version 7 id (RFC
  * 9562, milliseconds since 1970 in its first 48 bits), so that copies of a
- * click meet in one bucket whatever their clicked_at; else the click's own.
+ * click meet in one bucket whatever their clicked_at; else the click's own.  It
+ * depends on nothing but the click itself: not on its arrival, which a copy has later.
  */
 static TimestampTz
-bucket_time(const Click *click, const DedupKey *id, const ClickRules *rules)
+bucket_time(const Click *click, const DedupKey *id)
 {
 	bool		is_v7 = (id->hi >> 12 & 0xF) == 7 && id->lo >> 62 == 2;
 	TimestampTz inside;
@@ -48,16 +49,12 @@ bucket_time(const Click *click, const DedupKey *id, const ClickRules *rules)
 	if (!is_v7)
 		return click->at;
 	inside = (int64) (id->hi >> 16) * 1000 - UNIX_EPOCH_USECS;
-	if (inside > click->at + ID_TIME_BELIEVED || inside < click->at - ID_TIME_BELIEVED ||
-		inside > click->received_at + rules->future_tolerance)
-		return click->at;
-	return inside;
+	return inside > click->at + ID_TIME_BELIEVED || inside < click->at - ID_TIME_BELIEVED ? click->at : inside;
 }
 
 /* The key by a rule; false if the click has none. */
 static bool
-read_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, const DedupRule *rule,
-		 BucketKey *key)
+read_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule, BucketKey *key)
 {
 	pg_uuid_t  *id;
 	uint64		halves[2];
@@ -77,7 +74,7 @@ read_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, cons
 	memcpy(halves, id->data, sizeof(halves));
 	key->key.hi = pg_ntoh64(halves[0]);
 	key->key.lo = pg_ntoh64(halves[1]);
-	key->bucket = click_bucket(rule, bucket_time(click, &key->key, rules));
+	key->bucket = click_bucket(rule, bucket_time(click, &key->key));
 	return true;
 }
 
@@ -96,15 +93,14 @@ click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 		return CLICK_IN_FUTURE;
 	if (click->at < click->received_at - rules->raw_retention)
 		return CLICK_TOO_OLD;
-	click->has_key = read_key(slot, click, rules, &rules->dedup, &click->key);
+	click->has_key = read_key(slot, click, &rules->dedup, &click->key);
 	return CLICK_VALID;
 }
 
 bool
-click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules,
-				 const DedupRule *rule, BucketKey *key)
+click_former_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule, BucketKey *key)
 {
-	return read_key(slot, click, rules, rule, key) && key->bucket <= rule->last_bucket;
+	return read_key(slot, click, rule, key) && key->bucket <= rule->last_bucket;
 }
 
 static inline uint64

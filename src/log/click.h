@@ -116,8 +116,8 @@ bucket_key_equal(const BucketKey *a, const BucketKey *b)
 extern ClickVerdict click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click);
 
 /* The key of a click in the slot by a former rule; false if it has none that can have been seen. */
-extern bool click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules,
-							 const DedupRule *rule, BucketKey *key);
+extern bool click_former_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule,
+							 BucketKey *key);
 
 /* What facts are made of, but for the filter: the click and the user and address of its row. */
 extern void click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact);

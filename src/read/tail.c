@@ -134,7 +134,7 @@ add_former_keys(Tail *tail, TupleTableSlot *slot, const Click *click, uint32 row
 	BucketKey	key;
 
 	for (int i = 0; i < tail->rules->nformer; i++)
-		if (click_former_key(slot, click, tail->rules, &tail->rules->former[i], &key))
+		if (click_former_key(slot, click, &tail->rules->former[i], &key))
 			add_key(&tail->former, &tail->nformer, &tail->former_room, &key, row);
 }
 

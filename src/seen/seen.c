@@ -285,7 +285,6 @@ typedef struct Load
 	const DedupRule *rule;
 	int64		from;			/* first bucket wanted */
 	int64		tick;
-	int64		highest;		/* bucket that has a key */
 	size_t		n;
 	SeenClick	clicks[LOCKED_CLICKS];
 } Load;
@@ -306,7 +305,6 @@ load_some(const BucketKey *keys, size_t n, void *arg)
 	{
 		if (bucket_rule(keys[i].bucket) != load->rule->rule_id)
 			continue;
-		load->highest = Max(load->highest, keys[i].bucket);
 		if (load->n == LOCKED_CLICKS)
 			load_flush(load);
 		load->clicks[load->n++] = (SeenClick) {keys[i]};
@@ -336,9 +334,8 @@ load_seen_by_others(Load *load)
 }
 
 /*
- * Load the buckets a fresh click can fall into.  Of older ones nothing is
- * known: the floor says so.  It is no higher than the last bucket with a key,
- * as those above it are complete without one.
+ * Load the buckets a fresh click can fall into, and all later ones.  Of older ones
+ * nothing is known: the floor says so.
  */
 static void
 load_keys(StoreState *state)
@@ -352,13 +349,12 @@ load_keys(StoreState *state)
 	load->rule = rule;
 	load->from = click_bucket(rule, Min(state->newest_received, GetCurrentTimestamp()) -
 							  BUCKETS_LOADED * rule->window * USECS_PER_SEC);
-	load->highest = load->from - 1;
 	load_seen_by_others(load);
 	if (ticked)
 		load_seen(load, state);
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-	dedup_raise_floor(shmem_dedup, MyDatabaseId, load->highest);
+	dedup_raise_floor(shmem_dedup, MyDatabaseId, load->from - 1);
 	LWLockRelease(shmem->dedup_lock);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

@@ -89,7 +89,7 @@ note_former_keys(Tick *tick, TupleTableSlot *slot, const Click *click)
 
 	for (int i = 0; i < rules->nformer; i++)
 	{
-		if (!click_former_key(slot, click, rules, &rules->former[i], &key))
+		if (!click_former_key(slot, click, &rules->former[i], &key))
 			continue;
 		if (tick->nformer == tick->former_room)
 		{
@@ -293,6 +293,7 @@ tick_run(TickResult *result)
 	MemoryContext context;
 	MemoryContext outer;
 	Tick	   *tick;
+	bool		is_first;
 	bool		went_on;
 
 	memset(result, 0, sizeof(*result));
@@ -313,7 +314,8 @@ tick_run(TickResult *result)
 	store_get_state(&tick->state);
 	tick->expected = tick->state.tick;
 	store_claim_tick(&tick->state);
-	if (tick->state.rules.dedup.rule_id == 0)
+	is_first = tick->state.rules.dedup.rule_id == 0;
+	if (is_first)
 		store_follow_settings(&tick->state);
 
 	/* what was left of its range may be gone: then it ends here */
@@ -329,7 +331,7 @@ tick_run(TickResult *result)
 		discard_rows(tick);
 		store_facts(tick);
 	}
-	if (tick->nrows > 0 || went_on || store_rules_differ(&tick->state))
+	if (tick->nrows > 0 || is_first || went_on || store_rules_differ(&tick->state))
 		store_progress(tick);
 	if (tick->nrows == 0 && went_on)
 		result->more = true;

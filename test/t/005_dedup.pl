@@ -150,6 +150,15 @@ is($node->safe_psql('clicks', q{
 	'the time in a version-7 id chooses the bucket, unless it is far from the click');
 conserved_ok($node, 'clicks', 'version-7 ids');
 
+# The key of a click says nothing of when a copy arrives, nor of the tolerance of the day.
+$node->safe_psql('clicks', q{
+	WITH c AS MATERIALIZED (SELECT oracle.uuid_v7(now() + interval '1 hour') AS id, date_trunc('minute', now()) AS t)
+	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, received_at)
+	SELECT id, 925001, t, now() + d * interval '2 hours' FROM c, generate_series(0, 1) d});
+drained($node, 'clicks');
+is($node->safe_psql('clicks', "SELECT adclick.ad_click_count_between(925001, timestamptz '-infinity', 'infinity')"), '1',
+	'copies that arrive before and after the time in their id');
+
 #
 # Arrival times nobody should set
 #

@@ -28,6 +28,12 @@ $node->safe_psql('clicks', slurp_file("$FindBin::RealBin/lib/oracle.sql") . q{
 		SELECT 'lost: ' || lost FROM oracle.lost() WHERE lost <> 0
 		UNION ALL SELECT 'answer: ' || a FROM oracle.wrong_answers(24) a $$});
 
+# From the first tick on, even without a click, it is not the server that says how clicks are judged.
+$node->safe_psql('clicks', 'SELECT adclick.tick()');
+is($node->safe_psql('clicks', 'SELECT tick, rule_id FROM adclick_internal.state'), '1|1', 'the first tick puts the settings in force');
+is($node->safe_psql('clicks', 'SELECT tick IS NULL FROM adclick.tick()'), 't', 'the next has nothing to do');
+is($node->safe_psql('clicks', 'SELECT tick FROM adclick_internal.state'), '1', 'and does nothing');
+
 my $session = session();
 
 sub session { return $node->background_psql('clicks', on_error_stop => 0) }

@@ -47,15 +47,13 @@ WITH settings AS MATERIALIZED (
 ), told AS (
 	SELECT v.ad_id, v.at, extract(epoch FROM v.at) AS epoch, v.dedup_by, v.dedup_window,
 		v.click_id, v.user_id, oracle.id_time(v.click_id) AS inside,
-		extract(epoch FROM v.received_at + v.ahead) AS latest,
 		oracle.dimension(v.country) AS country, oracle.dimension(v.region) AS region,
 		oracle.dimension(v.device) AS device, oracle.host(v.ip) AS ip
 	FROM valid v
 ), keyed AS (
 	SELECT t.ad_id, date_trunc('minute', t.at, 'UTC') AS minute, t.country, t.region, t.device, t.user_id, t.ip,
 		CASE t.dedup_by WHEN 'click_id' THEN t.click_id::text ELSE t.user_id || '/' || t.ad_id END AS key,
-		oracle.bucket(CASE WHEN t.dedup_by = 'click_id' AND t.inside BETWEEN t.epoch - 86400 AND t.epoch + 86400
-			AND t.inside <= t.latest THEN t.inside ELSE t.epoch END, t.dedup_window) AS bucket
+		oracle.bucket(CASE WHEN t.dedup_by = 'click_id' AND t.inside BETWEEN t.epoch - 86400 AND t.epoch + 86400 THEN t.inside ELSE t.epoch END, t.dedup_window) AS bucket
 	FROM told t
 )
 SELECT ad_id, minute, country, region, device, user_id, ip FROM keyed WHERE key IS NULL
