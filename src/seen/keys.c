@@ -32,7 +32,6 @@
 typedef struct KeyReader
 {
 	MemoryContext context;
-	const StoreRun *run;
 	StoreScan  *scan;
 	Facts		segment;		/* the one read last */
 } KeyReader;
@@ -46,7 +45,6 @@ reader_begin(KeyReader *reader, const StoreRun *run)
 	outer = MemoryContextSwitchTo(reader->context);
 	facts_init(&reader->segment, KEY_COLUMNS, SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(KEY_COLUMNS, SEGMENT_MAX_FACTS)));
-	reader->run = run;
 	reader->scan = store_scan_begin(run->is_delta);
 	MemoryContextSwitchTo(outer);
 }

@@ -67,11 +67,11 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES
 	(:'inside', 20, :'t'::timestamptz - interval '12 hours'),
 	(:'inside', 20, :'t'::timestamptz),
 	(:'inside', 20, :'t'::timestamptz + interval '15 minutes'),
--- ... unless it is too far away to be believed: more than a day,
+-- ... unless it is too far away to be believed: more than a day;
 	(:'long_ago', 21, :'t'::timestamptz),
 	(:'long_ago', 21, :'t'::timestamptz + interval '15 minutes'),
 	(:'long_ago', 21, :'t'::timestamptz + interval '16 minutes'),
--- or further ahead of the arrival than a click may be.
+-- but not for lying ahead of the arrival.
 	(:'ahead', 22, :'t'::timestamptz),
 	(:'ahead', 22, :'t'::timestamptz + interval '15 minutes'),
 	(:'ahead', 22, :'t'::timestamptz + interval '16 minutes');
