@@ -279,7 +279,7 @@ end_of_piece(FactScan *scan)
 			largest = &scan->chunk[i];
 	store = begin_store_scan(scan, largest->is_delta);
 	store_scan_run(store, largest, low, high);
-	while (store_scan_next(store, 0, NULL) && store_scan_follows(store, &next))
+	while (store_scan_next(store, 0, NULL) && store_scan_follows(store, &next) && next <= high)
 		if (++nsegments >= SEGMENTS_IN_PIECE && next > low)
 		{
 			high = next - 1;

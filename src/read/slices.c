@@ -188,7 +188,7 @@ load_segment(Slices *slices, Cursor *cursor)
 		slices_pick_facts(slices->conditions, run_is_inside(cursor->run, slices->conditions), decoded,
 				   tail.key[FACT_AD], tail.count) :
 		decoded->n;
-	cursor->more = store_scan_follows(cursor->scan, &cursor->limit);
+	cursor->more = store_scan_follows(cursor->scan, &cursor->limit) && cursor->limit <= slices->high;
 	if (!cursor->more && slices->high < PG_UINT64_MAX)
 		facts->n = facts_find(facts, 0, slices->high + 1);
 }

@@ -34,6 +34,9 @@ typedef struct KeyReader
 	MemoryContext context;
 	StoreScan  *scan;
 	Facts		segment;		/* the one read last */
+	bool		alone;			/* it was the only one that could have the key asked for */
+	bool		is_last;		/* of the run; else ... */
+	uint64		next;			/* ... with this key the next one begins */
 } KeyReader;
 
 static void
@@ -46,6 +49,7 @@ reader_begin(KeyReader *reader, const StoreRun *run)
 	facts_init(&reader->segment, KEY_COLUMNS, SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(KEY_COLUMNS, SEGMENT_MAX_FACTS)));
 	reader->scan = store_scan_begin(run->is_delta);
+	reader->alone = false;
 	MemoryContextSwitchTo(outer);
 }
 
@@ -115,12 +119,30 @@ match(const Facts *segment, SeenClick **clicks, size_t n)
 			clicks[i]->verdict = SEEN_DUPLICATE;
 }
 
-/* Whether no other segment of the run can have keys of this high half. */
+/*
+ * Whether no other segment of the run can have keys of this high half: fresh ids of
+ * version 7 lie behind all there are.
+ */
 static bool
-lies_within(const Facts *segment, uint64 high)
+lies_within(const KeyReader *reader, uint64 high)
 {
-	return segment->n > 0 && segment->key[KEY_HIGH][0] < high &&
-		segment->key[KEY_HIGH][segment->n - 1] > high;
+	return reader->alone && reader->segment.key[KEY_HIGH][0] < high && (reader->is_last || high < reader->next);
+}
+
+/* Read the segments that can have keys of this high half. */
+static void
+read_and_match(KeyReader *reader, const StoreRun *run, uint64 high, SeenClick **group, size_t n)
+{
+	int			nread = 0;
+
+	store_scan_range(reader->scan, run, high, high);
+	for (; store_scan_previous(reader->scan, ALL_COLUMNS, &reader->segment); nread++)
+	{
+		if (nread == 0)
+			reader->is_last = !store_scan_follows(reader->scan, &reader->next);
+		match(&reader->segment, group, n);
+	}
+	reader->alone = nread == 1;
 }
 
 /* How many of the clicks, from the first on, have the same high half. */
@@ -157,14 +179,10 @@ search(void *arg)
 
 		CHECK_FOR_INTERRUPTS();
 		n = group_size(group, search->n - start);
-		if (lies_within(&reader.segment, high))
-		{
+		if (lies_within(&reader, high))
 			match(&reader.segment, group, n);
-			continue;
-		}
-		store_scan_range(reader.scan, search->run, high, high);
-		while (store_scan_previous(reader.scan, ALL_COLUMNS, &reader.segment))
-			match(&reader.segment, group, n);
+		else
+			read_and_match(&reader, search->run, high, group, n);
 	}
 	reader_end(&reader);
 }

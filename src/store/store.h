@@ -209,7 +209,7 @@ extern void store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uin
  */
 extern bool store_scan_next(StoreScan *scan, unsigned columns, Facts *facts);
 
-/* Whether another one follows the one returned, and its first key. */
+/* Whether another segment of the run follows the one returned, and its first key. */
 extern bool store_scan_follows(const StoreScan *scan, uint64 *first_key);
 
 /*

@@ -716,7 +716,7 @@ store_scan_follows(const StoreScan *scan, uint64 *first_key)
 	const Place *place = &scan->segment.place;
 
 	*first_key = place->next_key;
-	return place->number + 1 < scan->segments && place->next_key <= scan->high;
+	return place->number + 1 < scan->segments;
 }
 
 /* None begins in or before the range: then the first of the run begins after it. */
