@@ -51,6 +51,11 @@ adclick_new_click_id(PG_FUNCTION_ARGS)
 Datum
 adclick_arrival_time(PG_FUNCTION_ARGS)
 {
+	/*
+	 * Before the clock is read: until the transaction has its id, a partition may be
+	 * closed, and COPY can wait for a lock between this and the column xact.
+	 */
+	(void) GetTopFullTransactionId();
 	PG_RETURN_TIMESTAMPTZ(GetCurrentTimestamp());
 }
 

@@ -30,6 +30,22 @@ $node->safe_psql('clicks', q{
 
 sub is_open { return $node->safe_psql('clicks', 'SELECT open_from <= t FROM adclick_internal.state, hour') }
 
+# Who waits between its arrival and its row has an id, which partitions are closed by.
+my $holder = $node->background_psql('clicks');
+$holder->query_safe(q{BEGIN; DO $$ DECLARE leaf regclass; BEGIN FOR leaf IN SELECT relid FROM pg_partition_tree('adclick.clicks') WHERE isleaf
+	LOOP EXECUTE format('LOCK TABLE ONLY %s IN SHARE MODE', leaf); END LOOP; END $$});
+my $writer = $node->background_psql('clicks');
+$writer->query_until(qr/begun/, q{
+	\echo begun
+	COPY adclick.clicks (ad_id) FROM PROGRAM 'echo 11';
+});
+$node->poll_query_until('clicks', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%FROM PROGRAM%' AND wait_event_type = 'Lock'})
+  or die 'COPY does not wait';
+is($node->safe_psql('clicks', q{SELECT backend_xid IS NOT NULL FROM pg_stat_activity WHERE query LIKE '%FROM PROGRAM%' AND wait_event_type = 'Lock'}),
+	't', 'a COPY that waits for its partition has an id');
+$holder->query_safe('COMMIT');
+$_->quit for $holder, $writer;
+
 # A writer that begins while a range is taken in several ticks.
 $node->safe_psql('clicks', 'INSERT INTO adclick.clicks (ad_id) SELECT 1 FROM generate_series(1, 270000)');
 is($node->safe_psql('clicks', 'SELECT more FROM adclick.tick()'), 't', 'a range takes several ticks');
