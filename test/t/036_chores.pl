@@ -152,7 +152,8 @@ $node->restart;
 workers_ready($node, 'clicks');
 quiet_workers($node, 'clicks');
 $node->safe_psql('clicks', q{
-	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) SELECT click_id, ad_id, clicked_at FROM adclick.clicks
+	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
+	SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM adclick.clicks
 	WHERE click_id IS NOT NULL AND clicked_at > now() - interval '5 hours' LIMIT 100;
 	INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT 77, now() + interval '4 minutes' FROM generate_series(1, 10)});
 is($node->safe_psql('clicks', $undecided), '0', 'none is undecided until a tick');
