@@ -61,8 +61,6 @@ SELECT count(*) FROM adclick.clicks;
 UPDATE adclick.clicks SET ad_id = 3;
 DELETE FROM adclick.clicks;
 TRUNCATE adclick.clicks;
-COPY adclick.clicks FROM stdin;
-\.
 SELECT count(*) FROM adclick_internal.state;
 SELECT adclick.tick();
 SELECT adclick.compact();
