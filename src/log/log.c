@@ -308,9 +308,9 @@ log_fetch(Oid partition, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 
 /*
  * A row is put into a partition by its arrival, and its transaction had its id by
- * then (adclick_arrival_time sees to that).  So when every transaction that had an id some time after the
- * partition's end has ended and been taken, no more rows can come; unless the clock
- * is set back.
+ * then (adclick_arrival_time sees to that).  So when every transaction that had an id
+ * some time after the partition's end has ended and been taken, no more rows can
+ * come; unless the clock is set back.
  */
 void
 log_advance(LogProgress *progress, TimestampTz now)

@@ -229,7 +229,7 @@ read_page(Relation relation, BlockNumber block, XactSpan *found)
 			continue;
 		tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
 		tuple.t_len = ItemIdGetLength(item);
-		/* the column is NOT NULL; a NULL would be 0, which makes the span too wide */
+		/* generated, never NULL; a NULL would be 0, which makes the span too wide */
 		xact = xact_from_datum(heap_getattr(&tuple, CLICK_XACT, RelationGetDescr(relation), &is_null));
 		found->low = Min(found->low, xact);
 		found->high = Max(found->high, xact);

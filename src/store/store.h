@@ -190,8 +190,8 @@ extern void store_writer_end(StoreWriter *writer);
 
 /*
  * Read the segments of a run in key order: the one way to do so.  No page stays
- * pinned in between.  Each is compared with its checksum, and
- * one that is missing among them is an error (XX001), as is one of another run.
+ * pinned in between.  A segment that is not what its checksum says, is missing or
+ * belongs to another run is an error (XX001).
  */
 typedef struct StoreScan StoreScan;
 extern StoreScan *store_scan_begin(bool is_delta);
