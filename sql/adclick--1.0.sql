@@ -16,101 +16,57 @@ COMMENT ON SCHEMA adclick_internal IS 'inside of the extension adclick: partitio
  */
 CREATE FUNCTION adclick_internal.refuse_change() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'adclick_refuse_change' LANGUAGE C;
-COMMENT ON FUNCTION adclick_internal.refuse_change() IS 'trigger: the click log is append-only';
+COMMENT ON FUNCTION adclick_internal.refuse_change() IS 'trigger: clicks can only be inserted';
 
 --
--- The click log
+-- The inbox
 --
 
-/*
- * COPY inserts row by row instead of in batches when a column default is
- * volatile, at 1.4 times the cost.  These two call the server's own functions
- * but are declared stable: a default is evaluated for each row all the same.
- * (In C, as a function of LANGUAGE internal is looked up by name among all
- * there are, each time a statement starts: a tenth of a single INSERT.)
- */
-CREATE FUNCTION adclick_internal.new_click_id() RETURNS uuid
-	AS 'MODULE_PATHNAME', 'adclick_new_click_id' LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION adclick_internal.new_click_id() IS 'default of adclick.clicks.click_id: a random UUID';
+CREATE FUNCTION adclick_internal.inbox_handler(internal) RETURNS table_am_handler
+	AS 'MODULE_PATHNAME', 'adclick_inbox_handler' LANGUAGE C STRICT;
+COMMENT ON FUNCTION adclick_internal.inbox_handler(internal) IS 'access method of adclick.clicks: a heap into which rows are only put';
 
-CREATE FUNCTION adclick_internal.arrival_time() RETURNS timestamptz
-	AS 'MODULE_PATHNAME', 'adclick_arrival_time' LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION adclick_internal.arrival_time() IS 'default of adclick.clicks.received_at: the time now, not of the transaction';
-
-/*
- * Immutable, so that it is called once in a statement; what clients send for a
- * generated column is refused, and neither dumped nor replicated.
- */
-CREATE FUNCTION adclick_internal.current_xact() RETURNS xid8
-	AS 'MODULE_PATHNAME', 'adclick_current_xact' LANGUAGE C IMMUTABLE STRICT PARALLEL UNSAFE;
-COMMENT ON FUNCTION adclick_internal.current_xact() IS 'what adclick.clicks.xact is made of: the id of the transaction';
+CREATE ACCESS METHOD adclick_inbox TYPE TABLE HANDLER adclick_internal.inbox_handler;
+COMMENT ON ACCESS METHOD adclick_inbox IS 'for adclick.clicks alone: a heap into which rows are only put';
 
 /*
  * The columns of fixed width stand first, so that a reader finds them without
- * walking over the others.
+ * walking over the others.  VACUUM makes room for the next clicks where ticks have
+ * taken some; it need not wait for more of them than a few seconds bring.
  */
 CREATE TABLE adclick.clicks (
-	click_id uuid DEFAULT adclick_internal.new_click_id(),
+	click_id uuid,
 	ad_id bigint NOT NULL,
 	clicked_at timestamptz DEFAULT statement_timestamp(),
 	user_id bigint,
-	xact xid8 GENERATED ALWAYS AS (adclick_internal.current_xact()) STORED,
-	received_at timestamptz NOT NULL DEFAULT adclick_internal.arrival_time(),
+	received_at timestamptz,
 	ip inet,
 	country text,
 	region text,
 	device text
-) PARTITION BY RANGE (received_at);
+) USING adclick_inbox WITH (
+	autovacuum_vacuum_threshold = 50000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_insert_threshold = -1,
+	autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_threshold = 2000000000, vacuum_truncate = off
+);
+-- Only inserts can be published.
+ALTER TABLE adclick.clicks REPLICA IDENTITY NOTHING;
 
-COMMENT ON TABLE adclick.clicks IS 'the click log: insert clicks here; append-only';
-COMMENT ON COLUMN adclick.clicks.click_id IS 'id of the click or of its impression, the same for every copy of it; without one a click is never a duplicate';
+COMMENT ON TABLE adclick.clicks IS 'the inbox: insert clicks here; a tick takes them, and adclick.click_log keeps them';
+COMMENT ON COLUMN adclick.clicks.click_id IS 'id of the click or of its impression, the same for every copy of it; one without gets a random one, and is never a duplicate';
 COMMENT ON COLUMN adclick.clicks.ad_id IS 'the ad that was clicked';
 COMMENT ON COLUMN adclick.clicks.clicked_at IS 'when it was clicked (event time); default: now';
 COMMENT ON COLUMN adclick.clicks.user_id IS 'who clicked';
-COMMENT ON COLUMN adclick.clicks.xact IS 'transaction that inserted the row';
-COMMENT ON COLUMN adclick.clicks.received_at IS 'when the row arrived, the partition key; never set it';
+COMMENT ON COLUMN adclick.clicks.received_at IS 'when the row arrived; what clients say is overwritten';
 COMMENT ON COLUMN adclick.clicks.ip IS 'address the click came from, IPv4 or IPv6';
 COMMENT ON COLUMN adclick.clicks.country IS 'country of the click; empty or missing counts as unknown';
 COMMENT ON COLUMN adclick.clicks.region IS 'region of the click; empty or missing counts as unknown';
 COMMENT ON COLUMN adclick.clicks.device IS 'kind of device; empty or missing counts as unknown';
 
-CREATE TABLE adclick_internal.clicks_default PARTITION OF adclick.clicks DEFAULT;
-COMMENT ON TABLE adclick_internal.clicks_default IS 'clicks that arrived when their hour had no partition yet';
-
--- BRIN for xid8: the server has the generic minmax support, but no operator class.
-CREATE FUNCTION adclick_internal.xid8_add_value(internal, internal, internal, internal) RETURNS boolean
-	AS 'MODULE_PATHNAME', 'adclick_xid8_add_value' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION adclick_internal.xid8_add_value(internal, internal, internal, internal) IS 'BRIN support: widen a summary by a transaction id';
-CREATE OPERATOR CLASS adclick_internal.xid8_minmax_ops FOR TYPE xid8 USING brin AS
-	OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >,
-	FUNCTION 1 brin_minmax_opcinfo(internal),
-	FUNCTION 2 adclick_internal.xid8_add_value(internal, internal, internal, internal),
-	FUNCTION 3 brin_minmax_consistent(internal, internal, internal),
-	FUNCTION 4 brin_minmax_union(internal, internal, internal);
-
-COMMENT ON OPERATOR CLASS adclick_internal.xid8_minmax_ops USING brin IS 'smallest and largest transaction id of a range of blocks';
-
-CREATE INDEX clicks_xact_idx ON adclick.clicks
-	USING brin (xact adclick_internal.xid8_minmax_ops) WITH (pages_per_range = 128);
-COMMENT ON INDEX adclick.clicks_xact_idx IS 'finds the rows no tick has taken yet';
-
--- The statement trigger speaks even when no row matches; the row trigger guards partitions.
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON adclick.clicks
+-- The access method refuses rows; this speaks also where no row matches, and of TRUNCATE.
+CREATE TRIGGER insert_only BEFORE UPDATE OR DELETE OR TRUNCATE ON adclick.clicks
 	FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change();
-CREATE TRIGGER append_only_row BEFORE UPDATE OR DELETE ON adclick.clicks
-	FOR EACH ROW EXECUTE FUNCTION adclick_internal.refuse_change();
 -- Also for what logical replication applies.
-ALTER TABLE adclick.clicks ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_row;
-
--- TRUNCATE has no row trigger: each partition gets one of its own (see partitions.c).
-CREATE TRIGGER append_only BEFORE TRUNCATE ON adclick_internal.clicks_default
-	FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change();
-ALTER TABLE adclick_internal.clicks_default ENABLE ALWAYS TRIGGER append_only;
-
-CREATE FUNCTION adclick_internal.make_partitions() RETURNS int
-	AS 'MODULE_PATHNAME', 'adclick_make_partitions' LANGUAGE C STRICT
-	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick_internal.make_partitions() IS 'make the hourly partitions of the click log for this hour and the next three; returns how many are new';
+ALTER TABLE adclick.clicks ENABLE ALWAYS TRIGGER insert_only;
 
 --
 -- What ticks write
@@ -143,7 +99,6 @@ COMMENT ON COLUMN adclick.discarded_clicks.click_id IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.ad_id IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.clicked_at IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.user_id IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.xact IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.received_at IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.ip IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.country IS 'as in adclick.clicks';
@@ -152,22 +107,11 @@ COMMENT ON COLUMN adclick.discarded_clicks.device IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'', ''too old'', or ''undecided'' where stored keys are damaged';
 COMMENT ON COLUMN adclick.discarded_clicks.discarded_at IS 'when the tick ran that set it aside';
 
-/*
- * One row.  A tick takes what is visible in a snapshot and not in "taken".  A
- * large range of clicks is taken in several ticks: "taking" is then the
- * snapshot at its end, and the position tells how far reading has come.
- */
+-- One row, updated by each tick.
 CREATE TABLE adclick_internal.state (
 	only_row boolean PRIMARY KEY,
 	tick bigint NOT NULL,
 	ticked_at timestamptz,
-	taken pg_snapshot NOT NULL,
-	taking pg_snapshot,
-	at_partition timestamptz,
-	at_block bigint,
-	open_from timestamptz NOT NULL,
-	closing_at timestamptz,
-	closing_xmax xid8,
 	newest_received timestamptz,
 	event_time timestamptz,
 	rows_read bigint NOT NULL,
@@ -181,13 +125,6 @@ CREATE TABLE adclick_internal.state (
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE adclick_internal.state IS 'how far the ticks have come: one row, updated by each tick';
 COMMENT ON COLUMN adclick_internal.state.tick IS 'number of the last tick';
-COMMENT ON COLUMN adclick_internal.state.taken IS 'every click visible in this snapshot has been taken';
-COMMENT ON COLUMN adclick_internal.state.taking IS 'end of the range being taken, when it needs more than one tick';
-COMMENT ON COLUMN adclick_internal.state.at_partition IS 'upper bound of the partition at which the next tick goes on within the range';
-COMMENT ON COLUMN adclick_internal.state.at_block IS 'block at which the next tick goes on within the range';
-COMMENT ON COLUMN adclick_internal.state.open_from IS 'partitions that end at or before this time hold no unread click';
-COMMENT ON COLUMN adclick_internal.state.closing_at IS 'becomes open_from once closing_xmax has been passed';
-COMMENT ON COLUMN adclick_internal.state.closing_xmax IS 'all transactions older than this must have ended and been taken';
 COMMENT ON COLUMN adclick_internal.state.newest_received IS 'latest received_at taken so far';
 COMMENT ON COLUMN adclick_internal.state.event_time IS 'latest clicked_at of the last tick';
 COMMENT ON COLUMN adclick_internal.state.rule_id IS 'rule that tells duplicates in what the next tick takes; NULL: no tick yet';
@@ -195,9 +132,8 @@ COMMENT ON COLUMN adclick_internal.state.future_tolerance IS 'adclick.future_tol
 COMMENT ON COLUMN adclick_internal.state.raw_retention IS 'adclick.raw_retention for what the next tick takes, in microseconds';
 COMMENT ON COLUMN adclick_internal.state.highest_bucket IS 'highest bucket of the rule with a counted click';
 
--- Everything before this snapshot is behind us; the log is empty.
-INSERT INTO adclick_internal.state (only_row, tick, taken, open_from, rows_read, counted, duplicates, discarded)
-	VALUES (true, 0, pg_current_snapshot(), '-infinity', 0, 0, 0, 0);
+INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, duplicates, discarded)
+	VALUES (true, 0, 0, 0, 0, 0);
 
 CREATE TABLE adclick_internal.dedup_rules (
 	rule_id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -588,16 +524,12 @@ CREATE FUNCTION adclick_internal.reset_privileges() RETURNS void
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.reset_privileges() IS 'take all rights on all objects of the extension from everybody but their owners';
 
-/*
- * Who the tables are of, and the workers run as: a role that may do nothing else
- * than, each hour, make a partition with its trigger.
- */
+-- Who the tables are of, and the workers run as: a role that may do nothing else.
 SELECT adclick_internal.make_role('adclick_owner');
 SELECT adclick_internal.set_owner();
 SELECT adclick_internal.reset_privileges();
 GRANT USAGE ON SCHEMA adclick TO adclick_owner;
-GRANT USAGE, CREATE ON SCHEMA adclick_internal TO adclick_owner;
-GRANT EXECUTE ON FUNCTION adclick_internal.refuse_change() TO adclick_owner;
+GRANT USAGE ON SCHEMA adclick_internal TO adclick_owner;
 
 -- Questions about no one in particular are everybody's who may use the schema.
 GRANT EXECUTE ON FUNCTION
@@ -617,12 +549,7 @@ GRANT EXECUTE ON FUNCTION
 	TO PUBLIC;
 GRANT USAGE ON TYPE adclick.ad_click TO PUBLIC;
 
-/*
- * Defaults of the log run as the one who inserts, functions of a view as the one
- * who reads it.  Without USAGE on their schema nobody calls them in other ways.
- */
-GRANT EXECUTE ON FUNCTION adclick_internal.new_click_id(), adclick_internal.arrival_time(),
-	adclick_internal.current_xact() TO PUBLIC;
+-- Functions of a view run as the one who reads it.  Without USAGE on their schema nobody calls them in other ways.
 GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers() TO PUBLIC;
 
 -- Who may ask about users and addresses (see privileges.c), and read all that is no click.
@@ -630,6 +557,3 @@ SELECT adclick_internal.make_role('adclick_reader');
 GRANT USAGE ON SCHEMA adclick TO adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filters, adclick.ads,
 	adclick.most_clicked_ads, adclick.status TO adclick_reader;
-
--- Last: they are made by their owner, and get what rights it has set.
-SELECT adclick_internal.make_partitions();

@@ -18,6 +18,7 @@
 #include "datatype/timestamp.h"
 
 #define ADCLICK_SCHEMA "adclick"
+#define INBOX_AM "adclick_inbox"	/* access method of adclick.clicks */
 #define ADCLICK_INTERNAL_SCHEMA "adclick_internal"
 
 /* settings, see guc.c */

@@ -14,8 +14,8 @@
 
 #include "postgres.h"
 
-#include "access/brin_revmap.h"
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "storage/lwlock.h"
 #include "utils/guc.h"
 
@@ -23,15 +23,17 @@
 #error "adclick needs PostgreSQL 15, 16, 17 or 18"
 #endif
 
-/* 17 dropped the snapshot of BRIN's range map functions */
-#if PG_VERSION_NUM >= 170000
-#define compat_brin_revmap(index, pages) brinRevmapInitialize(index, pages)
-#define compat_brin_tuple(map, block, buf, off, size, mode, snapshot) \
-	brinGetTupleForHeapBlock(map, block, buf, off, size, mode)
+/* 16 renamed the name of a file, and tells by an enum which indexes an update needs */
+#if PG_VERSION_NUM >= 160000
+#define compat_file_of(relation) ((relation)->rd_locator.relNumber)
+#define compat_set_new_file relation_set_new_filelocator
+typedef RelFileLocator compat_file_locator;
+typedef TU_UpdateIndexes compat_update_indexes;
 #else
-#define compat_brin_revmap(index, pages) brinRevmapInitialize(index, pages, NULL)
-#define compat_brin_tuple(map, block, buf, off, size, mode, snapshot) \
-	brinGetTupleForHeapBlock(map, block, buf, off, size, mode, snapshot)
+#define compat_file_of(relation) ((relation)->rd_node.relNode)
+#define compat_set_new_file relation_set_new_filenode
+typedef RelFileNode compat_file_locator;
+typedef bool compat_update_indexes;
 #endif
 
 /* 18 added instrumentation to index scans */

@@ -28,8 +28,8 @@ extern void definitions_check(void);
 /* Whether there is none. */
 extern bool definitions_are_right(void);
 
-/* The same for the columns of a partition of the click log. */
-extern void definitions_check_log(Relation relation);
+/* The same for the inbox, which is read and emptied without SQL. */
+extern void definitions_check_inbox(Relation relation);
 
 /* The same for adclick.ads. */
 extern void definitions_check_ads(Relation relation);

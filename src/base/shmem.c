@@ -21,9 +21,12 @@
 
 Shmem	   *shmem = NULL;
 DedupSet   *shmem_dedup = NULL;
+static InboxMap *inbox_maps = NULL; /* one for each slot */
 
 static shmem_startup_hook_type previous_startup_hook = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
+
+#define INBOX_MAPS_BYTES (sizeof(InboxMap) * SHMEM_MAX_DATABASES)
 
 static Size
 dedup_bytes(void)
@@ -37,6 +40,7 @@ shmem_ask(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Shmem)), dedup_bytes()));
+	RequestAddinShmemSpace(INBOX_MAPS_BYTES);
 	RequestNamedLWLockTranche("adclick", 2);
 }
 
@@ -66,6 +70,7 @@ shmem_start(void)
 	shmem_dedup = ShmemInitStruct("adclick dedup", dedup_bytes(), &found);
 	if (!found)
 		dedup_init(shmem_dedup, dedup_bytes(), seed);
+	inbox_maps = ShmemInitStruct("adclick inbox maps", INBOX_MAPS_BYTES, &found);
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -76,6 +81,20 @@ shmem_install(void)
 	shmem_request_hook = shmem_ask;
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = shmem_start;
+}
+
+InboxMap *
+shmem_inbox_map(const DatabaseSlot *slot)
+{
+	return &inbox_maps[slot - shmem->slots];
+}
+
+static void
+init_inbox_map(InboxMap *map)
+{
+	pg_atomic_init_u32(&map->file, 0);
+	for (int i = 0; i < SHMEM_INBOX_RANGES; i++)
+		pg_atomic_init_u64(&map->empty_from[i], 0);
 }
 
 DatabaseSlot *
@@ -95,6 +114,7 @@ shmem_slot(Oid database, bool make)
 	if (!make || unused == NULL)
 		return NULL;
 	memset(unused, 0, sizeof(DatabaseSlot));
+	init_inbox_map(shmem_inbox_map(unused));
 	unused->database = database;
 	return unused;
 }

@@ -3,8 +3,8 @@
  * shmem.h
  *	  What the processes of all databases share.
  *
- * One region: a lock, a slot for each database that has the extension, and the
- * set of click keys (dedup.h).
+ * A lock, a slot for each database that has the extension, the map of its inbox,
+ * and the set of click keys (dedup.h).
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "port/atomics.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
@@ -72,6 +73,16 @@ typedef struct Shmem
 	DatabaseSlot slots[SHMEM_MAX_DATABASES];
 } Shmem;
 
+/* Ranges of an inbox that its map knows: 16 GB. */
+#define SHMEM_INBOX_RANGES 32768
+
+/* What inbox_map.h is about. */
+typedef struct InboxMap
+{
+	pg_atomic_uint32 file;		/* of the inbox; 0: none */
+	pg_atomic_uint64 empty_from[SHMEM_INBOX_RANGES];
+} InboxMap;
+
 extern Shmem *shmem;
 extern DedupSet *shmem_dedup;
 
@@ -83,6 +94,9 @@ extern void shmem_install(void);
  * to make one.
  */
 extern DatabaseSlot *shmem_slot(Oid database, bool make);
+
+/* The map of the inbox of the slot's database. */
+extern InboxMap *shmem_inbox_map(const DatabaseSlot *slot);
 
 /* The slot of this database, for one who has the extension; an error if all are taken. */
 extern DatabaseSlot *shmem_my_slot(void);

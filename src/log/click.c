@@ -87,8 +87,6 @@ click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 	click->at = slot->tts_isnull[CLICK_CLICKED_AT - 1] ? click->received_at :
 		DatumGetTimestampTz(slot->tts_values[CLICK_CLICKED_AT - 1]);
 
-	if (TIMESTAMP_NOT_FINITE(click->received_at))
-		return CLICK_TOO_OLD;
 	if (click->at > click->received_at + rules->future_tolerance)
 		return CLICK_IN_FUTURE;
 	if (click->at < click->received_at - rules->raw_retention)

@@ -3,7 +3,7 @@
  * click.h
  *	  One row of the click log: its columns, whether it is valid, its dedup key.
  *
- * The log and the discarded clicks begin with the same ten columns.  A verdict
+ * The inbox and the discarded clicks begin with the same nine columns.  A verdict
  * depends on the row and the rules alone, never on the clock, so that it is the
  * same when the row is read again.
  *
@@ -31,7 +31,6 @@ enum
 	CLICK_AD_ID,
 	CLICK_CLICKED_AT,
 	CLICK_USER_ID,
-	CLICK_XACT,
 	CLICK_RECEIVED_AT,
 	CLICK_IP,
 	CLICK_COUNTRY,

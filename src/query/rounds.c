@@ -9,7 +9,6 @@
  */
 #include "postgres.h"
 
-#include "commands/extension.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -21,36 +20,12 @@
 #include "base/definitions.h"
 #include "base/privileges.h"
 #include "base/shmem.h"
-#include "log/partitions.h"
 #include "read/tail.h"
 #include "store/store.h"
 #include "write/compact.h"
 #include "write/tick.h"
 
 PG_FUNCTION_INFO_V1(adclick_workers);
-
-/*
- * Called by the install script, where new tables would become members of the
- * extension: their rows would then not be dumped.
- */
-static Datum
-make_partitions(FunctionCallInfo fcinfo, Oid asker)
-{
-	bool		creating = creating_extension;
-	int			made = 0;
-
-	creating_extension = false;
-	PG_TRY();
-	{
-		made = partitions_make();
-	}
-	PG_FINALLY();
-	{
-		creating_extension = creating;
-	}
-	PG_END_TRY();
-	PG_RETURN_INT32(made);
-}
 
 static Datum
 make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
@@ -165,7 +140,6 @@ adclick_workers(PG_FUNCTION_ARGS)
 	return make_row(fcinfo, values, nulls);
 }
 
-SQL_FUNCTION_AS_OWNER(make_partitions);
 SQL_FUNCTION_AS_OWNER(tick);
 SQL_FUNCTION_AS_OWNER(compact);
 SQL_FUNCTION_AS_OWNER(progress);

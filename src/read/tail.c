@@ -21,6 +21,7 @@
 #include "base/adclick.h"
 #include "base/facts_alloc.h"
 #include "log/click.h"
+#include "log/inbox.h"
 #include "seen/seen.h"
 #include "slices.h"
 #include "store/filters.h"
@@ -266,17 +267,17 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 	Tail		tail = {
 		.conditions = conditions, .roles = roles, .rules = &state->rules, .keys_room = 1024, .former_room = 1
 	};
-	LogReader  *reader;
+	InboxReader *reader;
 	TupleTableSlot *slot;
 
 	facts_init(&tail.candidates, nroles, FIRST_ROOM, palloc(facts_memory(nroles, FIRST_ROOM)));
 	tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
 	tail.former = palloc(sizeof(SeenClick) * tail.former_room);
 	filters_refresh();
-	reader = log_begin(&state->progress, GetActiveSnapshot(), NULL);
-	while ((slot = log_next(reader)) != NULL)
+	reader = inbox_begin(GetActiveSnapshot(), state->tick, false);
+	while ((slot = inbox_next(reader)) != NULL)
 		add_click(&tail, slot);
-	log_end(reader);
+	inbox_end(reader);
 	judge_candidates(&tail, state);
 	pfree(tail.keys);
 	pfree(tail.former);
@@ -288,12 +289,12 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 int64
 tail_rows(const StoreState *state, TimestampTz *oldest)
 {
-	LogReader  *reader = log_begin(&state->progress, GetActiveSnapshot(), NULL);
+	InboxReader *reader = inbox_begin(GetActiveSnapshot(), state->tick, false);
 	TupleTableSlot *slot;
 	int64		rows = 0;
 
 	*oldest = DT_NOEND;
-	while ((slot = log_next(reader)) != NULL)
+	while ((slot = inbox_next(reader)) != NULL)
 	{
 		Click		click;
 
@@ -301,6 +302,6 @@ tail_rows(const StoreState *state, TimestampTz *oldest)
 		*oldest = Min(*oldest, click.received_at);
 		rows++;
 	}
-	log_end(reader);
+	inbox_end(reader);
 	return rows;
 }

@@ -3,7 +3,7 @@
  * uninstall.c
  *	  DROP EXTENSION deletes no click that was never counted.
  *
- * The log goes with the extension.  As with other things that something still
+ * The inbox goes with the extension.  As with other things that something still
  * depends on, only CASCADE drops it while there are clicks no tick has taken.
  *
  * Portions Copyright (c) 2026, the adclick authors
@@ -27,7 +27,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/privileges.h"
-#include "log/partitions.h"
+#include "log/inbox.h"
 #include "read/tail.h"
 #include "store/store.h"
 #include "uninstall.h"
@@ -102,7 +102,7 @@ uninstall_check(Node *statement)
 	AcceptInvalidationMessages();
 	if (get_extension_oid("adclick", true) != extension)
 		return;
-	LockRelationOid(partitions_parent(), AccessExclusiveLock);
+	LockRelationOid(inbox_relid(), AccessExclusiveLock);
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	privileges_become_owner(&caller);

@@ -20,11 +20,7 @@
 #include <malloc.h>
 #endif
 
-#include "access/htup_details.h"
-#include "access/table.h"
-#include "access/genam.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -33,7 +29,6 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
-#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -41,17 +36,12 @@
 
 #include "base/adclick.h"
 #include "base/compat.h"
-#include "base/definitions.h"
 #include "base/privileges.h"
 #include "base/shmem.h"
-#include "log/partitions.h"
 #include "store/store.h"
 #include "worker.h"
 #include "write/compact.h"
 #include "write/tick.h"
-
-/* Time between two looks at the partitions of the log. */
-#define PARTITIONS_INTERVAL_MS 60000
 
 /* A chore that failed n times in a row is tried again after 2^n seconds, up to: */
 #define MAX_BACKOFF_S 60
@@ -288,34 +278,6 @@ tick_round(void)
 }
 
 static bool
-summarize_round(void)
-{
-	StoreState	state;
-
-	PushActiveSnapshot(GetTransactionSnapshot());
-	store_get_state(&state);
-	partitions_summarize(state.progress.open_from);
-	PopActiveSnapshot();
-	return false;
-}
-
-static bool
-partitions_round(void)
-{
-	static TimestampTz made_at = 0;
-	TimestampTz now = GetCurrentTimestamp();
-
-	if (TimestampDifferenceExceeds(made_at, now, PARTITIONS_INTERVAL_MS))
-	{
-		PushActiveSnapshot(GetTransactionSnapshot());
-		partitions_make();
-		PopActiveSnapshot();
-		made_at = now;
-	}
-	return false;
-}
-
-static bool
 compact_round(void)
 {
 	CompactResult result;
@@ -325,9 +287,7 @@ compact_round(void)
 }
 
 static Chore aggregator_chores[] = {
-	{"making partitions of the click log", partitions_round},
 	{"tick", tick_round},
-	{"summarizing the click log", summarize_round},
 	{NULL}
 };
 

@@ -182,18 +182,18 @@ get_former_rules(ClickRules *rules, MemoryContext context)
 static void
 get_rules(ClickRules *rules, MemoryContext context)
 {
-	int32		rule_id = DatumGetInt32(sql_result(0, 16, Int32GetDatum(0)));
+	int32		rule_id = DatumGetInt32(sql_result(0, 9, Int32GetDatum(0)));
 
 	memset(rules, 0, sizeof(*rules));
 	rules_of_settings(rules, rule_id);
 	if (rule_id == 0)
 		return;
-	rules->future_tolerance = DatumGetInt64(sql_result(0, 17, 0));
-	rules->raw_retention = DatumGetInt64(sql_result(0, 18, 0));
-	rules->dedup.by = DatumGetBool(sql_result(0, 20, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
-	rules->dedup.window = DatumGetInt32(sql_result(0, 21, Int32GetDatum(0)));
+	rules->future_tolerance = DatumGetInt64(sql_result(0, 10, 0));
+	rules->raw_retention = DatumGetInt64(sql_result(0, 11, 0));
+	rules->dedup.by = DatumGetBool(sql_result(0, 13, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
+	rules->dedup.window = DatumGetInt32(sql_result(0, 14, Int32GetDatum(0)));
 	check_rule(&rules->dedup);
-	if (DatumGetInt64(sql_result(0, 22, 0)) > 1)
+	if (DatumGetInt64(sql_result(0, 15, 0)) > 1)
 		get_former_rules(rules, context);
 }
 
@@ -217,7 +217,6 @@ store_get_state(StoreState *state)
 {
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext spi_context;
-	Datum		value;
 
 	SPI_connect();
 	if (sql_run(GET_STATE, NULL, NULL, true) != 1)
@@ -228,21 +227,13 @@ store_get_state(StoreState *state)
 	spi_context = MemoryContextSwitchTo(context);
 	state->tick = DatumGetInt64(sql_result(0, 1, 0));
 	state->ticked_at = DatumGetTimestampTz(sql_result(0, 2, TimestampTzGetDatum(DT_NOBEGIN)));
-	state->progress.taken = xacts_from_datum(sql_result(0, 3, 0));
-	value = sql_result(0, 4, (Datum) 0);
-	state->progress.taking = value ? xacts_from_datum(value) : NULL;
-	state->progress.place.partition = DatumGetTimestampTz(sql_result(0, 5, TimestampTzGetDatum(DT_NOBEGIN)));
-	state->progress.place.block = (BlockNumber) DatumGetInt64(sql_result(0, 6, Int64GetDatum(0)));
-	state->progress.open_from = DatumGetTimestampTz(sql_result(0, 7, 0));
-	state->progress.closing_at = DatumGetTimestampTz(sql_result(0, 8, TimestampTzGetDatum(DT_NOBEGIN)));
-	state->progress.closing_xmax = DatumGetUInt64(sql_result(0, 9, UInt64GetDatum(0)));
-	state->newest_received = DatumGetTimestampTz(sql_result(0, 10, TimestampTzGetDatum(DT_NOBEGIN)));
-	state->event_time = DatumGetTimestampTz(sql_result(0, 11, TimestampTzGetDatum(DT_NOBEGIN)));
-	state->rows_read = DatumGetInt64(sql_result(0, 12, 0));
-	state->counted = DatumGetInt64(sql_result(0, 13, 0));
-	state->duplicates = DatumGetInt64(sql_result(0, 14, 0));
-	state->discarded = DatumGetInt64(sql_result(0, 15, 0));
-	state->highest_bucket = DatumGetInt64(sql_result(0, 19, Int64GetDatum(PG_INT64_MIN)));
+	state->newest_received = DatumGetTimestampTz(sql_result(0, 3, TimestampTzGetDatum(DT_NOBEGIN)));
+	state->event_time = DatumGetTimestampTz(sql_result(0, 4, TimestampTzGetDatum(DT_NOBEGIN)));
+	state->rows_read = DatumGetInt64(sql_result(0, 5, 0));
+	state->counted = DatumGetInt64(sql_result(0, 6, 0));
+	state->duplicates = DatumGetInt64(sql_result(0, 7, 0));
+	state->discarded = DatumGetInt64(sql_result(0, 8, 0));
+	state->highest_bucket = DatumGetInt64(sql_result(0, 12, Int64GetDatum(PG_INT64_MIN)));
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
 	check_state(state);
@@ -252,40 +243,20 @@ store_get_state(StoreState *state)
 void
 store_set_state(const StoreState *state, int64 expected)
 {
-	const LogProgress *progress = &state->progress;
-	Datum		values[20];
-	char		nulls[21];
+	Datum		values[13] = {
+		Int64GetDatum(state->tick), TimestampTzGetDatum(state->ticked_at),
+		TimestampTzGetDatum(state->newest_received), TimestampTzGetDatum(state->event_time),
+		Int64GetDatum(state->rows_read), Int64GetDatum(state->counted),
+		Int64GetDatum(state->duplicates), Int64GetDatum(state->discarded),
+		Int32GetDatum(state->rules.dedup.rule_id), Int64GetDatum(state->rules.future_tolerance),
+		Int64GetDatum(state->rules.raw_retention), Int64GetDatum(state->highest_bucket),
+		Int64GetDatum(expected)
+	};
+	char		nulls[] = "             ";
 
-	memset(nulls, ' ', sizeof(nulls));
-	values[0] = Int64GetDatum(state->tick);
-	values[1] = TimestampTzGetDatum(state->ticked_at);
 	nulls[1] = state->ticked_at == DT_NOBEGIN ? 'n' : ' ';
-	values[2] = xacts_to_datum(progress->taken);
-	values[3] = progress->taking ? xacts_to_datum(progress->taking) : (Datum) 0;
-	values[4] = TimestampTzGetDatum(progress->place.partition);
-	values[5] = Int64GetDatum(progress->place.block);
-	if (progress->taking == NULL)
-		nulls[3] = nulls[4] = nulls[5] = 'n';
-	values[6] = TimestampTzGetDatum(progress->open_from);
-	values[7] = TimestampTzGetDatum(progress->closing_at);
-	values[8] = UInt64GetDatum(progress->closing_xmax);
-	if (progress->closing_xmax == 0)
-		nulls[7] = nulls[8] = 'n';
-	values[9] = TimestampTzGetDatum(state->newest_received);
-	nulls[9] = state->newest_received == DT_NOBEGIN ? 'n' : ' ';
-	values[10] = TimestampTzGetDatum(state->event_time);
-	nulls[10] = state->event_time == DT_NOBEGIN ? 'n' : ' ';
-	values[11] = Int64GetDatum(state->rows_read);
-	values[12] = Int64GetDatum(state->counted);
-	values[13] = Int64GetDatum(state->duplicates);
-	values[14] = Int64GetDatum(state->discarded);
-	values[15] = Int32GetDatum(state->rules.dedup.rule_id);
-	values[16] = Int64GetDatum(state->rules.future_tolerance);
-	values[17] = Int64GetDatum(state->rules.raw_retention);
-	values[18] = Int64GetDatum(state->highest_bucket);
-	nulls[18] = state->highest_bucket == PG_INT64_MIN ? 'n' : ' ';
-	values[19] = Int64GetDatum(expected);
-
+	nulls[2] = state->newest_received == DT_NOBEGIN ? 'n' : ' ';
+	nulls[11] = state->highest_bucket == PG_INT64_MIN ? 'n' : ' ';
 	if (sql_write(SET_STATE, values, nulls) != 1)
 		another_tick(expected);
 }

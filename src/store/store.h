@@ -22,7 +22,6 @@
 #include "core/topn.h"
 #include "filters.h"
 #include "log/click.h"
-#include "log/log.h"
 
 /*
  * Only one tick, and only one compaction, runs in a database at a time: the
@@ -53,7 +52,6 @@ typedef struct StoreState
 {
 	int64		tick;			/* of the last tick */
 	TimestampTz ticked_at;		/* DT_NOBEGIN: never */
-	LogProgress progress;
 	TimestampTz newest_received;	/* DT_NOBEGIN: nothing received */
 	TimestampTz event_time;		/* DT_NOBEGIN: nothing counted */
 	int64		rows_read;

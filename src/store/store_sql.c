@@ -17,14 +17,13 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/lsyscache.h"
-#include "utils/pg_lsn.h"
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
 #include "base/definitions.h"
 #include "store_sql.h"
 
-#define MAX_PARAMETERS 20
+#define MAX_PARAMETERS 13
 
 #define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks"
 
@@ -36,21 +35,17 @@ static const struct
 }			statements[STATEMENTS] =
 {
 	[GET_STATE] = {
-		"SELECT tick, ticked_at, taken, taking, at_partition, at_block, open_from, closing_at,"
-		" closing_xmax, newest_received, event_time, rows_read, counted, duplicates, discarded,"
+		"SELECT tick, ticked_at, newest_received, event_time, rows_read, counted, duplicates, discarded,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
 		" (SELECT count(*) FROM adclick_internal.dedup_rules)"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
-		"UPDATE adclick_internal.state SET tick = $1, ticked_at = $2, taken = $3, taking = $4,"
-		" at_partition = $5, at_block = $6, open_from = $7, closing_at = $8, closing_xmax = $9,"
-		" newest_received = $10, event_time = $11, rows_read = $12, counted = $13, duplicates = $14,"
-		" discarded = $15, rule_id = $16, future_tolerance = $17, raw_retention = $18, highest_bucket = $19"
-		" WHERE tick = $20", 20,
-		{INT8OID, TIMESTAMPTZOID, PG_SNAPSHOTOID, PG_SNAPSHOTOID, TIMESTAMPTZOID, INT8OID,
-			TIMESTAMPTZOID, TIMESTAMPTZOID, XID8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
-		INT8OID, INT8OID, INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID}
+		"UPDATE adclick_internal.state SET tick = $1, ticked_at = $2, newest_received = $3, event_time = $4,"
+		" rows_read = $5, counted = $6, duplicates = $7, discarded = $8, rule_id = $9, future_tolerance = $10,"
+		" raw_retention = $11, highest_bucket = $12 WHERE tick = $13", 13,
+		{INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
+		INT8OID, INT8OID, INT8OID, INT8OID}
 	},
 	[GET_FORMER_RULES] = {
 		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket FROM adclick_internal.dedup_rules"

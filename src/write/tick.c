@@ -4,11 +4,10 @@
  *	  A tick: read -> validate -> dedup -> accumulate -> encode -> store.
  *
  * Each step is a pass over the rows of the tick.  A tick takes a bounded number
- * of rows; a larger tail is taken in several, between which the state holds the
- * range of transactions being taken and the place reached in it.
+ * of rows; a larger tail is taken in several.
  *
- * It is one transaction: what it writes and how far it has read are committed
- * together or not at all.
+ * It is one transaction: that rows are counted and that they leave the inbox is
+ * committed together or not at all.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -16,8 +15,6 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/xact.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -27,59 +24,36 @@
 #include "accumulate.h"
 #include "base/adclick.h"
 #include "log/click.h"
-#include "log/log.h"
+#include "log/inbox.h"
 #include "seen/seen.h"
 #include "store/filters.h"
 #include "store/store.h"
 #include "tick.h"
 
 /*
- * Rows a tick takes; it ends with a whole block.  At about 300 bytes a row in
- * all passes, this bounds its memory at some 80 MB.
+ * Rows a tick takes.  At about 300 bytes a row in all passes, this bounds its
+ * memory at some 80 MB.
  */
 #define TICK_ROWS (256 * 1024)
-#define TICK_CAPACITY (TICK_ROWS + MaxHeapTuplesPerPage)
-
-typedef struct TickRow
-{
-	Oid			partition;
-	ItemPointerData tid;
-	ClickVerdict verdict;
-} TickRow;
 
 typedef struct Tick
 {
 	StoreState	state;
 	int64		expected;		/* number of the tick before */
-	Snapshot	snapshot;
+	InboxReader *inbox;
 	TickResult *result;
 	TimestampTz newest_click;	/* of the valid ones */
 
 	int			nrows;
-	TickRow    *rows;
-	FactClick  *clicks;			/* one for each row; set for valid ones */
+	ItemPointerData *tids;		/* of each row: where it is, ... */
+	ClickVerdict *verdicts;
+	FactClick  *clicks;			/* ... and if it is valid, what facts are made of */
 	size_t		nkeys;
 	SeenClick  *keys;			/* of the valid rows that have one */
 	size_t		nformer;
 	size_t		former_room;
 	SeenClick  *former;			/* of the same by former rules */
 } Tick;
-
-static bool
-anything_to_do(void)
-{
-	StoreState	state;
-	LogReader  *reader;
-	bool		found;
-
-	store_push_snapshot();
-	store_get_state(&state);
-	reader = log_begin(&state.progress, GetActiveSnapshot(), NULL);
-	found = log_next(reader) != NULL || store_rules_differ(&state);
-	log_end(reader);
-	PopActiveSnapshot();
-	return found;
-}
 
 static void
 note_former_keys(Tick *tick, TupleTableSlot *slot, const Click *click)
@@ -101,20 +75,16 @@ note_former_keys(Tick *tick, TupleTableSlot *slot, const Click *click)
 }
 
 static void
-read_row(Tick *tick, LogReader *reader, TupleTableSlot *slot)
+read_row(Tick *tick, TupleTableSlot *slot)
 {
-	TickRow    *row = &tick->rows[tick->nrows];
 	FactClick  *fact = &tick->clicks[tick->nrows];
 	StoreState *state = &tick->state;
 	Click		click;
+	ClickVerdict verdict = click_read(slot, &state->rules, &click);
 	Dimensions	dimensions;
 
-	row->tid = slot->tts_tid;
-	row->partition = log_partition(reader);
-	row->verdict = click_read(slot, &state->rules, &click);
-	if (!TIMESTAMP_NOT_FINITE(click.received_at))
-		state->newest_received = Max(state->newest_received, click.received_at);
-	if (row->verdict == CLICK_VALID)
+	state->newest_received = Max(state->newest_received, click.received_at);
+	if (verdict == CLICK_VALID)
 	{
 		click_to_fact(slot, &click, fact);
 		dimensions_read(slot, &dimensions);
@@ -124,43 +94,17 @@ read_row(Tick *tick, LogReader *reader, TupleTableSlot *slot)
 			tick->keys[tick->nkeys++] = (SeenClick) {click.key, tick->nrows};
 		note_former_keys(tick, slot, &click);
 	}
-	tick->nrows++;
+	tick->tids[tick->nrows] = slot->tts_tid;
+	tick->verdicts[tick->nrows++] = verdict;
 }
 
-/* Read and validate; moves the progress to where reading stopped. */
+/* Read and validate, the row in the slot first. */
 static void
-read_rows(Tick *tick)
+read_rows(Tick *tick, TupleTableSlot *slot)
 {
-	LogProgress *progress = &tick->state.progress;
-	LogReader  *reader;
-	TupleTableSlot *slot;
-	LogPlace	last = {DT_NOBEGIN, 0};
-
-	if (progress->taking == NULL)
-	{
-		progress->taking = xacts_current();
-		progress->place = last;
-	}
-	reader = log_begin(progress, tick->snapshot, progress->taking);
-	while ((slot = log_next(reader)) != NULL)
-	{
-		LogPlace	place = log_place(reader);
-
-		if (tick->nrows >= TICK_ROWS && log_place_before(last, place))
-		{
-			tick->result->more = true;
-			last = place;
-			break;
-		}
-		last = place;
-		read_row(tick, reader, slot);
-	}
-	log_end(reader);
-
-	if (tick->result->more)
-		progress->place = last;
-	else
-		log_advance(progress, GetCurrentTimestamp());
+	for (; slot != NULL && tick->nrows < TICK_ROWS; slot = inbox_next(tick->inbox))
+		read_row(tick, slot);
+	tick->result->more = slot != NULL;
 }
 
 static ClickVerdict
@@ -186,9 +130,9 @@ dedup_former(Tick *tick)
 	seen_judge_former(tick->former, tick->nformer, true);
 	for (size_t i = 0; i < tick->nformer; i++)
 		if (tick->former[i].verdict != SEEN_UNKNOWN)
-			tick->rows[tick->former[i].row].verdict = verdict_of(tick->former[i].verdict);
+			tick->verdicts[tick->former[i].row] = verdict_of(tick->former[i].verdict);
 	for (size_t i = 0; i < tick->nkeys; i++)
-		if (tick->rows[tick->keys[i].row].verdict == CLICK_VALID)
+		if (tick->verdicts[tick->keys[i].row] == CLICK_VALID)
 			tick->keys[n++] = tick->keys[i];
 	tick->nkeys = n;
 }
@@ -204,9 +148,8 @@ dedup_rows(Tick *tick)
 	for (size_t i = 0; i < tick->nkeys; i++)
 	{
 		SeenClick  *key = &tick->keys[i];
-		TickRow    *row = &tick->rows[key->row];
 
-		row->verdict = verdict_of(key->verdict);
+		tick->verdicts[key->row] = verdict_of(key->verdict);
 		if (key->verdict == SEEN_NEW)
 			state->highest_bucket = Max(state->highest_bucket, key->key.bucket);
 	}
@@ -215,16 +158,14 @@ dedup_rows(Tick *tick)
 static void
 discard_rows(Tick *tick)
 {
-	TupleTableSlot *slot = log_make_slot();
+	TupleTableSlot *slot = inbox_make_slot(tick->inbox);
 	StoreSink  *discarded = store_discard_begin();
 	TickResult *result = tick->result;
 
 	for (int i = 0; i < tick->nrows; i++)
 	{
-		TickRow    *row = &tick->rows[i];
-
 		CHECK_FOR_INTERRUPTS();
-		switch (row->verdict)
+		switch (tick->verdicts[i])
 		{
 			case CLICK_VALID:
 				result->counted++;
@@ -236,8 +177,8 @@ discard_rows(Tick *tick)
 				result->discarded++;
 				break;
 		}
-		log_fetch(row->partition, &row->tid, tick->snapshot, slot);
-		store_discard(discarded, slot, row->verdict);
+		inbox_fetch(tick->inbox, &tick->tids[i], slot);
+		store_discard(discarded, slot, tick->verdicts[i]);
 	}
 	store_discard_end(discarded);
 	ExecDropSingleTupleTableSlot(slot);
@@ -250,7 +191,7 @@ store_facts(Tick *tick)
 	size_t		n = 0;
 
 	for (int i = 0; i < tick->nrows; i++)
-		if (tick->rows[i].verdict == CLICK_VALID)
+		if (tick->verdicts[i] == CLICK_VALID)
 			tick->clicks[n++] = tick->clicks[i];
 	accumulate_clicks(tick->clicks, n);
 	accumulate_keys(tick->keys, tick->nkeys);
@@ -281,60 +222,64 @@ store_progress(Tick *tick)
 	state->counted += result->counted;
 	state->duplicates += result->duplicates;
 	state->discarded += result->discarded;
-	/* for what comes next: a range that is taken in several ticks is judged in one way */
+	/* for what comes next: what was there before is judged in one way, in however many ticks */
 	if (!result->more && store_rules_differ(state))
 		store_follow_settings(state);
 	store_set_state(state, tick->expected);
 }
 
-void
-tick_run(TickResult *result)
+/* Get ready to take what there is. */
+static void
+prepare(Tick *tick)
 {
-	MemoryContext context;
-	MemoryContext outer;
-	Tick	   *tick;
-	bool		is_first;
-	bool		went_on;
-
-	memset(result, 0, sizeof(*result));
-	if (!anything_to_do())
-		return;
-	store_lock(STORE_LOCK_TICK);
-
-	context = AllocSetContextCreate(CurrentMemoryContext, "adclick tick", ALLOCSET_DEFAULT_SIZES);
-	outer = MemoryContextSwitchTo(context);
-	store_push_snapshot();
-	tick = palloc0(sizeof(Tick));
-	tick->result = result;
-	tick->snapshot = GetActiveSnapshot();
-	tick->rows = palloc(sizeof(TickRow) * TICK_CAPACITY);
-	tick->clicks = palloc(sizeof(FactClick) * TICK_CAPACITY);
-	tick->keys = palloc(sizeof(SeenClick) * TICK_CAPACITY);
-	tick->former = palloc(sizeof(SeenClick));
-	store_get_state(&tick->state);
 	tick->expected = tick->state.tick;
 	store_claim_tick(&tick->state);
-	is_first = tick->state.rules.dedup.rule_id == 0;
-	if (is_first)
+	if (tick->state.rules.dedup.rule_id == 0)
 		store_follow_settings(&tick->state);
-
-	/* what was left of its range may be gone: then it ends here */
-	went_on = tick->state.progress.taking != NULL;
 	seen_prepare_tick(&tick->state);
 	tick->state.tick = seen_begin_tick(&tick->state);
 	tick->newest_click = DT_NOBEGIN;
+	tick->tids = palloc(sizeof(ItemPointerData) * TICK_ROWS);
+	tick->verdicts = palloc(sizeof(ClickVerdict) * TICK_ROWS);
+	tick->clicks = palloc(sizeof(FactClick) * TICK_ROWS);
+	tick->keys = palloc(sizeof(SeenClick) * TICK_ROWS);
+	tick->former = palloc(sizeof(SeenClick));
 	filters_refresh();
-	read_rows(tick);
+}
+
+static void
+take_rows(Tick *tick, TupleTableSlot *first)
+{
+	prepare(tick);
+	read_rows(tick, first);
 	if (tick->nrows > 0)
 	{
 		dedup_rows(tick);
 		discard_rows(tick);
 		store_facts(tick);
+		inbox_take(tick->inbox, tick->tids, tick->nrows);
 	}
-	if (tick->nrows > 0 || is_first || went_on || store_rules_differ(&tick->state))
-		store_progress(tick);
-	if (tick->nrows == 0 && went_on)
-		result->more = true;
+	store_progress(tick);
+}
+
+void
+tick_run(TickResult *result)
+{
+	Tick		tick = {.result = result};
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick tick",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	TupleTableSlot *first;
+
+	memset(result, 0, sizeof(*result));
+	store_lock(STORE_LOCK_TICK);
+	store_push_snapshot();
+	store_get_state(&tick.state);
+	tick.inbox = inbox_begin(GetActiveSnapshot(), tick.state.tick, true);
+	first = inbox_next(tick.inbox);
+	if (first != NULL || store_rules_differ(&tick.state))
+		take_rows(&tick, first);
+	inbox_end(tick.inbox);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

@@ -1,0 +1,311 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox.c
+ *	  The inbox: reading and taking the clicks that no tick has taken.
+ *
+ * See inbox.h.  Pages are read directly, as a tick must know of each range whether
+ * a row in it can still become visible (inbox_map.h).
+ *
+ * The relation is locked AccessShare only, also to delete: no lock that others take,
+ * but for those that replace or drop the table, keeps ticks waiting.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/generic_xlog.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "base/adclick.h"
+#include "base/definitions.h"
+#include "inbox.h"
+#include "inbox_map.h"
+
+struct InboxReader
+{
+	Relation	inbox;
+	Snapshot	snapshot;
+	InboxMap   *map;			/* or NULL */
+	int64		seen;			/* last tick the snapshot sees */
+	bool		to_take;
+	bool		found;			/* at least one row */
+	BlockNumber nblocks;
+	BlockNumber next;			/* block to read */
+
+	/* rows of the block read last that the snapshot sees */
+	Buffer		buffer;			/* pinned */
+	int			nrows;
+	int			at;				/* the next of them */
+	OffsetNumber rows[MaxHeapTuplesPerPage];
+	HeapTupleData tuple;
+	TupleTableSlot *slot;
+};
+
+Oid
+inbox_relid(void)
+{
+	return get_relname_relid("clicks", get_namespace_oid(ADCLICK_SCHEMA, false));
+}
+
+InboxReader *
+inbox_begin(Snapshot snapshot, int64 seen_tick, bool to_take)
+{
+	InboxReader *reader = palloc0(sizeof(InboxReader));
+
+	reader->inbox = table_open(inbox_relid(), AccessShareLock);
+	definitions_check_inbox(reader->inbox);
+	/* of a serializable transaction: clicks that others insert from here on are a conflict */
+	PredicateLockRelation(reader->inbox, snapshot);
+	reader->snapshot = snapshot;
+	reader->seen = seen_tick;
+	reader->to_take = to_take;
+	reader->map = to_take ? inbox_map_to_take(reader->inbox, seen_tick) : inbox_map(reader->inbox);
+	reader->nblocks = RelationGetNumberOfBlocks(reader->inbox);
+	reader->buffer = InvalidBuffer;
+	reader->slot = inbox_make_slot(reader);
+	return reader;
+}
+
+TupleTableSlot *
+inbox_make_slot(const InboxReader *reader)
+{
+	return MakeSingleTupleTableSlot(RelationGetDescr(reader->inbox), &TTSOpsBufferHeapTuple);
+}
+
+static void
+set_tuple(InboxReader *reader, Page page, OffsetNumber offset)
+{
+	ItemId		item = PageGetItemId(page, offset);
+	HeapTuple	tuple = &reader->tuple;
+
+	tuple->t_data = (HeapTupleHeader) PageGetItem(page, item);
+	tuple->t_len = ItemIdGetLength(item);
+	tuple->t_tableOid = RelationGetRelid(reader->inbox);
+	ItemPointerSet(&tuple->t_self, BufferGetBlockNumber(reader->buffer), offset);
+}
+
+/*
+ * Whether a row that the snapshot does not see will never be seen by a later one:
+ * it was rolled back, or its insertion is seen and so its deletion is, too.  Of rows of
+ * this transaction that is not known: they can be of the command that runs.
+ */
+static bool
+is_over(const InboxReader *reader, HeapTupleHeader header)
+{
+	if (HeapTupleHeaderXminInvalid(header))
+		return true;
+	return HeapTupleHeaderXminFrozen(header) ||
+		(HeapTupleHeaderXminCommitted(header) &&
+		 !XidInMVCCSnapshot(HeapTupleHeaderGetRawXmin(header), reader->snapshot));
+}
+
+/* Note the rows of the page that the snapshot sees; whether there can be others later. */
+static bool
+find_rows(InboxReader *reader)
+{
+	Page		page = BufferGetPage(reader->buffer);
+	OffsetNumber last = PageGetMaxOffsetNumber(page);
+	HeapTuple	tuple = &reader->tuple;
+	bool		others = false;
+
+	for (OffsetNumber offset = FirstOffsetNumber; offset <= last; offset++)
+	{
+		bool		visible;
+
+		if (!ItemIdIsNormal(PageGetItemId(page, offset)))
+			continue;
+		set_tuple(reader, page, offset);
+		visible = HeapTupleSatisfiesVisibility(tuple, reader->snapshot, reader->buffer);
+		HeapCheckForSerializableConflictOut(visible, reader->inbox, tuple, reader->buffer,
+											reader->snapshot);
+		if (visible)
+			reader->rows[reader->nrows++] = offset;
+		else
+			others |= !is_over(reader, tuple->t_data);
+	}
+	return others;
+}
+
+static void
+read_block(InboxReader *reader, BlockNumber block)
+{
+	bool		others;
+
+	CHECK_FOR_INTERRUPTS();
+	reader->nrows = reader->at = 0;
+	reader->buffer = ReleaseAndReadBuffer(reader->buffer, reader->inbox, block);
+	LockBuffer(reader->buffer, BUFFER_LOCK_SHARE);
+	others = find_rows(reader);
+	LockBuffer(reader->buffer, BUFFER_LOCK_UNLOCK);
+	reader->found |= reader->nrows > 0;
+	if (others && reader->to_take && reader->map)
+		inbox_map_set_filled(reader->map, block);
+}
+
+/* Read the next block that can have rows; false at the end. */
+static bool
+read_next_block(InboxReader *reader)
+{
+	while (reader->next < reader->nblocks)
+	{
+		if (reader->map && reader->next % INBOX_RANGE_BLOCKS == 0)
+		{
+			if (inbox_map_is_empty(reader->map, reader->next, reader->seen))
+			{
+				reader->next += INBOX_RANGE_BLOCKS;
+				continue;
+			}
+			if (reader->to_take)
+				inbox_map_set_empty(reader->map, reader->next, reader->seen + 1);
+		}
+		read_block(reader, reader->next++);
+		return true;
+	}
+	return false;
+}
+
+TupleTableSlot *
+inbox_next(InboxReader *reader)
+{
+	while (reader->at == reader->nrows)
+		if (!read_next_block(reader))
+			return NULL;
+	set_tuple(reader, BufferGetPage(reader->buffer), reader->rows[reader->at++]);
+	return ExecStoreBufferHeapTuple(&reader->tuple, reader->slot, reader->buffer);
+}
+
+void
+inbox_fetch(InboxReader *reader, ItemPointer tid, TupleTableSlot *slot)
+{
+	if (!table_tuple_fetch_row_version(reader->inbox, tid, reader->snapshot, slot))
+		elog(ERROR, "click (%u,%u) is gone", ItemPointerGetBlockNumber(tid),
+			 ItemPointerGetOffsetNumber(tid));
+	slot_getallattrs(slot);
+}
+
+void
+inbox_end(InboxReader *reader)
+{
+	bool		at_end = reader->next >= reader->nblocks && reader->at == reader->nrows;
+
+	if (reader->to_take && reader->map)
+	{
+		if (!at_end)
+			inbox_map_set_filled(reader->map, reader->next - 1);
+		else if (!reader->found)
+			inbox_map_settle(reader->map, reader->nblocks, reader->seen + 1, reader->seen);
+	}
+	ExecDropSingleTupleTableSlot(reader->slot);
+	if (BufferIsValid(reader->buffer))
+		ReleaseBuffer(reader->buffer);
+	table_close(reader->inbox, NoLock);
+	pfree(reader);
+}
+
+/*----------
+ * Taking rows
+ *----------
+ */
+
+/*
+ * Rows that need more than their header changed: toasted ones, those of this
+ * transaction, those that someone has locked.
+ */
+static bool
+is_plain(HeapTupleHeader header)
+{
+	return (header->t_infomask & HEAP_XMAX_INVALID) && !(header->t_infomask & HEAP_HASEXTERNAL) &&
+		!TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(header));
+}
+
+/* As heap_delete does it. */
+static void
+mark_deleted(HeapTupleHeader header, TransactionId xid, CommandId cid)
+{
+	header->t_infomask &= ~(HEAP_XMAX_BITS | HEAP_MOVED);
+	header->t_infomask2 |= HEAP_KEYS_UPDATED;
+	HeapTupleHeaderClearHotUpdated(header);
+	HeapTupleHeaderSetXmax(header, xid);
+	HeapTupleHeaderSetCmax(header, cid, false);
+}
+
+static HeapTupleHeader
+header_at(Page page, const ItemPointerData *tid)
+{
+	return (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, ItemPointerGetOffsetNumber(tid)));
+}
+
+/* Delete rows of a page in one go, with one record of WAL; returns how many: all, or none. */
+static size_t
+delete_page(Relation inbox, const ItemPointerData *tids, size_t n, TransactionId xid, CommandId cid)
+{
+	Buffer		buffer = ReadBuffer(inbox, ItemPointerGetBlockNumber(tids));
+	GenericXLogState *state;
+	Page		page;
+	bool		plain;
+
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	page = BufferGetPage(buffer);
+	plain = !PageIsAllVisible(page);	/* else its bit of the visibility map must go, too */
+	for (size_t i = 0; i < n && plain; i++)
+		plain = is_plain(header_at(page, &tids[i]));
+	if (plain)
+	{
+		state = GenericXLogStart(inbox);
+		page = GenericXLogRegisterBuffer(state, buffer, 0);
+		for (size_t i = 0; i < n; i++)
+			mark_deleted(header_at(page, &tids[i]), xid, cid);
+		PageSetPrunable(page, xid);
+		GenericXLogFinish(state);
+		for (size_t i = 0; i < n; i++)
+			pgstat_count_heap_delete(inbox);
+	}
+	UnlockReleaseBuffer(buffer);
+	return plain ? n : 0;
+}
+
+static void
+delete_row(Relation inbox, const ItemPointerData *tid, CommandId cid)
+{
+	ItemPointerData copy = *tid;
+	TM_FailureData failure;
+
+	if (heap_delete(inbox, &copy, cid, InvalidSnapshot, true, &failure, false) != TM_Ok)
+		elog(ERROR, "click (%u,%u) was deleted by someone else", ItemPointerGetBlockNumber(tid),
+			 ItemPointerGetOffsetNumber(tid));
+}
+
+void
+inbox_take(InboxReader *reader, const ItemPointerData *tids, size_t n)
+{
+	TransactionId xid = GetCurrentTransactionId();
+	CommandId	cid = GetCurrentCommandId(true);
+	size_t		end;
+
+	CheckForSerializableConflictIn(reader->inbox, NULL, InvalidBlockNumber);
+	for (size_t start = 0; start < n; start = end)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (end = start + 1; end < n; end++)
+			if (ItemPointerGetBlockNumber(&tids[end]) != ItemPointerGetBlockNumber(&tids[start]))
+				break;
+		if (delete_page(reader->inbox, &tids[start], end - start, xid, cid) > 0)
+			continue;
+		for (size_t i = start; i < end; i++)
+			delete_row(reader->inbox, &tids[i], cid);
+	}
+}

@@ -1,0 +1,246 @@
+/*-------------------------------------------------------------------------
+ *
+ * inbox_am.c
+ *	  The access method of the inbox: a heap into which rows are only put.
+ *
+ * It stores rows as the server's heap does, which does all the work.  What differs:
+ *
+ * - It says when a click arrived, whatever the client says, and gives an id to one
+ *	 that has none: a default could be overridden, and costs a call for each row.
+ * - It tells the map (inbox_map.h) where rows were put.
+ * - Nobody updates, deletes or locks a row; ticks have a way of their own (inbox.c).
+ * - It has no indexes.
+ *
+ * See "Table Access Method Interface Definition" in the server's manual.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/tableam.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "base/adclick.h"
+#include "base/compat.h"
+#include "click.h"
+#include "inbox.h"
+#include "inbox_map.h"
+
+PG_FUNCTION_INFO_V1(adclick_inbox_handler);
+PG_FUNCTION_INFO_V1(adclick_refuse_change);
+
+static const TableAmRoutine *heap;
+
+static const Oid column_types[CLICK_COLUMNS] = {
+	[CLICK_ID - 1] = UUIDOID,
+	[CLICK_AD_ID - 1] = INT8OID,
+	[CLICK_CLICKED_AT - 1] = TIMESTAMPTZOID,
+	[CLICK_USER_ID - 1] = INT8OID,
+	[CLICK_RECEIVED_AT - 1] = TIMESTAMPTZOID,
+	[CLICK_IP - 1] = INETOID,
+	[CLICK_COUNTRY - 1] = TEXTOID,
+	[CLICK_REGION - 1] = TEXTOID,
+	[CLICK_DEVICE - 1] = TEXTOID
+};
+
+/* What is stamped must be there: anyone can make a table with this access method, or alter one. */
+static void
+check_columns(Relation relation)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+
+	for (int i = 0; i < CLICK_COLUMNS; i++)
+		if (i >= desc->natts || TupleDescAttr(desc, i)->attisdropped ||
+			TupleDescAttr(desc, i)->atttypid != column_types[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("access method \"%s\" stores clicks only", INBOX_AM),
+					 errdetail("Column %d should be of type %s.", i + 1, format_type_be(column_types[i]))));
+}
+
+/*
+ * The new table that VACUUM FULL or ALTER TABLE fills with the rows of the inbox,
+ * before it takes its place: they have arrived long since.
+ */
+static bool
+is_rewritten(Relation relation)
+{
+	return OidIsValid(relation->rd_rel->relrewrite);
+}
+
+/* Say when a click arrived, and what its id is if it has none: then "new_id" keeps it. */
+static void
+stamp(TupleTableSlot *slot, TimestampTz now, pg_uuid_t *new_id)
+{
+	slot_getallattrs(slot);
+	if (slot->tts_isnull[CLICK_ID - 1])
+	{
+		Datum		random = DirectFunctionCall1(gen_random_uuid, (Datum) 0);
+
+		*new_id = *DatumGetUUIDP(random);
+		pfree(DatumGetPointer(random));
+		slot->tts_values[CLICK_ID - 1] = UUIDPGetDatum(new_id);
+		slot->tts_isnull[CLICK_ID - 1] = false;
+	}
+	slot->tts_values[CLICK_RECEIVED_AT - 1] = TimestampTzGetDatum(now);
+	slot->tts_isnull[CLICK_RECEIVED_AT - 1] = false;
+
+	/* the heap would take the row as it was formed before */
+	if (TTS_IS_BUFFERTUPLE(slot) && ((BufferHeapTupleTableSlot *) slot)->base.tuple != NULL)
+		ExecForceStoreHeapTuple(heap_form_tuple(slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull),
+								slot, true);
+}
+
+static void
+note_insert(InboxMap *map, TupleTableSlot *slot)
+{
+	if (map)
+		inbox_map_set_filled(map, ItemPointerGetBlockNumber(&slot->tts_tid));
+}
+
+/* Not frozen (COPY FREEZE): an older snapshot would see it. */
+#define ALLOWED_OPTIONS(options) ((options) & ~TABLE_INSERT_FROZEN)
+
+static void
+insert(Relation relation, TupleTableSlot *slot, CommandId cid, int options, BulkInsertState bistate)
+{
+	pg_uuid_t	new_id;
+
+	if (!is_rewritten(relation))
+	{
+		check_columns(relation);
+		stamp(slot, GetCurrentTimestamp(), &new_id);
+	}
+	heap->tuple_insert(relation, slot, cid, ALLOWED_OPTIONS(options), bistate);
+	note_insert(inbox_map(relation), slot);
+}
+
+static void
+insert_many(Relation relation, TupleTableSlot **slots, int n, CommandId cid, int options,
+			BulkInsertState bistate)
+{
+	pg_uuid_t  *new_ids = palloc(sizeof(pg_uuid_t) * n);
+	TimestampTz now = GetCurrentTimestamp();
+	InboxMap   *map;
+
+	check_columns(relation);
+	for (int i = 0; i < n; i++)
+		stamp(slots[i], now, &new_ids[i]);
+	heap->multi_insert(relation, slots, n, cid, ALLOWED_OPTIONS(options), bistate);
+	map = inbox_map(relation);
+	for (int i = 0; i < n; i++)
+		note_insert(map, slots[i]);
+	pfree(new_ids);
+}
+
+static void
+refuse(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("clicks can only be inserted"),
+			 errdetail("%s is not allowed on adclick.clicks.", what),
+			 errhint("Ticks take them from there; adclick.click_log has all of them.")));
+}
+
+static void
+insert_speculative(Relation relation, TupleTableSlot *slot, CommandId cid, int options,
+				   BulkInsertState bistate, uint32 token)
+{
+	refuse("INSERT with ON CONFLICT");
+}
+
+static TM_Result
+refuse_delete(Relation relation, ItemPointer tid, CommandId cid, Snapshot snapshot, Snapshot crosscheck,
+			  bool wait, TM_FailureData *failure, bool changing_partition)
+{
+	refuse("DELETE");
+	return TM_Ok;
+}
+
+static TM_Result
+refuse_update(Relation relation, ItemPointer tid, TupleTableSlot *slot, CommandId cid, Snapshot snapshot,
+			  Snapshot crosscheck, bool wait, TM_FailureData *failure, LockTupleMode *mode,
+			  compat_update_indexes *update_indexes)
+{
+	refuse("UPDATE");
+	return TM_Ok;
+}
+
+static TM_Result
+refuse_lock(Relation relation, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot, CommandId cid,
+			LockTupleMode mode, LockWaitPolicy policy, uint8 flags, TM_FailureData *failure)
+{
+	refuse("Locking rows");
+	return TM_Ok;
+}
+
+static double
+refuse_index(Relation relation, Relation index, IndexInfo *info, bool allow_sync, bool anyvisible,
+			 bool progress, BlockNumber start, BlockNumber n, IndexBuildCallback callback,
+			 void *callback_state, TableScanDesc scan)
+{
+	refuse("An index");
+	return 0;
+}
+
+static void
+new_file(Relation relation, const compat_file_locator *file, char persistence,
+		 TransactionId *freeze_xid, MultiXactId *min_multi)
+{
+	check_columns(relation);
+	heap->compat_set_new_file(relation, file, persistence, freeze_xid, min_multi);
+}
+
+/* Long texts lie in a table of the usual kind. */
+static Oid
+toast_method(Relation relation)
+{
+	return HEAP_TABLE_AM_OID;
+}
+
+Datum
+adclick_inbox_handler(PG_FUNCTION_ARGS)
+{
+	static TableAmRoutine inbox;
+
+	heap = GetHeapamTableAmRoutine();
+	inbox = *heap;
+	inbox.tuple_insert = insert;
+	inbox.multi_insert = insert_many;
+	inbox.tuple_insert_speculative = insert_speculative;
+	inbox.tuple_delete = refuse_delete;
+	inbox.tuple_update = refuse_update;
+	inbox.tuple_lock = refuse_lock;
+	inbox.index_build_range_scan = refuse_index;
+	inbox.compat_set_new_file = new_file;
+	inbox.relation_toast_am = toast_method;
+	PG_RETURN_POINTER(&inbox);
+}
+
+/* TRUNCATE is not told to the access method; the others are, but only where there are rows. */
+Datum
+adclick_refuse_change(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("not called as a trigger")));
+	refuse(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? "UPDATE" :
+		   TRIGGER_FIRED_BY_DELETE(trigger->tg_event) ? "DELETE" : "TRUNCATE");
+	return (Datum) 0;
+}
