@@ -76,7 +76,7 @@ typedef struct Shmem
 /* Ranges of an inbox that its map knows: 16 GB. */
 #define SHMEM_INBOX_RANGES 32768
 
-/* What inbox_map.h is about. */
+/* What map.h is about. */
 typedef struct InboxMap
 {
 	pg_atomic_uint32 file;		/* of the inbox; 0: none */

@@ -25,7 +25,7 @@
 
 #include "base/adclick.h"
 #include "conditions.h"
-#include "log/click.h"
+#include "inbox/click.h"
 #include "store/store.h"
 
 void

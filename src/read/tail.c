@@ -20,8 +20,8 @@
 
 #include "base/adclick.h"
 #include "base/facts_alloc.h"
-#include "log/click.h"
-#include "log/inbox.h"
+#include "inbox/click.h"
+#include "inbox/inbox.h"
 #include "seen/seen.h"
 #include "slices.h"
 #include "store/filters.h"

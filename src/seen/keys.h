@@ -16,7 +16,7 @@
 
 #include "postgres.h"
 
-#include "log/click.h"
+#include "inbox/click.h"
 
 typedef enum SeenVerdict
 {

@@ -27,7 +27,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/privileges.h"
-#include "log/inbox.h"
+#include "inbox/inbox.h"
 #include "read/tail.h"
 #include "store/store.h"
 #include "uninstall.h"

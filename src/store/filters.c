@@ -25,7 +25,7 @@
 
 #include "base/adclick.h"
 #include "filters.h"
-#include "log/click.h"
+#include "inbox/click.h"
 #include "store.h"
 
 #define UNKNOWN "unknown"

@@ -21,7 +21,7 @@
 #include "core/orders.h"
 #include "core/topn.h"
 #include "filters.h"
-#include "log/click.h"
+#include "inbox/click.h"
 
 /*
  * Only one tick, and only one compaction, runs in a database at a time: the

@@ -23,8 +23,8 @@
 
 #include "accumulate.h"
 #include "base/adclick.h"
-#include "log/click.h"
-#include "log/inbox.h"
+#include "inbox/click.h"
+#include "inbox/inbox.h"
 #include "seen/seen.h"
 #include "store/filters.h"
 #include "store/store.h"

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
- * inbox_am.c
+ * method.c
  *	  The access method of the inbox: a heap into which rows are only put.
  *
  * It stores rows as the server's heap does, which does all the work.  What differs:
  *
  * - It says when a click arrived, whatever the client says, and gives an id to one
  *	 that has none: a default could be overridden, and costs a call for each row.
- * - It tells the map (inbox_map.h) where rows were put.
+ * - It tells the map (map.h) where rows were put.
  * - Nobody updates, deletes or locks a row; ticks have a way of their own (inbox.c).
  * - It has no indexes.
  *
@@ -36,7 +36,7 @@
 #include "base/compat.h"
 #include "click.h"
 #include "inbox.h"
-#include "inbox_map.h"
+#include "map.h"
 
 PG_FUNCTION_INFO_V1(adclick_inbox_handler);
 PG_FUNCTION_INFO_V1(adclick_refuse_change);

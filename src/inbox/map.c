@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
- * inbox_map.c
+ * map.c
  *	  Which parts of the inbox can have rows that no tick has taken.
  *
- * See inbox_map.h.
+ * See map.h.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -15,7 +15,7 @@
 #include "miscadmin.h"
 
 #include "base/compat.h"
-#include "inbox_map.h"
+#include "map.h"
 
 /* NULL beyond the end of the map: such ranges are always read. */
 static pg_atomic_uint64 *

@@ -4,7 +4,7 @@
  *	  The inbox: reading and taking the clicks that no tick has taken.
  *
  * See inbox.h.  Pages are read directly, as a tick must know of each range whether
- * a row in it can still become visible (inbox_map.h).
+ * a row in it can still become visible (map.h).
  *
  * The relation is locked AccessShare only, also to delete: no lock that others take,
  * but for those that replace or drop the table, keeps ticks waiting.
@@ -33,7 +33,7 @@
 #include "base/adclick.h"
 #include "base/definitions.h"
 #include "inbox.h"
-#include "inbox_map.h"
+#include "map.h"
 
 struct InboxReader
 {

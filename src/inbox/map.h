@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * inbox_map.h
+ * map.h
  *	  Which parts of the inbox can have rows that no tick has taken.
  *
  * Rows that were taken stay where they are until VACUUM comes; this map, in shared
