@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * click.h
- *	  One row of the click log: its columns, whether it is valid, its dedup key.
+ *	  One row of the inbox: its columns, whether it is valid, its dedup key.
  *
  * The inbox and the discarded clicks begin with the same nine columns.  A verdict
  * depends on the row and the rules alone, never on the clock, so that it is the

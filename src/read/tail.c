@@ -4,7 +4,7 @@
  *	  The tail, judged for a query's snapshot.
  *
  * A query does what the next tick would do, without leaving a trace: of all
- * copies of a key the first in the log stands for the click, and it counts if
+ * copies of a key the first in the inbox stands for the click, and it counts if
  * its key was not seen by a tick that the snapshot sees.  Clicks that are not
  * asked for are only remembered by their key, as they may be first copies.
  *
@@ -45,7 +45,7 @@ typedef struct Tail
 	const Conditions *conditions;
 	const FactRole *roles;
 	const ClickRules *rules;
-	size_t		nkeys;			/* keys of all valid clicks, in log order */
+	size_t		nkeys;			/* keys of all valid clicks, in order of the inbox */
 	size_t		nasked;			/* of clicks that are asked for */
 	size_t		keys_room;
 	SeenClick  *keys;

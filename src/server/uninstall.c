@@ -113,10 +113,10 @@ uninstall_check(Node *statement)
 	if (rows > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("cannot drop extension adclick because its log holds clicks that are not counted yet"),
+				 errmsg("cannot drop extension adclick because its inbox holds clicks that are not counted yet"),
 				 errdetail_plural("%lld click would be deleted, the oldest received at %s.",
 								  "%lld clicks would be deleted, the oldest received at %s.",
 								  rows, (long long) rows, timestamptz_to_str(oldest)),
 				 errhint("Wait until adclick.status.lag_rows is 0, or call adclick.tick(). "
-						 "Use CASCADE to delete them and the whole log.")));
+						 "Use CASCADE to delete them and all others.")));
 }

@@ -28,7 +28,7 @@ typedef struct Dimensions
 
 extern const char *const dimension_names[DIMENSIONS];
 
-/* From a row of the log; the values may point into the slot. */
+/* From a row of the inbox; the values may point into the slot. */
 extern void dimensions_read(TupleTableSlot *slot, Dimensions *dimensions);
 
 /* For tables of them. */

@@ -87,7 +87,7 @@ extern void store_claim_compaction(void);
 extern int64 store_count_open_minutes(void);
 
 /*
- * Set rows aside, into adclick.discarded_clicks.  The slot has the log's
+ * Set rows aside, into adclick.discarded_clicks.  The slot has the inbox's
  * columns.  Triggers people put on the table do not fire: workers run no code of
  * users.
  */

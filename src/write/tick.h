@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * tick.h
- *	  A tick: one transaction that takes newly committed clicks off the log.
+ *	  A tick: one transaction that takes committed clicks from the inbox.
  *
 
  *
