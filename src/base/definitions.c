@@ -115,6 +115,10 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "segments", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
 	}},
+	{ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks", RELKIND_RELATION, false, {
+			{"click_id", UUIDOID}, {"ad_id", INT8OID}, {"clicked_at", TIMESTAMPTZOID}, {"user_id", INT8OID},
+			{"received_at", TIMESTAMPTZOID}, {"ip", INETOID}, {"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}
+	}},
 	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, false, {{"minute", TIMESTAMPTZOID}}},
 };
 

@@ -34,8 +34,8 @@
 #include "tick.h"
 
 /*
- * Rows a tick takes; it ends with a whole block.  At about 300 bytes a row in
- * all passes, this bounds its memory at some 80 MB.
+ * Rows a tick takes; it ends with a whole block.  At about 440 bytes a row in
+ * all passes, this bounds its memory at some 120 MB.
  */
 #define TICK_ROWS (256 * 1024)
 #define TICK_CAPACITY (TICK_ROWS + MaxHeapTuplesPerPage)
@@ -107,7 +107,6 @@ read_row(Tick *tick, LogReader *reader, TupleTableSlot *slot)
 	FactClick  *fact = &tick->clicks[tick->nrows];
 	StoreState *state = &tick->state;
 	Click		click;
-	Dimensions	dimensions;
 
 	row->tid = slot->tts_tid;
 	row->partition = log_partition(reader);
@@ -117,8 +116,8 @@ read_row(Tick *tick, LogReader *reader, TupleTableSlot *slot)
 	if (row->verdict == CLICK_VALID)
 	{
 		click_to_fact(slot, &click, fact);
-		dimensions_read(slot, &dimensions);
-		fact->filter_id = filters_make(&dimensions);
+		click_to_ledger(slot, &click, &state->rules.dedup, fact);
+		filters_count(slot, fact);
 		tick->newest_click = Max(tick->newest_click, click.at);
 		if (click.has_key)
 			tick->keys[tick->nkeys++] = (SeenClick) {click.key, tick->nrows};
@@ -212,11 +211,12 @@ dedup_rows(Tick *tick)
 	}
 }
 
+/* Put what was not counted, and what order ledger has no columns for, where it stays whole. */
 static void
-discard_rows(Tick *tick)
+set_aside_rows(Tick *tick)
 {
 	TupleTableSlot *slot = log_make_slot();
-	StoreSink  *discarded = store_discard_begin();
+	StoreSink  *sink = store_set_aside_begin();
 	TickResult *result = tick->result;
 
 	for (int i = 0; i < tick->nrows; i++)
@@ -228,7 +228,9 @@ discard_rows(Tick *tick)
 		{
 			case CLICK_VALID:
 				result->counted++;
-				continue;
+				if ((tick->clicks[i].flags & LEDGER_UNPACKED) == 0)
+					continue;
+				break;
 			case CLICK_DUPLICATE:
 				result->duplicates++;
 				break;
@@ -237,9 +239,9 @@ discard_rows(Tick *tick)
 				break;
 		}
 		log_fetch(row->partition, &row->tid, tick->snapshot, slot);
-		store_discard(discarded, slot, row->verdict);
+		store_set_aside(sink, slot, row->verdict);
 	}
-	store_discard_end(discarded);
+	store_set_aside_end(sink);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -253,7 +255,6 @@ store_facts(Tick *tick)
 		if (tick->rows[i].verdict == CLICK_VALID)
 			tick->clicks[n++] = tick->clicks[i];
 	accumulate_clicks(tick->clicks, n);
-	accumulate_keys(tick->keys, tick->nkeys);
 }
 
 static void
@@ -328,7 +329,7 @@ tick_run(TickResult *result)
 	if (tick->nrows > 0)
 	{
 		dedup_rows(tick);
-		discard_rows(tick);
+		set_aside_rows(tick);
 		store_facts(tick);
 	}
 	if (tick->nrows > 0 || is_first || went_on || store_rules_differ(&tick->state))
