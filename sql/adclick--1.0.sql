@@ -169,8 +169,8 @@ CREATE TABLE adclick_internal.runs (
 ) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
 CREATE INDEX runs_minute_idx ON adclick_internal.runs (sort_order, is_delta, last_minute);
 COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one a minute, from compaction)';
-COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip, 3 dedup key (of each click that was counted)';
-COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run; of order key: the minutes in which its buckets begin';
+COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip, 3 dedup key (the ledger: each click that was counted, whole)';
+COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run; of order ledger: the minutes in which its buckets begin';
 COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'how many facts each of them has';
 
 CREATE TABLE adclick_internal.deltas (
@@ -196,6 +196,20 @@ CREATE UNIQUE INDEX segments_key_idx ON adclick_internal.segments (run_id, first
 ALTER TABLE adclick_internal.segments REPLICA IDENTITY USING INDEX segments_key_idx;
 COMMENT ON COLUMN adclick_internal.segments.number IS 'place in the run: an ad with many facts has several segments with the same first key';
 COMMENT ON TABLE adclick_internal.segments IS 'segments of final runs';
+
+CREATE TABLE adclick_internal.unpacked_clicks (
+	click_id uuid,
+	ad_id bigint NOT NULL,
+	clicked_at timestamptz,
+	user_id bigint,
+	received_at timestamptz,
+	ip inet,
+	country text,
+	region text,
+	device text
+);
+ALTER TABLE adclick_internal.unpacked_clicks REPLICA IDENTITY FULL;
+COMMENT ON TABLE adclick_internal.unpacked_clicks IS 'clicks that were counted and that the columns of the ledger cannot give back: with the address of a network, or a dimension counted as ''other''';
 
 CREATE TABLE adclick_internal.gaps (
 	minute timestamptz PRIMARY KEY
@@ -254,6 +268,12 @@ CREATE FUNCTION adclick.compact(OUT runs_merged int, OUT minutes_written int, OU
 	AS 'MODULE_PATHNAME', 'adclick_compact' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.compact() IS 'merge deltas into minutes now, as the compactor does, and fold in every late click; more: not all of them fitted one round';
+
+CREATE FUNCTION adclick.check_ledger(OUT taken bigint, OUT counted bigint, OUT duplicates bigint,
+		OUT discarded bigint, OUT unread bigint, OUT in_ledger bigint, OUT balanced boolean)
+	AS 'MODULE_PATHNAME', 'adclick_check_ledger' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.check_ledger() IS 'compare what the ticks say they did with every click that is stored; balanced: nothing is missing, and nothing is there twice';
 
 --
 -- The questions, answered with the rights of their owner (see privileges.c).
@@ -436,6 +456,42 @@ COMMENT ON COLUMN adclick.clicks_per_minute.device IS 'device, ''unknown'' for c
 COMMENT ON COLUMN adclick.clicks_per_minute.click_count IS 'clicks, at least 1';
 
 --
+-- The clicks themselves
+--
+
+CREATE FUNCTION adclick_internal.ledger_clicks()
+	RETURNS TABLE (click_id uuid, ad_id bigint, clicked_at timestamptz, user_id bigint, received_at timestamptz,
+		ip inet, country text, region text, device text)
+	AS 'MODULE_PATHNAME', 'adclick_ledger_clicks' LANGUAGE C
+	STABLE STRICT PARALLEL RESTRICTED ROWS 1000000
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.ledger_clicks() IS 'the clicks that were counted, as they arrived, from the ledger; for who may read adclick.click_log';
+
+CREATE VIEW adclick.click_log AS
+	SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, 'counted' AS verdict
+	FROM adclick_internal.ledger_clicks()
+	UNION ALL
+	SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, 'counted'
+	FROM adclick_internal.unpacked_clicks
+	UNION ALL
+	SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, reason
+	FROM adclick.discarded_clicks
+	UNION ALL
+	SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, NULL
+	FROM adclick.clicks;
+COMMENT ON VIEW adclick.click_log IS 'every click that arrived, as it arrived, with the verdict';
+COMMENT ON COLUMN adclick.click_log.click_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.ad_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.clicked_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.user_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.received_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.ip IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.country IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.region IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.device IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.verdict IS '''counted'', or the reason why not, as in adclick.discarded_clicks; NULL: no tick has taken it';
+
+--
 -- Status
 --
 
@@ -550,7 +606,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT USAGE ON TYPE adclick.ad_click TO PUBLIC;
 
 -- Functions of a view run as the one who reads it.  Without USAGE on their schema nobody calls them in other ways.
-GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(), adclick_internal.ledger_clicks() TO PUBLIC;
 
 -- Who may ask about users and addresses (see privileges.c), and read all that is no click.
 SELECT adclick_internal.make_role('adclick_reader');

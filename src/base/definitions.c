@@ -91,7 +91,7 @@ static const Definition definitions[] = {
 			{"ad_id", INT8OID}, {"click_count", INT8OID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "state", RELKIND_RELATION, false, {
-			{"only_row", BOOLOID}, {"tick", INT8OID}, {"ticked_at", TIMESTAMPTZOID}, 
+			{"only_row", BOOLOID}, {"tick", INT8OID}, {"ticked_at", TIMESTAMPTZOID},
 			{"newest_received", TIMESTAMPTZOID}, {"event_time", TIMESTAMPTZOID}, {"rows_read", INT8OID},
 			{"counted", INT8OID}, {"duplicates", INT8OID}, {"discarded", INT8OID}, {"rule_id", INT4OID},
 			{"future_tolerance", INT8OID}, {"raw_retention", INT8OID}, {"highest_bucket", INT8OID}
@@ -111,6 +111,7 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "segments", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
 	}},
+	{ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks", RELKIND_RELATION, false, {CLICK_COLUMNS}},
 	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, false, {{"minute", TIMESTAMPTZOID}}},
 };
 

@@ -17,6 +17,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -24,6 +25,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "adclick.h"
@@ -117,6 +119,16 @@ privileges_require_reader(Oid asker)
 			 errmsg("permission denied to ask about users and addresses"),
 			 errdetail("Filters on user_id and ip, and unique users, are for members of the role %s.", READER_ROLE),
 			 errhint("GRANT %s TO %s.", READER_ROLE, quote_identifier(GetUserNameFromId(asker, false)))));
+}
+
+void
+privileges_require_click_log(Oid asker)
+{
+	Oid			view = get_relname_relid("click_log", get_namespace_oid(ADCLICK_SCHEMA, false));
+	AclResult	result = OidIsValid(view) ? pg_class_aclcheck(view, asker, ACL_SELECT) : ACLCHECK_NO_PRIV;
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_VIEW, "click_log");
 }
 
 /*

@@ -53,6 +53,9 @@ extern Datum privileges_as_owner(FunctionCallInfo fcinfo, AsOwner inside);
 /* An error unless the role may ask about single users and addresses. */
 extern void privileges_require_reader(Oid asker);
 
+/* An error unless the role may read the view adclick.click_log. */
+extern void privileges_require_click_log(Oid asker);
+
 /* All rights on a table of ours become its owner's alone, whatever the default privileges are. */
 extern void privileges_reset(Oid table);
 

@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FACTS_MAX_COLUMNS 8
+#define FACTS_MAX_COLUMNS 13
 
 typedef struct Facts
 {

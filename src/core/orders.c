@@ -15,69 +15,75 @@ const int	order_columns[ORDERS] = {
 	[ORDER_AD] = 3,
 	[ORDER_USER] = 4,
 	[ORDER_IP] = 8,
-	[ORDER_KEY] = 3
+	[ORDER_LEDGER] = 13
 };
 
-const int	order_column[ORDERS][ROLES] = {
+#define COLUMN(n) ((n) + 1)
+
+const uint8_t order_places[ORDERS][ROLES] = {
 	[ORDER_AD] = {
-		[ROLE_AD] = 0,
-		[ROLE_MINUTE] = 1,
-		[ROLE_FILTER] = 2,
-		[ROLE_USER] = NO_COLUMN,
-		[ROLE_HAS_USER] = NO_COLUMN,
-		[ROLE_IP_HIGH] = NO_COLUMN,
-		[ROLE_IP_LOW] = NO_COLUMN,
-		[ROLE_IP_FAMILY] = NO_COLUMN,
-		[ROLE_KEY_HIGH] = NO_COLUMN,
-		[ROLE_KEY_LOW] = NO_COLUMN,
-		[ROLE_BUCKET] = NO_COLUMN
+		[ROLE_AD] = COLUMN(0),
+		[ROLE_MINUTE] = COLUMN(1),
+		[ROLE_FILTER] = COLUMN(2)
 	},
 	[ORDER_USER] = {
-		[ROLE_USER] = 0,
-		[ROLE_MINUTE] = 1,
-		[ROLE_AD] = 2,
-		[ROLE_FILTER] = 3,
-		[ROLE_HAS_USER] = NO_COLUMN,
-		[ROLE_IP_HIGH] = NO_COLUMN,
-		[ROLE_IP_LOW] = NO_COLUMN,
-		[ROLE_IP_FAMILY] = NO_COLUMN,
-		[ROLE_KEY_HIGH] = NO_COLUMN,
-		[ROLE_KEY_LOW] = NO_COLUMN,
-		[ROLE_BUCKET] = NO_COLUMN
+		[ROLE_USER] = COLUMN(0),
+		[ROLE_MINUTE] = COLUMN(1),
+		[ROLE_AD] = COLUMN(2),
+		[ROLE_FILTER] = COLUMN(3)
 	},
 	[ORDER_IP] = {
-		[ROLE_IP_HIGH] = 0,
-		[ROLE_IP_LOW] = 1,
-		[ROLE_IP_FAMILY] = 2,
-		[ROLE_MINUTE] = 3,
-		[ROLE_USER] = 4,
-		[ROLE_HAS_USER] = 5,
-		[ROLE_AD] = 6,
-		[ROLE_FILTER] = 7,
-		[ROLE_KEY_HIGH] = NO_COLUMN,
-		[ROLE_KEY_LOW] = NO_COLUMN,
-		[ROLE_BUCKET] = NO_COLUMN
+		[ROLE_IP_HIGH] = COLUMN(0),
+		[ROLE_IP_LOW] = COLUMN(1),
+		[ROLE_IP_FAMILY] = COLUMN(2),
+		[ROLE_MINUTE] = COLUMN(3),
+		[ROLE_USER] = COLUMN(4),
+		[ROLE_HAS_USER] = COLUMN(5),
+		[ROLE_AD] = COLUMN(6),
+		[ROLE_FILTER] = COLUMN(7)
 	},
-	[ORDER_KEY] = {
-		[ROLE_AD] = NO_COLUMN,
-		[ROLE_MINUTE] = NO_COLUMN,
-		[ROLE_FILTER] = NO_COLUMN,
-		[ROLE_USER] = NO_COLUMN,
-		[ROLE_HAS_USER] = NO_COLUMN,
-		[ROLE_IP_HIGH] = NO_COLUMN,
-		[ROLE_IP_LOW] = NO_COLUMN,
-		[ROLE_IP_FAMILY] = NO_COLUMN,
-		[ROLE_KEY_HIGH] = 0,
-		[ROLE_KEY_LOW] = 1,
-		[ROLE_BUCKET] = 2
+	[ORDER_LEDGER] = {
+		[ROLE_KEY_HIGH] = COLUMN(0),
+		[ROLE_KEY_LOW] = COLUMN(1),
+		[ROLE_BUCKET] = COLUMN(2),
+		[ROLE_CLICKED_AT] = COLUMN(3),
+		[ROLE_RECEIVED_AT] = COLUMN(4),
+		[ROLE_AD] = COLUMN(5),
+		[ROLE_USER] = COLUMN(6),
+		[ROLE_IP_HIGH] = COLUMN(7),
+		[ROLE_IP_LOW] = COLUMN(8),
+		[ROLE_FILTER] = COLUMN(9),
+		[ROLE_FLAGS] = COLUMN(10),
+		[ROLE_ID_HIGH] = COLUMN(11),
+		[ROLE_ID_LOW] = COLUMN(12)
 	}
 };
+
+bool
+ledger_flags_possible(uint64_t flags)
+{
+	if (flags > LEDGER_ALL_FLAGS ||
+		((flags & LEDGER_ID_IS_KEY) && (flags & LEDGER_ID_APART)) ||
+		((flags & LEDGER_IPV4) && (flags & LEDGER_IPV6)))
+		return false;
+	for (int d = 0; d < LEDGER_DIMENSIONS; d++)
+		if (ledger_dimension_given(flags, d) == DIMENSION_FOLDED && !(flags & LEDGER_UNPACKED))
+			return false;
+	return true;
+}
 
 static inline bool
 has_click(FactOrder order, const FactClick *click)
 {
-	return order == ORDER_AD ||
-		(order == ORDER_USER ? click->has_user : click->ip.family != 0);
+	switch (order)
+	{
+		case ORDER_USER:
+			return click->has_user;
+		case ORDER_IP:
+			return click->ip.family != 0;
+		default:
+			return true;
+	}
 }
 
 /* One column, for all clicks; inlined with a constant role. */
@@ -100,9 +106,9 @@ order_append(FactOrder order, const FactClick *clicks, size_t n, Facts *facts)
 	size_t		added = 0;
 
 #define APPEND(role) \
-	if (order_column[order][role] != NO_COLUMN) \
+	if (order_column(order, role) != NO_COLUMN) \
 		added = append_column(order, role, clicks, n, \
-							  facts->key[order_column[order][role]] + facts->n)
+							  facts->key[order_column(order, role)] + facts->n)
 
 	APPEND(ROLE_AD);
 	APPEND(ROLE_MINUTE);
@@ -112,6 +118,14 @@ order_append(FactOrder order, const FactClick *clicks, size_t n, Facts *facts)
 	APPEND(ROLE_IP_HIGH);
 	APPEND(ROLE_IP_LOW);
 	APPEND(ROLE_IP_FAMILY);
+	APPEND(ROLE_KEY_HIGH);
+	APPEND(ROLE_KEY_LOW);
+	APPEND(ROLE_BUCKET);
+	APPEND(ROLE_CLICKED_AT);
+	APPEND(ROLE_RECEIVED_AT);
+	APPEND(ROLE_FLAGS);
+	APPEND(ROLE_ID_HIGH);
+	APPEND(ROLE_ID_LOW);
 #undef APPEND
 	for (size_t i = 0; i < added; i++)
 		facts->count[facts->n + i] = 1;

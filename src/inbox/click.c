@@ -52,13 +52,20 @@ bucket_time(const Click *click, const DedupKey *id)
 	return inside > click->at + ID_TIME_BELIEVED || inside < click->at - ID_TIME_BELIEVED ? click->at : inside;
 }
 
+static DedupKey
+read_id(TupleTableSlot *slot)
+{
+	pg_uuid_t  *id = DatumGetUUIDP(slot->tts_values[CLICK_ID - 1]);
+	uint64		halves[2];
+
+	memcpy(halves, id->data, sizeof(halves));
+	return (DedupKey) {pg_ntoh64(halves[0]), pg_ntoh64(halves[1])};
+}
+
 /* The key by a rule; false if the click has none. */
 static bool
 read_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule, BucketKey *key)
 {
-	pg_uuid_t  *id;
-	uint64		halves[2];
-
 	if (rule->by == DEDUP_BY_USER_AND_AD)
 	{
 		if (slot->tts_isnull[CLICK_USER_ID - 1])
@@ -70,10 +77,7 @@ read_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule, Bucket
 	}
 	if (slot->tts_isnull[CLICK_ID - 1])
 		return false;
-	id = DatumGetUUIDP(slot->tts_values[CLICK_ID - 1]);
-	memcpy(halves, id->data, sizeof(halves));
-	key->key.hi = pg_ntoh64(halves[0]);
-	key->key.lo = pg_ntoh64(halves[1]);
+	key->key = read_id(slot);
 	key->bucket = click_bucket(rule, bucket_time(click, &key->key));
 	return true;
 }
@@ -126,6 +130,23 @@ ip_from_inet(const inet *address, IpAddress *ip)
 		*ip = (IpAddress) {read_half(bytes), read_half(bytes + sizeof(uint64)), 6};
 }
 
+inet *
+ip_to_inet(const IpAddress *ip)
+{
+	inet	   *address = palloc0(sizeof(inet));
+	uint64		halves[2] = {pg_hton64(ip->high), pg_hton64(ip->low)};
+	uint32		word = pg_hton32((uint32) ip->high);
+
+	ip_family(address) = ip->family == 4 ? PGSQL_AF_INET : PGSQL_AF_INET6;
+	ip_bits(address) = ip_maxbits(address);
+	if (ip->family == 4)
+		memcpy(ip_addr(address), &word, sizeof(word));
+	else
+		memcpy(ip_addr(address), halves, sizeof(halves));
+	SET_INET_VARSIZE(address);
+	return address;
+}
+
 void
 click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact)
 {
@@ -138,6 +159,69 @@ click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact)
 		fact->ip = (IpAddress) {0};
 	else
 		ip_from_inet(DatumGetInetPP(slot->tts_values[CLICK_IP - 1]), &fact->ip);
+}
+
+/*
+ * Where a click without a key stands in order ledger: by its id, if it has one.  Its
+ * bucket has the number of no rule, so that nothing that is looked for equals it; but
+ * it begins when those of other clicks do, so that the minutes of runs need not tell
+ * such clicks from others.  Those without an id lie apart from the keys of user 0
+ * or an id of zeros, which would otherwise be looked for among all of them.
+ */
+static BucketKey
+keyless_place(TupleTableSlot *slot, const Click *click, const DedupRule *rule)
+{
+	DedupRule	none = {.rule_id = NO_RULE, .window = rule->window};
+	DedupKey	lowest_user = {(uint64) PG_INT64_MIN, 0};
+
+	return (BucketKey) {
+		slot->tts_isnull[CLICK_ID - 1] ? lowest_user : read_id(slot), click_bucket(&none, click->at)
+	};
+}
+
+/* Write the id, unless it is the key. */
+static uint32
+id_to_ledger(TupleTableSlot *slot, FactClick *fact)
+{
+	DedupKey	id;
+
+	fact->id = (DedupKey) {0, 0};
+	if (slot->tts_isnull[CLICK_ID - 1])
+		return 0;
+	id = read_id(slot);
+	if (id.hi == fact->key.hi && id.lo == fact->key.lo)
+		return LEDGER_ID_IS_KEY;
+	fact->id = id;
+	return LEDGER_ID_APART;
+}
+
+/* An address with a mask that is not the whole is one of a network: there are no columns for it. */
+static uint32
+ip_flags(TupleTableSlot *slot)
+{
+	inet	   *address;
+
+	if (slot->tts_isnull[CLICK_IP - 1])
+		return 0;
+	address = DatumGetInetPP(slot->tts_values[CLICK_IP - 1]);
+	return (ip_family(address) == PGSQL_AF_INET ? LEDGER_IPV4 : LEDGER_IPV6) |
+		(ip_bits(address) == ip_maxbits(address) ? 0 : LEDGER_UNPACKED);
+}
+
+void
+click_to_ledger(TupleTableSlot *slot, const Click *click, const DedupRule *rule, FactClick *fact)
+{
+	BucketKey	place = click->has_key ? click->key : keyless_place(slot, click, rule);
+
+	fact->clicked_at = click->at;
+	fact->received_at = click->received_at;
+	fact->key = place.key;
+	fact->bucket = place.bucket;
+	fact->flags = id_to_ledger(slot, fact) | ip_flags(slot);
+	if (fact->has_user)
+		fact->flags |= LEDGER_HAS_USER;
+	if (!slot->tts_isnull[CLICK_CLICKED_AT - 1])
+		fact->flags |= LEDGER_HAS_CLICKED_AT;
 }
 
 uint32

@@ -81,6 +81,9 @@ typedef struct BucketKey
 #define BUCKET_RULE_BITS 16
 #define MAX_RULE_ID ((1 << BUCKET_RULE_BITS) - 1)
 
+/* The rule of buckets in which no key lies: see click_to_ledger. */
+#define NO_RULE 0
+
 static inline int64
 bucket_second(int64 bucket)
 {
@@ -121,8 +124,14 @@ extern bool click_former_key(TupleTableSlot *slot, const Click *click, const Ded
 /* What facts are made of, but for the filter: the click and the user and address of its row. */
 extern void click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact);
 
+/* The rest of a click, for order ledger, but for how its dimensions were given. */
+extern void click_to_ledger(TupleTableSlot *slot, const Click *click, const DedupRule *rule, FactClick *fact);
+
 /* The three columns of an address; what follows a mask is part of it, the mask is not. */
 extern void ip_from_inet(const inet *address, IpAddress *ip);
+
+/* The address that they were made of, if it had no mask. */
+extern inet *ip_to_inet(const IpAddress *ip);
 
 /* The dedup bucket of a time. */
 extern int64 click_bucket(const DedupRule *rule, TimestampTz at);

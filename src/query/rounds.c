@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * rounds.c
- *	  The SQL functions for one round by hand, and for the status.
+ *	  The SQL functions for one round by hand, for the check of the books, and for the status.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -20,6 +20,7 @@
 #include "base/definitions.h"
 #include "base/privileges.h"
 #include "base/shmem.h"
+#include "read/ledger.h"
 #include "read/tail.h"
 #include "store/store.h"
 #include "write/compact.h"
@@ -107,6 +108,43 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	return make_row(fcinfo, values, nulls);
 }
 
+/*
+ * Every click that was taken is in one place, and in the facts, if the ticks and what
+ * came after them did as they should.
+ */
+static bool
+is_balanced(const StoreState *state, const LedgerTotals *ledger, const StoreSetAside *rows)
+{
+	return state->rows_read == state->counted + state->duplicates + state->discarded &&
+		state->counted == ledger->packed + ledger->unpacked && state->counted == ledger->facts &&
+		ledger->unpacked == rows->unpacked &&
+		state->duplicates == rows->duplicates && state->discarded == rows->discarded;
+}
+
+/* All is read in the active snapshot. */
+static Datum
+check_ledger(FunctionCallInfo fcinfo, Oid asker)
+{
+	StoreState	state;
+	LedgerTotals ledger;
+	StoreSetAside rows;
+	TimestampTz oldest;
+	bool		nulls[7] = {false};
+	Datum		values[7];
+
+	store_get_state(&state);
+	ledger_count(&ledger);
+	store_count_set_aside(&rows);
+	values[0] = Int64GetDatum(state.rows_read);
+	values[1] = Int64GetDatum(state.counted);
+	values[2] = Int64GetDatum(state.duplicates);
+	values[3] = Int64GetDatum(state.discarded);
+	values[4] = Int64GetDatum(tail_rows(&state, &oldest));
+	values[5] = Int64GetDatum(ledger.packed + rows.unpacked);
+	values[6] = BoolGetDatum(is_balanced(&state, &ledger, &rows));
+	return make_row(fcinfo, values, nulls);
+}
+
 Datum
 adclick_workers(PG_FUNCTION_ARGS)
 {
@@ -143,3 +181,4 @@ adclick_workers(PG_FUNCTION_ARGS)
 SQL_FUNCTION_AS_OWNER(tick);
 SQL_FUNCTION_AS_OWNER(compact);
 SQL_FUNCTION_AS_OWNER(progress);
+SQL_FUNCTION_AS_OWNER(check_ledger);

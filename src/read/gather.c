@@ -176,7 +176,7 @@ gather_begin(FactOrder order, const Conditions *conditions, const FactRole *role
 static unsigned
 use_column(Gathering *g, FactRole role, bool checked)
 {
-	int			column = order_column[g->order][role];
+	int			column = order_column(g->order, role);
 
 	if (column == NO_COLUMN)
 		return 0;
@@ -266,7 +266,7 @@ take_range(Gathering *g, const KeyRange *range)
 		if (g->nroles == 0)
 			continue;
 		for (int c = 0; c < g->nroles; c++)
-			sums->key[c][sums->n] = segment->key[order_column[g->order][g->roles[c]]][i];
+			sums->key[c][sums->n] = segment->key[order_column(g->order, g->roles[c])][i];
 		sums->count[sums->n++] = segment->count[i];
 	}
 }

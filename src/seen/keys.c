@@ -20,13 +20,11 @@
 #include "keys.h"
 #include "store/store.h"
 
-#define KEY_COLUMNS 3
-#define ALL_COLUMNS ((1 << KEY_COLUMNS) - 1)
-
-/* Columns of order key. */
+/* The columns of order ledger that are decoded: the first ones. */
 #define KEY_HIGH 0
 #define KEY_LOW 1
 #define KEY_BUCKET 2
+#define KEY_COLUMNS (1 << KEY_HIGH | 1 << KEY_LOW | 1 << KEY_BUCKET)
 
 /* Reading a run. */
 typedef struct KeyReader
@@ -46,8 +44,8 @@ reader_begin(KeyReader *reader, const StoreRun *run)
 
 	reader->context = AllocSetContextCreate(CurrentMemoryContext, "adclick keys", ALLOCSET_DEFAULT_SIZES);
 	outer = MemoryContextSwitchTo(reader->context);
-	facts_init(&reader->segment, KEY_COLUMNS, SEGMENT_MAX_FACTS,
-			   palloc(facts_memory(KEY_COLUMNS, SEGMENT_MAX_FACTS)));
+	facts_init(&reader->segment, order_columns[ORDER_LEDGER], SEGMENT_MAX_FACTS,
+			   palloc(facts_memory(order_columns[ORDER_LEDGER], SEGMENT_MAX_FACTS)));
 	reader->scan = store_scan_begin(run->is_delta);
 	reader->alone = false;
 	MemoryContextSwitchTo(outer);
@@ -136,7 +134,7 @@ read_and_match(KeyReader *reader, const StoreRun *run, uint64 high, SeenClick **
 	int			nread = 0;
 
 	store_scan_range(reader->scan, run, high, high);
-	for (; store_scan_previous(reader->scan, ALL_COLUMNS, &reader->segment); nread++)
+	for (; store_scan_previous(reader->scan, KEY_COLUMNS, &reader->segment); nread++)
 	{
 		if (nread == 0)
 			reader->is_last = !store_scan_follows(reader->scan, &reader->next);
@@ -236,7 +234,7 @@ keys_find(SeenClick **clicks, size_t n, bool may_stay_undecided)
 		return;
 	minutes = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * n);
 	for (size_t i = 0; i < n; i++)
-		minutes[i] = store_minute(ORDER_KEY, facts_from_int64(clicks[i]->key.bucket));
+		minutes[i] = store_minute(ORDER_LEDGER, facts_from_int64(clicks[i]->key.bucket));
 	runs = store_get_key_runs(minutes, sort_unique_int64(minutes, (int) n), &nruns);
 	pfree(minutes);
 	for (int i = 0; i < nruns; i++)
@@ -260,7 +258,7 @@ hand_over(const StoreRun *run, int64 from, keys_callback callback, void *arg)
 
 	reader_begin(&reader, run);
 	store_scan_run(reader.scan, run, 0, PG_UINT64_MAX);
-	while (store_scan_next(reader.scan, ALL_COLUMNS, &reader.segment))
+	while (store_scan_next(reader.scan, KEY_COLUMNS, &reader.segment))
 	{
 		size_t		n = 0;
 
@@ -280,7 +278,7 @@ void
 keys_each(int64 from, keys_callback callback, void *arg)
 {
 	int			nruns;
-	StoreRun   *runs = store_get_runs(ORDER_KEY, store_minute(ORDER_KEY, facts_from_int64(from)), LAST_MINUTE,
+	StoreRun   *runs = store_get_runs(ORDER_LEDGER, store_minute(ORDER_LEDGER, facts_from_int64(from)), LAST_MINUTE,
 									  &nruns);
 
 	for (int i = 0; i < nruns; i++)
@@ -292,11 +290,11 @@ int64
 keys_highest_bucket(void)
 {
 	int			nruns;
-	StoreRun   *runs = store_get_runs(ORDER_KEY, FIRST_MINUTE, LAST_MINUTE, &nruns);
+	StoreRun   *runs = store_get_runs(ORDER_LEDGER, FIRST_MINUTE, LAST_MINUTE, &nruns);
 	int64		last = FIRST_MINUTE;
 
 	for (int i = 0; i < nruns; i++)
 		last = Max(last, runs[i].last_minute);
 	pfree(runs);
-	return facts_to_int64(store_minute_value(ORDER_KEY, last + 1)) - 1;
+	return facts_to_int64(store_minute_value(ORDER_LEDGER, last + 1)) - 1;
 }

@@ -3,9 +3,9 @@
  * keys.h
  *	  The stored keys of all clicks that were counted: finding some, reading many.
  *
- * They are runs of order key, written by each tick with its counts and seen by
- * whoever sees these: so what they say is exact in any snapshot, after any
- * restart, and on a standby.
+ * They are the first columns of order ledger, written by each tick with its counts
+ * and seen by whoever sees these: so what they say is exact in any snapshot, after
+ * any restart, and on a standby.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *

@@ -113,45 +113,61 @@ static bool cache_is_stale = false;
 static Oid	cache_extension = InvalidOid;	/* whose filters these are */
 static bool fold_reported = false;
 
-void
+static void
+set_dimension(Dimensions *dimensions, int i, const char *value, size_t length)
+{
+	dimensions->value[i] = value;
+	dimensions->length[i] = (int) length;
+}
+
+/* One of them, as it is counted. */
+static DimensionGiven
+read_dimension(Datum datum, Dimensions *dimensions, int i)
+{
+	struct varlena *value = (struct varlena *) DatumGetPointer(datum);
+	bool		is_short = true;
+
+	if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
+	{
+		/* look at it only if it can be short */
+		is_short = toast_raw_datum_size(datum) - VARHDRSZ <= DIMENSION_MAX_LENGTH;
+		if (is_short)
+			value = pg_detoast_datum_packed(value);
+	}
+	if (!is_short || VARSIZE_ANY_EXHDR(value) > DIMENSION_MAX_LENGTH)
+	{
+		set_dimension(dimensions, i, OTHER, strlen(OTHER));
+		return DIMENSION_FOLDED;
+	}
+	if (VARSIZE_ANY_EXHDR(value) == 0)
+	{
+		set_dimension(dimensions, i, UNKNOWN, strlen(UNKNOWN));
+		return DIMENSION_EMPTY;
+	}
+	set_dimension(dimensions, i, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+	return DIMENSION_TEXT;
+}
+
+uint32
 dimensions_read(TupleTableSlot *slot, Dimensions *dimensions)
 {
+	uint32		flags = 0;
+
 	slot_getsomeattrs(slot, CLICK_COLUMNS);
 	for (int i = 0; i < DIMENSIONS; i++)
 	{
 		int			column = CLICK_COUNTRY - 1 + i;
-		struct varlena *value = (struct varlena *) DatumGetPointer(slot->tts_values[column]);
+		DimensionGiven given = DIMENSION_NULL;
 
 		if (slot->tts_isnull[column])
-			value = NULL;
-		else if (VARATT_IS_EXTERNAL(value) || VARATT_IS_COMPRESSED(value))
-		{
-			/* look at it only if it can be short */
-			if (toast_raw_datum_size(PointerGetDatum(value)) - VARHDRSZ > DIMENSION_MAX_LENGTH)
-			{
-				dimensions->value[i] = OTHER;
-				dimensions->length[i] = strlen(OTHER);
-				continue;
-			}
-			value = pg_detoast_datum_packed(value);
-		}
-
-		if (value == NULL || VARSIZE_ANY_EXHDR(value) == 0)
-		{
-			dimensions->value[i] = UNKNOWN;
-			dimensions->length[i] = strlen(UNKNOWN);
-		}
-		else if (VARSIZE_ANY_EXHDR(value) > DIMENSION_MAX_LENGTH)
-		{
-			dimensions->value[i] = OTHER;
-			dimensions->length[i] = strlen(OTHER);
-		}
+			set_dimension(dimensions, i, UNKNOWN, strlen(UNKNOWN));
 		else
-		{
-			dimensions->value[i] = VARDATA_ANY(value);
-			dimensions->length[i] = VARSIZE_ANY_EXHDR(value);
-		}
+			given = read_dimension(slot->tts_values[column], dimensions, i);
+		flags |= ledger_dimension(i, given);
+		if (given == DIMENSION_FOLDED)
+			flags |= LEDGER_UNPACKED;
 	}
+	return flags;
 }
 
 static void
@@ -295,15 +311,11 @@ insert_filter(const Dimensions *dimensions)
 	return id;
 }
 
-int32
-filters_make(const Dimensions *dimensions)
+/* The id of "other". */
+static int32
+fold(void)
 {
-	int32		id = filters_find(dimensions);
-
-	if (id != 0)
-		return id;
-	if (!dictionary_is_full())
-		return insert_filter(dimensions);
+	int32		id = filters_find(&all_other);
 
 	if (!fold_reported)
 		ereport(WARNING,
@@ -311,8 +323,25 @@ filters_make(const Dimensions *dimensions)
 				 errdetail("There are %d combinations already.", (int) cache->members),
 				 errhint("Raise adclick.max_filters, if they are not mistakes.")));
 	fold_reported = true;
-	id = filters_find(&all_other);
 	return id != 0 ? id : insert_filter(&all_other);
+}
+
+void
+filters_count(TupleTableSlot *slot, FactClick *click)
+{
+	Dimensions	dimensions;
+
+	click->flags |= dimensions_read(slot, &dimensions);
+	click->filter_id = filters_find(&dimensions);
+	if (click->filter_id != 0)
+		return;
+	if (!dictionary_is_full())
+		click->filter_id = insert_filter(&dimensions);
+	else
+	{
+		click->filter_id = fold();
+		click->flags |= LEDGER_UNPACKED;
+	}
 }
 
 int32

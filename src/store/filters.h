@@ -16,6 +16,8 @@
 
 #include "executor/tuptable.h"
 
+#include "core/orders.h"
+
 #define DIMENSIONS 3
 #define DIMENSION_MAX_LENGTH 64 /* bytes; longer values count as "other" */
 
@@ -28,8 +30,11 @@ typedef struct Dimensions
 
 extern const char *const dimension_names[DIMENSIONS];
 
-/* From a row of the inbox; the values may point into the slot. */
-extern void dimensions_read(TupleTableSlot *slot, Dimensions *dimensions);
+/*
+ * From a row of the inbox; the values may point into the slot.  Returns how they were
+ * given, as flags of order ledger.
+ */
+extern uint32 dimensions_read(TupleTableSlot *slot, Dimensions *dimensions);
 
 /* For tables of them. */
 extern uint32 dimensions_hash(const Dimensions *d);
@@ -45,13 +50,14 @@ extern void filters_refresh(void);
 extern int32 filters_find(const Dimensions *dimensions);
 
 /*
- * The id under which a combination is counted: its own, made if need be, or
- * that of "other" when there are adclick.max_filters already.
+ * Give the click of a row the id under which it is counted: that of its combination,
+ * made if need be, or that of "other" when there are adclick.max_filters already; and
+ * the flags that tell how its dimensions were given.
  */
-extern int32 filters_make(const Dimensions *dimensions);
+extern void filters_count(TupleTableSlot *slot, FactClick *click);
 
 /*
- * The same for a click not taken yet.  If a tick would make a new id, it gets a
+ * The same id for a click not taken yet.  If a tick would make a new id, it gets a
  * provisional one, good in this process until the end of the transaction.
  */
 extern int32 filters_foresee(const Dimensions *dimensions);

@@ -322,38 +322,74 @@ store_count_open_minutes(void)
 
 struct StoreSink
 {
-	SqlInserter inserter;
+	SqlInserter discarded;
+	SqlInserter unpacked;
 };
 
 StoreSink *
-store_discard_begin(void)
+store_set_aside_begin(void)
 {
 	StoreSink  *sink = palloc(sizeof(StoreSink));
 
-	sql_insert_begin(&sink->inserter, ADCLICK_SCHEMA, "discarded_clicks");
+	sql_insert_begin(&sink->discarded, ADCLICK_SCHEMA, "discarded_clicks");
+	sql_insert_begin(&sink->unpacked, ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks");
 	return sink;
 }
 
-void
-store_discard(StoreSink *sink, TupleTableSlot *click, ClickVerdict verdict)
+static void
+copy_click(TupleTableSlot *slot, const TupleTableSlot *click)
 {
-	TupleTableSlot *slot = sink->inserter.slot;
-	Datum		reason = CStringGetTextDatum(click_verdict_text(verdict));
-
-	slot_getsomeattrs(click, CLICK_COLUMNS);
 	memcpy(slot->tts_values, click->tts_values, sizeof(Datum) * CLICK_COLUMNS);
 	memcpy(slot->tts_isnull, click->tts_isnull, sizeof(bool) * CLICK_COLUMNS);
+}
+
+static void
+discard(SqlInserter *inserter, const TupleTableSlot *click, ClickVerdict verdict)
+{
+	TupleTableSlot *slot = inserter->slot;
+	Datum		reason = CStringGetTextDatum(click_verdict_text(verdict));
+
+	copy_click(slot, click);
 	slot->tts_values[CLICK_COLUMNS] = reason;
 	slot->tts_isnull[CLICK_COLUMNS] = false;
 	slot->tts_values[CLICK_COLUMNS + 1] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	slot->tts_isnull[CLICK_COLUMNS + 1] = false;
-	sql_insert_put(&sink->inserter);
+	sql_insert_put(inserter);
 	pfree(DatumGetPointer(reason));
 }
 
-void
-store_discard_end(StoreSink *sink)
+static void
+keep_unpacked(SqlInserter *inserter, const TupleTableSlot *click)
 {
-	sql_insert_end(&sink->inserter);
+	copy_click(inserter->slot, click);
+	sql_insert_put(inserter);
+}
+
+void
+store_set_aside(StoreSink *sink, TupleTableSlot *click, ClickVerdict verdict)
+{
+	slot_getsomeattrs(click, CLICK_COLUMNS);
+	if (verdict == CLICK_VALID)
+		keep_unpacked(&sink->unpacked, click);
+	else
+		discard(&sink->discarded, click, verdict);
+}
+
+void
+store_set_aside_end(StoreSink *sink)
+{
+	sql_insert_end(&sink->discarded);
+	sql_insert_end(&sink->unpacked);
 	pfree(sink);
+}
+
+void
+store_count_set_aside(StoreSetAside *rows)
+{
+	SPI_connect();
+	sql_run(COUNT_SET_ASIDE, NULL, NULL, true);
+	rows->duplicates = DatumGetInt64(sql_result(0, 1, 0));
+	rows->discarded = DatumGetInt64(sql_result(0, 2, 0));
+	rows->unpacked = DatumGetInt64(sql_result(0, 3, 0));
+	SPI_finish();
 }

@@ -87,14 +87,25 @@ extern void store_claim_compaction(void);
 extern int64 store_count_open_minutes(void);
 
 /*
- * Set rows aside, into adclick.discarded_clicks.  The slot has the inbox's
- * columns.  Triggers people put on the table do not fire: workers run no code of
+ * Set rows aside: into adclick.discarded_clicks, or valid ones, which order ledger
+ * has no columns for, into adclick_internal.unpacked_clicks.  The slot has the inbox's
+ * columns.  Triggers people put on the tables do not fire: workers run no code of
  * users.
  */
 typedef struct StoreSink StoreSink;
-extern StoreSink *store_discard_begin(void);
-extern void store_discard(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict);
-extern void store_discard_end(StoreSink *sink);
+extern StoreSink *store_set_aside_begin(void);
+extern void store_set_aside(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict);
+extern void store_set_aside_end(StoreSink *sink);
+
+/* How many rows there are of each kind. */
+typedef struct StoreSetAside
+{
+	int64		duplicates;
+	int64		discarded;		/* for another reason */
+	int64		unpacked;
+} StoreSetAside;
+
+extern void store_count_set_aside(StoreSetAside *rows);
 
 /*
  * Runs.  A run of order ad that is no delta has the facts of one closed minute;
@@ -112,18 +123,18 @@ typedef struct StoreRun
 	int64		clicks;
 } StoreRun;
 
-/* The column by which minutes of an order's runs are told: of order key, the bucket. */
+/* The column by which minutes of an order's runs are told: of order ledger, the bucket. */
 static inline int
 store_minute_column(FactOrder order)
 {
-	return order_column[order][order == ORDER_KEY ? ROLE_BUCKET : ROLE_MINUTE];
+	return order_column(order, order == ORDER_LEDGER ? ROLE_BUCKET : ROLE_MINUTE);
 }
 
 /* The minute that a value of it says; of a bucket, that in which it begins. */
 static inline int64
 store_minute(FactOrder order, uint64 value)
 {
-	return order == ORDER_KEY ? floor_div(bucket_second(facts_to_int64(value)), SECS_PER_MINUTE) :
+	return order == ORDER_LEDGER ? floor_div(bucket_second(facts_to_int64(value)), SECS_PER_MINUTE) :
 		facts_to_int64(value);
 }
 
@@ -131,13 +142,13 @@ store_minute(FactOrder order, uint64 value)
 static inline uint64
 store_minute_value(FactOrder order, int64 minute)
 {
-	return facts_from_int64(order == ORDER_KEY ? (minute * SECS_PER_MINUTE) * ((int64) 1 << BUCKET_RULE_BITS) : minute);
+	return facts_from_int64(order == ORDER_LEDGER ? (minute * SECS_PER_MINUTE) * ((int64) 1 << BUCKET_RULE_BITS) : minute);
 }
 
 /* The runs with a fact in minutes from .. to (included), deltas first. */
 extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
 
-/* Those of order key that have a bucket beginning in one of these minutes, ascending. */
+/* Those of order ledger that have a bucket beginning in one of these minutes, ascending. */
 extern StoreRun *store_get_key_runs(const int64 *minutes, int nminutes, int *count);
 
 /* The minutes in which they have facts, of order ad, ascending. */

@@ -280,7 +280,7 @@ struct StoreWriter
 	MemoryContext context;		/* in which it was begun: batches may come in shorter-lived ones */
 	StoreRun	run;
 	int			minute_column;
-	struct minute_facts_hash *minutes;	/* of a run of order ad or key */
+	struct minute_facts_hash *minutes;	/* of a run of order ad or ledger */
 	Facts		pending;		/* not yet in a segment */
 	size_t		taken;			/* facts of the last segment */
 	SqlInserter inserter;		/* open from the first segment on */
@@ -321,7 +321,7 @@ store_writer_begin(FactOrder order, bool is_delta)
 	facts_init(&writer->pending, ncolumns, WRITER_CAPACITY,
 			   palloc(facts_memory(ncolumns, WRITER_CAPACITY)));
 	writer->data = palloc(VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES);
-	if (order == ORDER_AD || order == ORDER_KEY)
+	if (order == ORDER_AD || order == ORDER_LEDGER)
 		writer->minutes = minute_facts_create(CurrentMemoryContext, 16, NULL);
 	return writer;
 }
@@ -394,7 +394,7 @@ count_minute(StoreWriter *writer, int64 minute)
 	return entry;
 }
 
-/* Note which minutes the facts are of: for order ad and key, how many of each. */
+/* Note which minutes the facts are of: for order ad and ledger, how many of each. */
 static void
 note_minutes(StoreWriter *writer, const uint64 *values, size_t n)
 {

@@ -65,6 +65,10 @@ static const struct
 	[CLAIM_COMPACTION] = {
 		"UPDATE adclick_internal.compaction SET rounds = rounds + 1", 0
 	},
+	[COUNT_SET_ASIDE] = {
+		"SELECT count(*) FILTER (WHERE reason = 'duplicate'), count(*) FILTER (WHERE reason <> 'duplicate'),"
+		" (SELECT count(*) FROM adclick_internal.unpacked_clicks) FROM adclick.discarded_clicks", 0
+	},
 	[COUNT_OPEN_MINUTES] = {
 		"SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m"
 		" WHERE r.sort_order = 0 AND r.is_delta", 0

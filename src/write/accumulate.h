@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "core/orders.h"
-#include "seen/keys.h"
 
 /*
  * A run of order user or ip with so many facts is final: merging it with others
@@ -21,10 +20,7 @@
  */
 #define LARGE_RUN_FACTS (128 * 1024)
 
-/* Write the facts of these clicks, once for each of the orders ad, user and ip that is kept. */
+/* Write the facts of these clicks, once for each order that is kept. */
 extern void accumulate_clicks(const FactClick *clicks, size_t n);
-
-/* Write the keys of those that are new. */
-extern void accumulate_keys(const SeenClick *clicks, size_t n);
 
 #endif							/* ADCLICK_ACCUMULATE_H */

@@ -4,12 +4,12 @@ SELECT no_plan();
 
 SELECT has_schema('adclick');
 SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'ads']);
-SELECT views_are('adclick', ARRAY['status', 'ad_click_counts', 'clicks_per_minute']);
+SELECT views_are('adclick', ARRAY['status', 'ad_click_counts', 'clicks_per_minute', 'click_log']);
 SELECT is_partitioned('adclick', 'clicks', 'the click log is partitioned');
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
-	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact']);
+	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'check_ledger']);
 -- Drivers send parameters without a type, and tools that map functions skip names that mean several.
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
 	'no function name is overloaded');
@@ -57,8 +57,11 @@ FROM signatures JOIN pg_proc ON oid = function WHERE is_question;
 SELECT is(has_function_privilege('pg_monitor', function, 'EXECUTE'), is_question, 'who may run ' || function) FROM signatures;
 SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER BY oid), 'and there are no others')
 FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
-	AND proname NOT IN ('tick', 'compact')) p ON oid = function;
+	AND proname NOT IN ('tick', 'compact', 'check_ledger')) p ON oid = function;
 SELECT volatility_is('adclick', 'tick', ARRAY[]::name[], 'volatile');
+SELECT volatility_is('adclick', 'check_ledger', ARRAY[]::name[], 'stable');
+SELECT columns_are('adclick', 'click_log', ARRAY['click_id', 'ad_id', 'clicked_at', 'user_id', 'received_at', 'ip', 'country', 'region',
+	'device', 'verdict']);
 
 SELECT columns_are('adclick', 'clicks', ARRAY['click_id', 'ad_id', 'clicked_at', 'user_id', 'ip', 'country', 'region',
 	'device', 'received_at', 'xact']);

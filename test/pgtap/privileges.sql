@@ -63,7 +63,8 @@ FROM unnest('{
 	"adclick.unique_users(bigint, int, jsonb)",
 	"adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)",
 	"adclick_internal.new_click_id()", "adclick_internal.arrival_time()", "adclick_internal.current_xact()",
-	"adclick_internal.progress()", "adclick_internal.workers()"}'::text[]) function;
+	"adclick_internal.progress()", "adclick_internal.workers()",
+	"adclick_internal.ledger_clicks()", "adclick_internal.unread_clicks()"}'::text[]) function;
 INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE'),
 	('adclick', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'CREATE'),
 	('adclick_internal.refuse_change()', 'adclick_owner', 'EXECUTE');
@@ -104,9 +105,10 @@ SELECT throws_ok(question, '42501', 'permission denied to ask about users and ad
 SELECT is(adclick.ad_click_count(5, 60), 1::bigint, 'but clicks may be counted');
 SELECT is(current_user::text, 'tap_asker', 'a question gives no rights away');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
-FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
+FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.click_log,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
 SELECT throws_ok('SELECT ' || function, '42501', 'permission denied for schema adclick_internal', 'no right to call ' || function)
-FROM unnest('{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.reset_privileges()}'::text[]) function;
+FROM unnest('{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.ledger_clicks(),
+	adclick_internal.unread_clicks(),adclick_internal.reset_privileges()}'::text[]) function;
 RESET ROLE;
 
 SET ROLE tap_member;
@@ -116,8 +118,28 @@ SELECT lives_ok('TABLE ' || relation, 'a member reads ' || relation)
 FROM unnest('{adclick.ad_click_counts,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.status}'::text[]) relation;
 SELECT isnt((SELECT workers_alive FROM adclick.status), NULL, 'the status has what the workers say');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
-FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick_internal.clicks_default,adclick_internal.state}'::text[]) relation;
+FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.click_log,adclick_internal.clicks_default,adclick_internal.unpacked_clicks,
+	adclick_internal.state}'::text[]) relation;
 RESET ROLE;
+
+-- Every click, for who was granted the view; its functions refuse all others, also those who may call them.
+SELECT adclick.tick();
+INSERT INTO adclick.clicks (ad_id, user_id, ip) VALUES (6, 43, '203.0.113.78');
+GRANT SELECT ON adclick.click_log TO tap_asker;
+GRANT USAGE ON SCHEMA adclick_internal TO tap_member;
+CREATE VIEW through AS TABLE adclick.click_log;
+GRANT SELECT ON through TO tap_member;
+SET ROLE tap_asker;
+SELECT bag_eq('SELECT ad_id, user_id, ip, verdict FROM adclick.click_log',
+	$$VALUES (5::bigint, 42::bigint, '203.0.113.77'::inet, 'counted'), (6, 43, '203.0.113.78', NULL)$$, 'who was granted the log reads it');
+SELECT throws_ok('SELECT adclick.check_ledger()', '42501', 'permission denied for function check_ledger', 'but may not check it');
+SET ROLE tap_member;
+SELECT throws_ok('SELECT count(*) FROM ' || what, '42501', 'permission denied for view click_log', 'refused: ' || what)
+FROM unnest('{adclick.click_log,adclick_internal.ledger_clicks(),adclick_internal.unread_clicks(),through}'::text[]) what;
+RESET ROLE;
+DROP VIEW through;
+REVOKE SELECT ON adclick.click_log FROM tap_asker;
+REVOKE USAGE ON SCHEMA adclick_internal FROM tap_member;
 
 -- The one who asks is the one whose rights the call has: not the one who logged in,
 -- nor the one of SET ROLE, within a function with the rights of its owner.

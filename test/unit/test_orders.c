@@ -19,7 +19,10 @@ random_click(void)
 {
 	FactClick	click = {
 		.ad_id = (int64_t) random_bits(64), .minute = (int64_t) random_bits(30) - (1 << 29),
-		.filter_id = (int32_t) random_bits(20)
+		.filter_id = (int32_t) random_bits(20), .flags = (uint32_t) random_bits(13),
+		.clicked_at = (int64_t) random_bits(64), .received_at = (int64_t) random_bits(64),
+		.key = {random_bits(64), random_bits(64)}, .bucket = (int64_t) random_bits(64),
+		.id = {random_bits(64), random_bits(64)}
 	};
 
 	click.has_user = next_random() % 4 != 0;
@@ -45,16 +48,16 @@ columns_complete(FactOrder order)
 	unsigned	seen = 0;
 
 	for (int role = 0; role < ROLES; role++)
-		if (order_column[order][role] != NO_COLUMN)
-			seen += 1U << order_column[order][role];
+		if (order_column(order, role) != NO_COLUMN)
+			seen += 1U << order_column(order, role);
 	return order_columns[order] <= FACTS_MAX_COLUMNS && seen == (1U << order_columns[order]) - 1;
 }
 
-/* Order key is not made of these clicks. */
+/* Whether the order has it. */
 static bool
 belongs(FactOrder order, const FactClick *click)
 {
-	return order == ORDER_AD || (order == ORDER_USER && click->has_user) ||
+	return order == ORDER_AD || order == ORDER_LEDGER || (order == ORDER_USER && click->has_user) ||
 		(order == ORDER_IP && click->ip.family != 0);
 }
 
@@ -80,8 +83,8 @@ appends_clicks(FactOrder order)
 		if (!belongs(order, click))
 			continue;
 		for (int role = 0; role < ROLES; role++)
-			if (order_column[order][role] != NO_COLUMN)
-				right &= facts.key[order_column[order][role]][n] == fact_value(click, role);
+			if (order_column(order, role) != NO_COLUMN)
+				right &= facts.key[order_column(order, role)][n] == fact_value(click, role);
 		right &= facts.count[n++] == 1;
 	}
 	free(memory);
@@ -101,8 +104,71 @@ keeps_order(void)
 
 		right &= (a.ad_id < b.ad_id) == (fact_value(&a, ROLE_AD) < fact_value(&b, ROLE_AD));
 		right &= (a.minute < b.minute) == (fact_value(&a, ROLE_MINUTE) < fact_value(&b, ROLE_MINUTE));
+		right &= (a.clicked_at < b.clicked_at) == (fact_value(&a, ROLE_CLICKED_AT) < fact_value(&b, ROLE_CLICKED_AT));
+		right &= (a.bucket < b.bucket) == (fact_value(&a, ROLE_BUCKET) < fact_value(&b, ROLE_BUCKET));
 		if (a.has_user && b.has_user)
 			right &= (a.user_id < b.user_id) == (fact_value(&a, ROLE_USER) < fact_value(&b, ROLE_USER));
+	}
+	return right;
+}
+
+/* Each value that a click has stands in a column of order ledger, and in no other than its own. */
+static bool
+ledger_is_whole(void)
+{
+	static const FactRole whole[] = {
+		ROLE_AD, ROLE_FILTER, ROLE_USER, ROLE_IP_HIGH, ROLE_IP_LOW, ROLE_KEY_HIGH, ROLE_KEY_LOW, ROLE_BUCKET,
+		ROLE_CLICKED_AT, ROLE_RECEIVED_AT, ROLE_FLAGS, ROLE_ID_HIGH, ROLE_ID_LOW
+	};
+	const int	nwhole = sizeof(whole) / sizeof(whole[0]);
+	const FactClick click = {
+		.ad_id = 1, .filter_id = 2, .user_id = 3, .ip = {4, 5, 6}, .key = {7, 8}, .bucket = 9,
+		.clicked_at = 10, .received_at = 11, .flags = 12, .id = {13, 14}
+	};
+	bool		right = order_columns[ORDER_LEDGER] == nwhole;
+
+	for (int i = 0; i < nwhole; i++)
+	{
+		right &= order_column(ORDER_LEDGER, whole[i]) != NO_COLUMN;
+		for (int j = 0; j < i; j++)
+			right &= fact_value(&click, whole[i]) != fact_value(&click, whole[j]);
+	}
+	return right;
+}
+
+/* What was given for one dimension does not touch the others, nor other flags. */
+static bool
+dimensions_stand_apart(void)
+{
+	bool		right = true;
+
+	for (int all = 0; all < 64; all++)
+	{
+		uint32_t	flags = LEDGER_UNPACKED | LEDGER_HAS_USER;
+
+		for (int d = 0; d < LEDGER_DIMENSIONS; d++)
+			flags |= ledger_dimension(d, (DimensionGiven) (all >> 2 * d & 3));
+		for (int d = 0; d < LEDGER_DIMENSIONS; d++)
+			right &= (int) ledger_dimension_given(flags, d) == (all >> 2 * d & 3);
+		right &= (flags & 127) == (LEDGER_UNPACKED | LEDGER_HAS_USER) && ledger_flags_possible(flags);
+	}
+	return right;
+}
+
+/* Of all flags there are, those that contradict each other. */
+static bool
+refuses_impossible(void)
+{
+	bool		right = !ledger_flags_possible(LEDGER_ALL_FLAGS + 1) && !ledger_flags_possible(UINT64_MAX);
+
+	for (uint32_t flags = 0; flags <= LEDGER_ALL_FLAGS; flags++)
+	{
+		bool		folded = false;
+
+		for (int d = 0; d < LEDGER_DIMENSIONS; d++)
+			folded |= (flags >> (7 + 2 * d) & 3) == DIMENSION_FOLDED;
+		right &= ledger_flags_possible(flags) ==
+			((flags & 12) != 12 && (flags & 48) != 48 && (!folded || (flags & 64)));
 	}
 	return right;
 }
@@ -116,10 +182,13 @@ main(void)
 	for (int order = 0; order < ORDERS; order++)
 	{
 		complete &= columns_complete(order);
-		appended &= order == ORDER_KEY || appends_clicks(order);
+		appended &= appends_clicks(order);
 	}
 	ok(complete, "each column of an order has one role");
 	ok(appended, "facts say what their clicks do; clicks that do not belong are left out");
 	ok(keeps_order(), "columns keep the order of values");
+	ok(ledger_is_whole(), "order ledger has every value of a click, each in a column");
+	ok(dimensions_stand_apart(), "flags say how each dimension was given");
+	ok(refuses_impossible(), "flags that contradict each other are impossible");
 	return done_testing();
 }

@@ -1,0 +1,215 @@
+/*-------------------------------------------------------------------------
+ *
+ * ledger.c
+ *	  The clicks that were counted, read back from order ledger.
+ *
+ * See ledger.h.  Runs are read one after the other: nobody needs clicks in the order
+ * of their keys.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "base/adclick.h"
+#include "core/segment.h"
+#include "inbox/click.h"
+#include "ledger.h"
+#include "store/filters.h"
+#include "store/store.h"
+
+/* Reading all runs of an order. */
+typedef struct Reader
+{
+	MemoryContext context;
+	MemoryContext of_segment;	/* reset after each */
+	FactOrder	order;
+	StoreScan  *scan;			/* of the run being read */
+	Facts		segment;
+	LedgerTotals *totals;		/* of add_totals */
+	ledger_callback callback;	/* of return_clicks */
+	void	   *arg;
+} Reader;
+
+static inline uint64
+value_at(const Reader *reader, FactRole role, size_t i)
+{
+	return reader->segment.key[order_column(ORDER_LEDGER, role)][i];
+}
+
+/* What cannot be was written by someone: the checksum of the segment is right. */
+static uint64
+flags_at(const Reader *reader, size_t i)
+{
+	uint64		flags = value_at(reader, ROLE_FLAGS, i);
+
+	if (!ledger_flags_possible(flags))
+		store_scan_corrupt(reader->scan, "it has flags that cannot be");
+	return flags;
+}
+
+static Datum
+time_at(const Reader *reader, FactRole role, size_t i)
+{
+	TimestampTz time = facts_to_int64(value_at(reader, role, i));
+
+	if (!IS_VALID_TIMESTAMP(time))
+		store_scan_corrupt(reader->scan, "it has a time that cannot be");
+	return TimestampTzGetDatum(time);
+}
+
+static Datum
+id_at(const Reader *reader, uint64 flags, size_t i)
+{
+	bool		is_key = (flags & LEDGER_ID_IS_KEY) != 0;
+	uint64		halves[2] = {
+		pg_hton64(value_at(reader, is_key ? ROLE_KEY_HIGH : ROLE_ID_HIGH, i)),
+		pg_hton64(value_at(reader, is_key ? ROLE_KEY_LOW : ROLE_ID_LOW, i))
+	};
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	memcpy(id->data, halves, sizeof(halves));
+	return UUIDPGetDatum(id);
+}
+
+static Datum
+ip_at(const Reader *reader, uint64 flags, size_t i)
+{
+	IpAddress	ip = {
+		value_at(reader, ROLE_IP_HIGH, i), value_at(reader, ROLE_IP_LOW, i), flags & LEDGER_IPV4 ? 4 : 6
+	};
+
+	return InetPGetDatum(ip_to_inet(&ip));
+}
+
+/* The texts of the filter, or what they stand for. */
+static void
+make_dimensions(const Dimensions *filter, uint64 flags, Datum *values, bool *nulls)
+{
+	for (int d = 0; d < DIMENSIONS; d++)
+	{
+		DimensionGiven given = ledger_dimension_given(flags, d);
+
+		nulls[d] = given == DIMENSION_NULL;
+		values[d] = PointerGetDatum(cstring_to_text_with_len(filter->value[d],
+															 given == DIMENSION_TEXT ? filter->length[d] : 0));
+	}
+}
+
+static void
+return_click(const Reader *reader, uint64 flags, size_t i)
+{
+	Datum		values[CLICK_COLUMNS];
+	bool		nulls[CLICK_COLUMNS] = {false};
+
+	values[CLICK_ID - 1] = id_at(reader, flags, i);
+	nulls[CLICK_ID - 1] = !(flags & (LEDGER_ID_IS_KEY | LEDGER_ID_APART));
+	values[CLICK_AD_ID - 1] = Int64GetDatum(facts_to_int64(value_at(reader, ROLE_AD, i)));
+	values[CLICK_CLICKED_AT - 1] = time_at(reader, ROLE_CLICKED_AT, i);
+	nulls[CLICK_CLICKED_AT - 1] = !(flags & LEDGER_HAS_CLICKED_AT);
+	values[CLICK_USER_ID - 1] = Int64GetDatum(facts_to_int64(value_at(reader, ROLE_USER, i)));
+	nulls[CLICK_USER_ID - 1] = !(flags & LEDGER_HAS_USER);
+	values[CLICK_RECEIVED_AT - 1] = time_at(reader, ROLE_RECEIVED_AT, i);
+	values[CLICK_IP - 1] = ip_at(reader, flags, i);
+	nulls[CLICK_IP - 1] = !(flags & (LEDGER_IPV4 | LEDGER_IPV6));
+	make_dimensions(filters_dimensions((int32) value_at(reader, ROLE_FILTER, i)), flags,
+					&values[CLICK_COUNTRY - 1], &nulls[CLICK_COUNTRY - 1]);
+	for (uint64 copies = reader->segment.count[i]; copies > 0; copies--)
+	{
+		CHECK_FOR_INTERRUPTS();
+		reader->callback(values, nulls, reader->arg);
+	}
+}
+
+static void
+return_clicks(Reader *reader)
+{
+	for (size_t i = 0; i < reader->segment.n; i++)
+	{
+		uint64		flags = flags_at(reader, i);
+
+		if (!(flags & LEDGER_UNPACKED))
+			return_click(reader, flags, i);
+	}
+}
+
+static void
+add_totals(Reader *reader)
+{
+	LedgerTotals *totals = reader->totals;
+
+	for (size_t i = 0; i < reader->segment.n; i++)
+	{
+		int64		clicks = (int64) reader->segment.count[i];
+
+		if (reader->order == ORDER_AD)
+			totals->facts += clicks;
+		else if (flags_at(reader, i) & LEDGER_UNPACKED)
+			totals->unpacked += clicks;
+		else
+			totals->packed += clicks;
+	}
+}
+
+static void
+read_run(Reader *reader, const StoreRun *run, void (*each_segment) (Reader *reader))
+{
+	reader->scan = store_scan_begin(run->is_delta);
+	store_scan_run(reader->scan, run, 0, PG_UINT64_MAX);
+	while (store_scan_next(reader->scan, STORE_WHOLE_KEY, &reader->segment))
+	{
+		MemoryContextSwitchTo(reader->of_segment);
+		each_segment(reader);
+		MemoryContextSwitchTo(reader->context);
+		MemoryContextReset(reader->of_segment);
+	}
+	store_scan_end(reader->scan);
+}
+
+/* Go through all segments of an order. */
+static void
+read_order(Reader *reader, FactOrder order, void (*each_segment) (Reader *reader))
+{
+	MemoryContext outer = CurrentMemoryContext;
+	StoreRun   *runs;
+	int			nruns;
+
+	reader->order = order;
+	reader->context = AllocSetContextCreate(outer, "adclick ledger", ALLOCSET_DEFAULT_SIZES);
+	reader->of_segment = AllocSetContextCreate(reader->context, "adclick ledger segment", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(reader->context);
+	facts_init(&reader->segment, order_columns[order], SEGMENT_MAX_FACTS,
+			   palloc(facts_memory(order_columns[order], SEGMENT_MAX_FACTS)));
+	runs = store_get_runs(order, FIRST_MINUTE, LAST_MINUTE, &nruns);
+	for (int i = 0; i < nruns; i++)
+		read_run(reader, &runs[i], each_segment);
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(reader->context);
+}
+
+void
+ledger_each(ledger_callback callback, void *arg)
+{
+	Reader		reader = {.callback = callback, .arg = arg};
+
+	filters_refresh();
+	read_order(&reader, ORDER_LEDGER, return_clicks);
+}
+
+void
+ledger_count(LedgerTotals *totals)
+{
+	Reader		reader = {.totals = totals};
+
+	memset(totals, 0, sizeof(*totals));
+	read_order(&reader, ORDER_AD, add_totals);
+	read_order(&reader, ORDER_LEDGER, add_totals);
+}
