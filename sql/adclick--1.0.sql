@@ -199,6 +199,47 @@ COMMENT ON COLUMN adclick_internal.state.highest_bucket IS 'highest bucket of th
 INSERT INTO adclick_internal.state (only_row, tick, taken, open_from, rows_read, counted, duplicates, discarded)
 	VALUES (true, 0, pg_current_snapshot(), '-infinity', 0, 0, 0, 0);
 
+/*
+ * For now the verdict is worked out from the state and the discarded clicks: of
+ * rows that are equal in all columns, as many as were discarded.
+ */
+CREATE VIEW adclick.click_log AS
+	WITH state AS MATERIALIZED (
+		SELECT taken, taking, at_partition, at_block FROM adclick_internal.state
+	), leaves AS MATERIALIZED (
+		SELECT i.inhrelid AS leaf, coalesce((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \(''(.*)''\)'))[1]::timestamptz,
+			'294276-12-31 23:59:59.999999+00') AS upper
+		FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'adclick.clicks'::regclass
+	), clicks AS (
+		SELECT c.click_id, c.ad_id, c.clicked_at, c.user_id, c.xact, c.received_at, c.ip, c.country, c.region, c.device,
+			pg_visible_in_snapshot(c.xact, s.taken) OR s.taking IS NOT NULL AND pg_visible_in_snapshot(c.xact, s.taking)
+				AND (l.upper, (c.ctid::text::point)[0]::bigint) < (s.at_partition, s.at_block) AS is_taken, NULL::text AS reason
+		FROM adclick.clicks c JOIN leaves l ON l.leaf = c.tableoid CROSS JOIN state s
+		UNION ALL
+		SELECT d.click_id, d.ad_id, d.clicked_at, d.user_id, d.xact, d.received_at, d.ip, d.country, d.region, d.device, NULL, d.reason
+		FROM adclick.discarded_clicks d
+	), judged AS (
+		SELECT c.*, row_number() OVER equal AS nr, array_agg(reason) FILTER (WHERE reason IS NOT NULL)
+			OVER (equal ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS reasons
+		FROM clicks c
+		WINDOW equal AS (PARTITION BY xact, received_at, ad_id, click_id, clicked_at, user_id, ip, country, region, device
+			ORDER BY (reason IS NOT NULL), is_taken DESC)
+	)
+	SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device,
+		CASE WHEN is_taken THEN coalesce(reasons[nr], 'counted') END AS verdict
+	FROM judged WHERE reason IS NULL;
+COMMENT ON VIEW adclick.click_log IS 'every click ever committed, as it arrived, and what became of it';
+COMMENT ON COLUMN adclick.click_log.click_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.ad_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.clicked_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.user_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.received_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.ip IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.country IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.region IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.device IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.click_log.verdict IS '''counted'', or the reason as in adclick.discarded_clicks; NULL: no tick has taken it yet';
+
 CREATE TABLE adclick_internal.dedup_rules (
 	rule_id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
 	by_user_and_ad boolean NOT NULL,

@@ -4,7 +4,7 @@ SELECT no_plan();
 
 SELECT has_schema('adclick');
 SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'ads']);
-SELECT views_are('adclick', ARRAY['status', 'ad_click_counts', 'clicks_per_minute']);
+SELECT views_are('adclick', ARRAY['status', 'ad_click_counts', 'clicks_per_minute', 'click_log']);
 SELECT is_partitioned('adclick', 'clicks', 'the click log is partitioned');
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
@@ -91,6 +91,9 @@ SELECT columns_are('adclick', 'ads', ARRAY['ad_id', 'advertiser_id', 'redirect_u
 SELECT col_is_pk('adclick', 'ads', 'ad_id', 'adclick.ads.ad_id is the key');
 SELECT col_type_is('adclick', 'ads', 'advertiser_id', 'bigint', 'adclick.ads.advertiser_id is bigint');
 SELECT col_is_null('adclick', 'ads', 'advertiser_id', 'adclick.ads.advertiser_id may be missing');
+SELECT columns_are('adclick', 'click_log', ARRAY['click_id', 'ad_id', 'clicked_at', 'user_id', 'received_at', 'ip', 'country', 'region',
+	'device', 'verdict']);
+SELECT col_type_is('adclick', 'click_log', 'verdict', 'text', 'adclick.click_log.verdict is text');
 SELECT has_column('adclick', 'discarded_clicks', 'reason', 'adclick.discarded_clicks.reason is there');
 SELECT has_column('adclick', 'discarded_clicks', 'discarded_at', 'adclick.discarded_clicks.discarded_at is there');
 SELECT has_column('adclick', 'status', c, 'adclick.status.' || c || ' is there')

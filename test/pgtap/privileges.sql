@@ -76,6 +76,7 @@ SELECT format('DROP TABLE adclick_internal.clicks_%s', to_char((now() + interval
 SELECT cmp_ok(adclick_internal.make_partitions(), '>=', 1, 'a partition is made');
 SELECT bag_eq('TABLE rights', 'TABLE decided', 'no one but its owner has rights on it');
 SELECT lives_ok('SELECT count(*) FROM adclick.clicks', 'its owner reads it');
+SELECT lives_ok('SELECT count(*) FROM adclick.click_log', 'and the whole log');
 
 -- What a role may do with USAGE on the schema alone, and as a member of adclick_reader.
 INSERT INTO adclick.clicks (ad_id, user_id, ip) VALUES (5, 42, '203.0.113.77');
@@ -104,7 +105,7 @@ SELECT throws_ok(question, '42501', 'permission denied to ask about users and ad
 SELECT is(adclick.ad_click_count(5, 60), 1::bigint, 'but clicks may be counted');
 SELECT is(current_user::text, 'tap_asker', 'a question gives no rights away');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
-FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
+FROM unnest('{adclick.clicks,adclick.click_log,adclick.discarded_clicks,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
 SELECT throws_ok('SELECT ' || function, '42501', 'permission denied for schema adclick_internal', 'no right to call ' || function)
 FROM unnest('{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.reset_privileges()}'::text[]) function;
 RESET ROLE;
@@ -116,7 +117,7 @@ SELECT lives_ok('TABLE ' || relation, 'a member reads ' || relation)
 FROM unnest('{adclick.ad_click_counts,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.status}'::text[]) relation;
 SELECT isnt((SELECT workers_alive FROM adclick.status), NULL, 'the status has what the workers say');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
-FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick_internal.clicks_default,adclick_internal.state}'::text[]) relation;
+FROM unnest('{adclick.clicks,adclick.click_log,adclick.discarded_clicks,adclick_internal.clicks_default,adclick_internal.state}'::text[]) relation;
 RESET ROLE;
 
 -- The one who asks is the one whose rights the call has: not the one who logged in,
