@@ -136,7 +136,7 @@ $node->safe_psql('clicks', "ROLLBACK PREPARED 'dropped'");
 $node->safe_psql('clicks', "COMMIT PREPARED 'kept'");
 is(count_of(900005), '21', 'prepared: counted from its commit');
 $node->safe_psql('clicks', q{INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
-	SELECT click_id, ad_id, clicked_at FROM adclick.clicks WHERE click_id = '00000000-0000-4000-8000-000000000005'});
+	SELECT click_id, ad_id, clicked_at FROM adclick.click_log WHERE click_id = '00000000-0000-4000-8000-000000000005'});
 is(count_of(900005), '21', 'prepared: a copy of it is a duplicate');
 exact_ok($node, 'clicks', 'prepared transactions');
 is(count_of(900005), '21', 'prepared: counted once');

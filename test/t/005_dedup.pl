@@ -34,7 +34,7 @@ sub copies
 	$node->safe_psql('clicks', qq{
 		INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
 		SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device
-		FROM adclick.clicks WHERE click_id IS NOT NULL AND clicked_at IS NOT NULL AND isfinite(clicked_at)
+		FROM adclick.click_log WHERE click_id IS NOT NULL AND clicked_at IS NOT NULL AND isfinite(clicked_at)
 		ORDER BY clicked_at $order LIMIT $n});
 	return;
 }
@@ -86,7 +86,7 @@ $node->safe_psql('clicks', q{
 	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
 	SELECT gen_random_uuid(), 900000 + i, date_trunc('minute', now() - interval '30 hours' - i * interval '1 minute')
 	FROM generate_series(1, 100) i});
-my $copy = 'INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) SELECT click_id, ad_id, clicked_at FROM adclick.clicks WHERE ad_id > 900000';
+my $copy = 'INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) SELECT click_id, ad_id, clicked_at FROM adclick.click_log WHERE ad_id > 900000';
 my $tick = 'SELECT counted, duplicates FROM adclick.tick()';
 $node->safe_psql('clicks', $copy);
 is($node->safe_psql('clicks', $tick), '100|100', 'copies of late clicks in one tick');

@@ -53,11 +53,11 @@ $publisher->safe_psql('postgres', 'INSERT INTO adclick.clicks (ad_id) SELECT i %
 $publisher->safe_psql('postgres', join ';', map { "INSERT INTO adclick.clicks (ad_id) VALUES ($_)" } 1 .. 300);
 $publisher->wait_for_catchup('clicks');
 exact_ok($node, 'clicks', 'large and small replicated transactions');
-is($node->safe_psql('clicks', 'SELECT count(*) FROM adclick.clicks') >= 52_000, 1, 'all of them came');
+is($node->safe_psql('clicks', 'SELECT count(*) FROM adclick.click_log') >= 52_000, 1, 'all of them came');
 $node->safe_psql('clicks', 'DROP SUBSCRIPTION clicks');
 
 # A publication that was made without publish = 'insert' sends TRUNCATE, too.
-my $truncated = q{SELECT count(*) FROM adclick.clicks WHERE ad_id = 900004};
+my $truncated = q{SELECT count(*) FROM adclick.click_log WHERE ad_id = 900004};
 $publisher->safe_psql('postgres', q{
 	TRUNCATE adclick.clicks;
 	DROP PUBLICATION clicks;

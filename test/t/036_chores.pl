@@ -153,7 +153,7 @@ workers_ready($node, 'clicks');
 quiet_workers($node, 'clicks');
 $node->safe_psql('clicks', q{
 	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
-	SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM adclick.clicks
+	SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM adclick.click_log
 	WHERE click_id IS NOT NULL AND clicked_at > now() - interval '5 hours' LIMIT 100;
 	INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT 77, now() + interval '4 minutes' FROM generate_series(1, 10)});
 is($node->safe_psql('clicks', $undecided), '0', 'none is undecided until a tick');
@@ -175,6 +175,6 @@ $node->safe_psql('clicks', q{
 drained($node, 'clicks');
 is($node->safe_psql('clicks', q{SELECT count(*) FROM oracle.clicks()}), $node->safe_psql('clicks', 'SELECT clicks_counted FROM adclick.status'),
 	'mended, and sent again: exact');
-exact_ok($node, 'clicks', 'after keys were damaged');
+exact_ok($node, 'clicks', 'after keys were damaged', may_be_undecided => 1);
 
 done_testing();
