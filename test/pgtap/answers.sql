@@ -41,6 +41,7 @@ SELECT no_plan();
 \i test/lib/set.psql
 
 SELECT setseed(0.5) AS seeded \gset
+SELECT oracle.witness() AS witnessed \gset
 SELECT is_exact('nothing');
 SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
 

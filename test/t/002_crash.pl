@@ -22,7 +22,7 @@ my $node = adclick_node('main',
 	'adclick.watermark' => "'0s'",
 	'shared_buffers' => "'64MB'");
 $node->start;
-adclick_database($node, 'clicks');
+adclick_database($node, 'clicks', witness => 1);
 
 my @kinds = ('aggregator', 'compactor', 'launcher');
 my %killed = map { $_ => 0 } @kinds;
@@ -82,6 +82,7 @@ for (my $round = 1; $kills < $KILLS; $round++)
 		next if $kills % 4;
 		pid_of('aggregator');
 		conserved_ok($node, 'clicks', "after $kills kills, under load");
+		verdicts_ok($node, 'clicks', "after $kills kills, under load");
 		answers_ok($node, 'clicks', "after $kills kills, under load", questions => 8)
 		  if $round % 2;
 	}

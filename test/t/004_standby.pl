@@ -14,7 +14,7 @@ use Test::More;
 
 my $primary = adclick_node('primary', allows_streaming => 1);
 $primary->start;
-adclick_database($primary, 'clicks');
+adclick_database($primary, 'clicks', witness => 1);
 send_clicks($primary, 'clicks', 3000);
 drained($primary, 'clicks');
 
@@ -63,6 +63,7 @@ for my $round (1 .. 5)
 {
 	$primary->poll_query_until('clicks', 'SELECT count(*) > ' . (5000 + $round * 1000) . ' FROM adclick.click_log');
 	answers_ok($standby, 'clicks', "under load, round $round, on the standby", questions => 8);
+	verdicts_ok($standby, 'clicks', "under load, round $round, on the standby");
 	conserved_ok($standby, 'clicks', "under load, round $round, on the standby");
 }
 

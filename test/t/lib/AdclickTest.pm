@@ -45,15 +45,17 @@ sub adclick_node
 	return $node;
 }
 
-# A database with the extension, the oracle and some ads, its workers at work.
+# A database with the extension, the oracle and some ads, its workers at work;
+# "witness": what is sent is noted and compared with the log.
 sub adclick_database
 {
-	my ($node, $database) = @_;
+	my ($node, $database, %options) = @_;
 
 	$node->safe_psql('postgres', "CREATE DATABASE $database") unless $database eq 'postgres';
 	$node->safe_psql($database, 'CREATE EXTENSION adclick');
 	$node->safe_psql($database, slurp_file("$FindBin::RealBin/lib/oracle.sql"));
 	$node->safe_psql($database, 'SELECT oracle.make_ads()');
+	$node->safe_psql($database, 'SELECT oracle.witness()') if $options{witness};
 	workers_ready($node, $database);
 	return;
 }
@@ -182,7 +184,8 @@ sub verdicts_ok
 	return;
 }
 
-# The clicks of each verdict in the log = counted, duplicates, discarded, tail, in one snapshot.
+# The clicks of each verdict in the log = counted, duplicates, discarded, tail, in one snapshot;
+# with a witness they are those that were sent.
 sub conserved_ok
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;

@@ -120,10 +120,49 @@ UNION ALL
 (SELECT 'stored', * FROM (TABLE stored EXCEPT ALL TABLE expected) s)
 $$;
 
--- Clicks of the log that are in no account, or in another than their verdict's: 0 at any instant.
+/*
+ * A witness of its own of what is sent: a trigger, which notes each click in the
+ * transaction that brings it.  (What logical replication applies it does not see.)
+ */
+CREATE TABLE oracle.sent (click_id uuid, ad_id bigint, clicked_at timestamptz, user_id bigint, ip inet,
+	country text, region text, device text);
+
+CREATE FUNCTION oracle.note_sent() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+	INSERT INTO oracle.sent SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM sent;
+	RETURN NULL;
+END $$;
+
+CREATE FUNCTION oracle.witness() RETURNS void
+	LANGUAGE plpgsql AS $$
+BEGIN
+	TRUNCATE oracle.sent;
+	CREATE TRIGGER witness AFTER INSERT ON adclick.clicks
+		REFERENCING NEW TABLE AS sent FOR EACH STATEMENT EXECUTE FUNCTION oracle.note_sent();
+	ALTER TABLE adclick.clicks ENABLE ALWAYS TRIGGER witness;
+END $$;
+
+-- Clicks that were sent and are not in the log, and the other way round; none without a witness.
+CREATE FUNCTION oracle.wrong_log()
+	RETURNS TABLE (who text, click_id uuid, ad_id bigint, clicked_at timestamptz, user_id bigint, ip inet,
+		country text, region text, device text)
+	LANGUAGE sql STABLE AS $$
+WITH log AS MATERIALIZED (
+	SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM adclick.click_log
+)
+SELECT w.* FROM (
+	(SELECT 'sent', * FROM (TABLE oracle.sent EXCEPT ALL TABLE log) s)
+	UNION ALL
+	(SELECT 'in the log', * FROM (TABLE log EXCEPT ALL TABLE oracle.sent) l)) w
+WHERE EXISTS (SELECT FROM pg_trigger WHERE tgname = 'witness' AND tgrelid = to_regclass('adclick.clicks'))
+$$;
+
+-- Clicks of the log that are in no account, or in another than their verdict's, or not as they
+-- were sent: 0 at any instant.
 CREATE FUNCTION oracle.lost() RETURNS bigint
 	LANGUAGE sql STABLE AS $$
-SELECT abs(l.counted - s.clicks_counted) + abs(l.duplicates - s.duplicates) + abs(l.others - s.discarded) + abs(l.tail - s.lag_rows)
+SELECT (SELECT count(*) FROM oracle.wrong_log()) + abs(l.counted - s.clicks_counted) + abs(l.duplicates - s.duplicates) + abs(l.others - s.discarded) + abs(l.tail - s.lag_rows)
 FROM adclick.status s, (
 	SELECT count(*) FILTER (WHERE verdict = 'counted') AS counted, count(*) FILTER (WHERE verdict = 'duplicate') AS duplicates,
 		count(*) FILTER (WHERE verdict NOT IN ('counted', 'duplicate')) AS others, count(*) FILTER (WHERE verdict IS NULL) AS tail
