@@ -59,7 +59,7 @@ public class Jdbc {
 		DatabaseMetaData data = bi.getMetaData();
 
 		equal(list(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME", "TABLE_TYPE"),
-			List.of("clicks PARTITIONED TABLE", "ads TABLE", "discarded_clicks TABLE", "filters TABLE",
+			List.of("ads TABLE", "clicks TABLE", "discarded_clicks TABLE", "filters TABLE",
 				"most_clicked_ads TABLE", "ad_click_counts VIEW", "click_log VIEW", "clicks_per_minute VIEW", "status VIEW"),
 			"getTables: what people use, and nothing else");
 		equal(unremarked(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME"), List.of(), "each with remarks");
@@ -86,7 +86,7 @@ public class Jdbc {
 	/** A question asked often enough to get a plan of its own in the server, for each way to pass jsonb. */
 	private void questions() throws SQLException {
 		String count = "SELECT adclick.ad_click_count(?, 60, ?%s)";
-		String clicks = "SELECT count(*) FROM adclick.clicks WHERE ad_id = ? AND country = ?";
+		String clicks = "SELECT count(*) FROM adclick.click_log WHERE ad_id = ? AND country = ?";
 
 		for (String plans : List.of("auto", "force_generic_plan")) {
 			execute("SET plan_cache_mode = " + plans);
@@ -122,11 +122,11 @@ public class Jdbc {
 	/** Parameters without a type, as times are always sent: by minutes, and from/to. */
 	private void untyped() throws SQLException {
 		String[][] questions = {
-			{"ad_click_count", "1001", null, "SELECT count(*) FROM adclick.clicks WHERE ad_id = 1001"},
-			{"top_n_ads", "1", null, "SELECT 1, ad_id, count(*) FROM adclick.clicks GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT 1"},
-			{"breakdown", "1001", "country", "SELECT coalesce(country, 'unknown'), count(*) FROM adclick.clicks"
+			{"ad_click_count", "1001", null, "SELECT count(*) FROM adclick.click_log WHERE ad_id = 1001"},
+			{"top_n_ads", "1", null, "SELECT 1, ad_id, count(*) FROM adclick.click_log GROUP BY 2 ORDER BY 3 DESC, 2 LIMIT 1"},
+			{"breakdown", "1001", "country", "SELECT coalesce(country, 'unknown'), count(*) FROM adclick.click_log"
 				+ " WHERE ad_id = 1001 GROUP BY 1 ORDER BY 2 DESC, 1"},
-			{"advertiser_click_count", "3", null, "SELECT count(*) FROM adclick.clicks WHERE ad_id % 7 = 3 AND ad_id BETWEEN 1001 AND 1080"}};
+			{"advertiser_click_count", "3", null, "SELECT count(*) FROM adclick.click_log WHERE ad_id % 7 = 3 AND ad_id BETWEEN 1001 AND 1080"}};
 		Timestamp from = Timestamp.from(Instant.now().truncatedTo(ChronoUnit.MINUTES).minus(1, ChronoUnit.DAYS));
 		Timestamp to = Timestamp.from(from.toInstant().plus(2, ChronoUnit.DAYS));
 
@@ -161,7 +161,7 @@ public class Jdbc {
 		OffsetDateTime now = OffsetDateTime.now(ZoneOffset.UTC).withSecond(0).withNano(0);
 		String view = "SELECT ad_id, sum(click_count)::bigint FROM adclick.ad_click_counts"
 			+ " WHERE ad_id BETWEEN ? AND ? AND click_minute >= ? AND click_minute < ? GROUP BY 1 ORDER BY 1";
-		String plain = "SELECT ad_id, count(*) FROM adclick.clicks"
+		String plain = "SELECT ad_id, count(*) FROM adclick.click_log"
 			+ " WHERE ad_id BETWEEN ? AND ? AND clicked_at >= ? AND clicked_at < ? GROUP BY 1 ORDER BY 1";
 
 		for (String plans : List.of("auto", "force_custom_plan", "force_generic_plan")) {
@@ -195,7 +195,7 @@ public class Jdbc {
 		}
 		equal(times, list(shop.createStatement().executeQuery(
 				"SELECT DISTINCT to_char(clicked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:00\"Z\"')"
-					+ " FROM adclick.clicks ORDER BY 1"), "1"), "times as OffsetDateTime");
+					+ " FROM adclick.click_log ORDER BY 1"), "1"), "times as OffsetDateTime");
 	}
 
 	/** A result fetched in parts. */
@@ -210,7 +210,7 @@ public class Jdbc {
 					clicks += result.getLong(1);
 			}
 			equal(List.of(String.valueOf(clicks)),
-				list(shop.createStatement().executeQuery("SELECT count(*) FROM adclick.clicks"), "1"),
+				list(shop.createStatement().executeQuery("SELECT count(*) FROM adclick.click_log"), "1"),
 				"a view fetched fifty rows at a time");
 		}
 		bi.commit();

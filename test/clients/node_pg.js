@@ -27,7 +27,7 @@ async function rows(client, text, values) {
 }
 
 const CLICKS = `(SELECT ad_id, clicked_at, user_id, coalesce(country, 'unknown') AS country
-	FROM adclick.clicks) clicks`;
+	FROM adclick.click_log) clicks`;
 
 // By plain SQL, all clicks there are; each window below has them all.
 const PLAIN = {

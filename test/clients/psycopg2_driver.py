@@ -170,7 +170,7 @@ equal(rows(reader, 'SELECT * FROM adclick.top_n_ads_between(5, %s, %s)', (start,
 equal(value(reader, 'SELECT sum(click_count) FROM adclick.clicks_per_minute'),
       plain_count('true', ()), 'and reads the views, read only')
 equal(value(reader, 'SELECT lag_rows >= 0 AND workers_alive IS NOT NULL FROM adclick.status'), True, 'and the status')
-for refused in ('SELECT count(*) FROM adclick.clicks', 'SELECT * FROM adclick.tick()', 'SELECT * FROM adclick.compact()',
+for refused in ('SELECT count(*) FROM adclick.clicks', 'SELECT count(*) FROM adclick.click_log', 'SELECT * FROM adclick.tick()', 'SELECT * FROM adclick.compact()',
                 'SELECT adclick.add_filter(\'{"country": "FR"}\')', 'SELECT adclick.drop_filter(\'{"country": "CA"}\')',
                 'SELECT count(*) FROM adclick_internal.segments', 'DELETE FROM adclick.ads'):
     raises('25006' if refused.startswith('DELETE') else '42501', f'but not: {refused}', rows, reader, refused)

@@ -30,7 +30,7 @@ with db.cursor() as cursor:
 returned = value(orm, RETURNING)
 equal(value(orm, 'SELECT adclick.ad_click_count(7201, 60)'), 1, 'with it the click is sent')
 orm.commit()
-equal(value(db, 'SELECT click_id FROM adclick.clicks WHERE ad_id = 7201'), returned, 'and its id comes back')
+equal(value(db, 'SELECT click_id FROM adclick.click_log WHERE ad_id = 7201'), returned, 'and its id comes back')
 raises('42501', 'other columns do not', rows, orm, 'INSERT INTO adclick.clicks (ad_id) VALUES (7201) RETURNING *')
 orm.rollback()
 raises('42501', 'nor are they read', rows, orm, 'SELECT ad_id FROM adclick.clicks')
@@ -41,7 +41,7 @@ with Session(sqlalchemy.create_engine('postgresql+psycopg2://', creator=lambda: 
     session.add_all(clicks)
     session.commit()
 equal(sorted((str(click.click_id), click.country) for click in clicks),
-      rows(db, 'SELECT click_id::text, country FROM adclick.clicks WHERE ad_id = 7202 ORDER BY 1'),
+      rows(db, 'SELECT click_id::text, country FROM adclick.click_log WHERE ad_id = 7202 ORDER BY 1'),
       'the ORM knows the ids of what it sent')
 equal(value(db, 'SELECT adclick.ad_click_count(7202, 60)'), 2, 'and its clicks count')
 

@@ -12,13 +12,13 @@ from client import CLICKS, connect, done, equal, ok, rows, url, window
 TABLES = ['ads', 'clicks', 'discarded_clicks', 'filters', 'most_clicked_ads']
 VIEWS = ['ad_click_counts', 'click_log', 'clicks_per_minute', 'status']
 
-# It warns that it does not know xid8, composite types and indexes on expressions.
+# It warns that it does not know composite types and indexes on expressions.
 warnings.simplefilter('ignore', sqlalchemy.exc.SAWarning)
 
 engine = sqlalchemy.create_engine(url('bi'))
 inspector = sqlalchemy.inspect(engine)
 
-equal(sorted(inspector.get_table_names('adclick')), TABLES, 'tables of schema adclick, no partition among them')
+equal(sorted(inspector.get_table_names('adclick')), TABLES, 'tables of schema adclick')
 equal(sorted(inspector.get_view_names('adclick')), VIEWS, 'views')
 equal(inspector.get_foreign_table_names('adclick'), [], 'no foreign table')
 equal(inspector.get_table_names('public') + inspector.get_view_names('public'), [], 'nothing in schema public')

@@ -8,7 +8,7 @@
 CREATE FUNCTION is_exact(step text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
 	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_answers(40)', step || ': answers to all questions');
-	RETURN NEXT is(oracle.lost(), 0::bigint, step || ': rows in the log = counted + duplicates + discarded + tail');
+	RETURN NEXT is(oracle.lost(), 0::bigint, step || ': clicks in the log = counted + duplicates + discarded + tail');
 END
 $$;
 
@@ -22,10 +22,13 @@ BEGIN
 	RETURN NEXT is((SELECT count(*) FROM adclick.discarded_clicks WHERE reason <> 'duplicate'),
 		(SELECT discarded FROM adclick.status), step || ': and so does each invalid click');
 	RETURN NEXT is((SELECT count(*) FROM oracle.clicks()) + (SELECT count(*) FROM adclick.discarded_clicks),
-		(SELECT count(*) FROM adclick.clicks), step || ': the others count');
+		(SELECT count(*) FROM adclick.click_log), step || ': the others count');
+	RETURN NEXT bag_eq('SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, reason FROM adclick.discarded_clicks',
+		'SELECT * FROM adclick.click_log WHERE verdict <> ''counted''', step || ': and the log says the same of each');
+	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_verdicts()', step || ': verdicts');
 	RETURN NEXT is_empty('SELECT click_id, count(*) FROM adclick.discarded_clicks WHERE reason = ''duplicate'' GROUP BY 1
 		EXCEPT SELECT d.click_id, d.n FROM (SELECT click_id, count(*) AS n FROM adclick.discarded_clicks
-			WHERE reason = ''duplicate'' GROUP BY 1) d JOIN (SELECT click_id, count(*) AS n FROM adclick.clicks GROUP BY 1) c
+			WHERE reason = ''duplicate'' GROUP BY 1) d JOIN (SELECT click_id, count(*) AS n FROM adclick.click_log GROUP BY 1) c
 			ON c.click_id = d.click_id AND c.n > d.n', step || ': of each duplicate there is a copy that counts');
 END
 $$;
@@ -38,6 +41,7 @@ SELECT no_plan();
 \i test/lib/set.psql
 
 SELECT setseed(0.5) AS seeded \gset
+SELECT oracle.witness() AS witnessed \gset
 SELECT is_exact('nothing');
 SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
 
@@ -137,7 +141,7 @@ $$;
 CREATE FUNCTION is_exact_or_refused(step text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
 	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_answers(40, false, true)', step || ': answers to all questions');
-	RETURN NEXT is(oracle.lost(), 0::bigint, step || ': rows in the log = counted + duplicates + discarded + tail');
+	RETURN NEXT is(oracle.lost(), 0::bigint, step || ': clicks in the log = counted + duplicates + discarded + tail');
 END
 $$;
 
@@ -203,7 +207,7 @@ SELECT minutes_written AS written FROM adclick.compact() \gset
 SELECT is_partial('on again, compacted again', :'before', :'meanwhile', :'after', 10);
 SELECT is_accounted('on again');
 
-SELECT cmp_ok((SELECT count(*) FROM adclick.clicks), '>', 18000::bigint, 'there were many clicks');
+SELECT cmp_ok((SELECT count(*) FROM adclick.click_log), '>', 18000::bigint, 'there were many clicks');
 SELECT cmp_ok(duplicates, '>', 500::bigint, 'there were duplicates') FROM adclick.status;
 SELECT cmp_ok(discarded, '>', 30::bigint, 'there were invalid clicks') FROM adclick.status;
 

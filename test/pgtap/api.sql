@@ -5,7 +5,8 @@ SELECT no_plan();
 SELECT has_schema('adclick');
 SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'ads']);
 SELECT views_are('adclick', ARRAY['status', 'ad_click_counts', 'clicks_per_minute', 'click_log']);
-SELECT is_partitioned('adclick', 'clicks', 'the click log is partitioned');
+SELECT isnt_partitioned('adclick', 'clicks', 'clicks go into one table');
+SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid WHERE c.oid = 'adclick.clicks'::regclass), 'adclick_inbox', 'of an access method of its own');
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
@@ -64,19 +65,17 @@ SELECT columns_are('adclick', 'click_log', ARRAY['click_id', 'ad_id', 'clicked_a
 	'device', 'verdict']);
 
 SELECT columns_are('adclick', 'clicks', ARRAY['click_id', 'ad_id', 'clicked_at', 'user_id', 'ip', 'country', 'region',
-	'device', 'received_at', 'xact']);
+	'device', 'received_at']);
 SELECT col_type_is('adclick', 'clicks', 'click_id', 'uuid', 'adclick.clicks.click_id is uuid');
 SELECT col_type_is('adclick', 'clicks', 'ad_id', 'bigint', 'adclick.clicks.ad_id is bigint');
 SELECT col_type_is('adclick', 'clicks', 'clicked_at', 'timestamp with time zone', 'adclick.clicks.clicked_at is timestamp with time zone');
 SELECT col_type_is('adclick', 'clicks', 'user_id', 'bigint', 'adclick.clicks.user_id is bigint');
 SELECT col_type_is('adclick', 'clicks', 'ip', 'inet', 'adclick.clicks.ip is inet');
 SELECT col_type_is('adclick', 'clicks', 'country', 'text', 'adclick.clicks.country is text');
-SELECT col_type_is('adclick', 'clicks', 'xact', 'xid8', 'adclick.clicks.xact is xid8');
 SELECT col_type_is('adclick', 'clicks', 'received_at', 'timestamp with time zone', 'adclick.clicks.received_at is timestamp with time zone');
 SELECT col_not_null('adclick', 'clicks', 'ad_id', 'adclick.clicks.ad_id is obligatory');
 SELECT col_is_null('adclick', 'clicks', 'click_id', 'adclick.clicks.click_id may be missing');
 SELECT col_is_null('adclick', 'clicks', 'clicked_at', 'adclick.clicks.clicked_at may be missing');
-SELECT col_has_default('adclick', 'clicks', 'click_id', 'adclick.clicks.click_id has a default');
 SELECT col_has_default('adclick', 'clicks', 'clicked_at', 'adclick.clicks.clicked_at has a default');
 
 SELECT columns_are('adclick', 'filters', ARRAY['filter_id', 'country', 'region', 'device']);
@@ -94,6 +93,11 @@ SELECT columns_are('adclick', 'ads', ARRAY['ad_id', 'advertiser_id', 'redirect_u
 SELECT col_is_pk('adclick', 'ads', 'ad_id', 'adclick.ads.ad_id is the key');
 SELECT col_type_is('adclick', 'ads', 'advertiser_id', 'bigint', 'adclick.ads.advertiser_id is bigint');
 SELECT col_is_null('adclick', 'ads', 'advertiser_id', 'adclick.ads.advertiser_id may be missing');
+SELECT columns_are('adclick', 'click_log', ARRAY['click_id', 'ad_id', 'clicked_at', 'user_id', 'received_at', 'ip', 'country', 'region',
+	'device', 'verdict']);
+SELECT col_type_is('adclick', 'click_log', 'verdict', 'text', 'adclick.click_log.verdict is text');
+SELECT columns_are('adclick', 'discarded_clicks', ARRAY['click_id', 'ad_id', 'clicked_at', 'user_id', 'received_at', 'ip', 'country',
+	'region', 'device', 'reason', 'discarded_at']);
 SELECT has_column('adclick', 'discarded_clicks', 'reason', 'adclick.discarded_clicks.reason is there');
 SELECT has_column('adclick', 'discarded_clicks', 'discarded_at', 'adclick.discarded_clicks.discarded_at is there');
 SELECT has_column('adclick', 'status', c, 'adclick.status.' || c || ' is there')

@@ -27,15 +27,17 @@ END $$;
 CREATE ROLE regress_other;
 INSERT INTO adclick.clicks (ad_id, user_id, country) VALUES (1, 17, 'CA'), (1, 17, 'FR'), (1, 18, 'CA');
 
--- Columns of the log, of its partitions, of other tables, of a type.
-SELECT changed('ALTER TABLE adclick.clicks ALTER user_id TYPE text');
-SELECT changed('ALTER TABLE adclick.clicks ALTER ad_id TYPE numeric');
-SELECT changed('ALTER TABLE adclick.clicks ALTER country TYPE int USING NULL');
-SELECT changed('ALTER TABLE adclick.clicks ALTER country TYPE varchar(2)');
-SELECT changed('ALTER TABLE adclick.clicks DROP device');
-SELECT changed('ALTER TABLE adclick.clicks DROP device, ADD device text');
-SELECT changed('ALTER TABLE adclick.clicks ADD campaign text');
-SELECT changed('ALTER TABLE adclick.clicks RENAME country TO land');
+-- Columns of the table of clicks, of other tables, of a type.  First the view that uses them has to go.
+-- Types are refused at once.
+\set alter 'ALTER EXTENSION adclick DROP VIEW adclick.click_log; DROP VIEW adclick.click_log; ALTER TABLE adclick.clicks '
+SELECT try(:'alter' || 'ALTER user_id TYPE text');
+SELECT try(:'alter' || 'ALTER ad_id TYPE numeric');
+SELECT try(:'alter' || 'ALTER country TYPE int USING NULL');
+SELECT try(:'alter' || 'ALTER country TYPE varchar(2)');
+SELECT changed(:'alter' || 'DROP device');
+SELECT changed(:'alter' || 'DROP device, ADD device text');
+SELECT changed(:'alter' || 'ADD campaign text');
+SELECT changed(:'alter' || 'RENAME country TO land');
 SELECT changed('ALTER TABLE adclick.filters ALTER filter_id TYPE bigint');
 SELECT changed('ALTER TABLE adclick_internal.runs ALTER facts TYPE numeric');
 SELECT changed('ALTER TABLE adclick_internal.deltas ALTER data TYPE text USING NULL');
@@ -46,10 +48,11 @@ SELECT changed('ALTER TABLE adclick.filters OWNER TO regress_other');
 SELECT changed('ALTER TABLE adclick.ads OWNER TO regress_other', 'SELECT adclick.advertiser_click_count(7, 5)');
 SELECT changed('ALTER TABLE adclick.ads RENAME TO old; CREATE VIEW adclick.ads AS TABLE adclick.old', 'SELECT adclick.advertiser_click_count(7, 5)');
 SELECT changed('ALTER TABLE adclick_internal.runs SET UNLOGGED');
-SELECT changed('ALTER TABLE adclick_internal.clicks_default SET UNLOGGED');
+SELECT changed('ALTER TABLE adclick.clicks SET UNLOGGED');
+SELECT changed('ALTER TABLE adclick.clicks SET ACCESS METHOD heap');
+SELECT changed('ALTER TABLE adclick.clicks OWNER TO regress_other');
 SELECT changed('ALTER TABLE adclick_internal.deltas ALTER data SET STORAGE EXTENDED');
 SELECT changed('DROP INDEX adclick_internal.deltas_key_idx', 'SELECT count(*) FROM adclick.tick()', 'SELECT adclick.ad_click_count(1, 60), adclick.tick(), adclick.ad_click_count(1, 60)');
-SELECT changed('CREATE TABLE parts PARTITION OF adclick.clicks FOR VALUES FROM (''2001-01-01'') TO (''2001-01-02'') PARTITION BY HASH (ad_id)');
 SELECT changed('CREATE RULE gone AS ON INSERT TO adclick.filters DO INSTEAD NOTHING');
 SELECT changed('ALTER TABLE adclick.filters ADD CHECK (random() < 2) NOT VALID');
 SELECT changed('ALTER TABLE adclick.filters FORCE ROW LEVEL SECURITY');
@@ -78,7 +81,7 @@ INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT n % 5, now() - n % 4 * int
 SELECT rows_read, counted FROM adclick.tick();
 SELECT runs_merged > 0 AS merged FROM adclick.compact();
 SELECT count(*) AS without_identity FROM pg_class c
-WHERE relnamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace) AND relkind = 'r' AND NOT relispartition
+WHERE relnamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace) AND relkind = 'r'
 	AND relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary);
 DROP PUBLICATION everything;
 

@@ -25,10 +25,11 @@ SELECT adclick.ad_click_count_between(1, timestamptz '-infinity', 'infinity'), a
 SELECT country, count(*) FROM adclick_internal.facts() JOIN adclick.filters USING (filter_id) GROUP BY 1 ORDER BY 1;
 
 -- Discarded clicks stand there as they arrived.
-SELECT count(*) FROM (SELECT click_id, ad_id, clicked_at, user_id, xact, received_at, ip, country, region, device
-	FROM adclick.discarded_clicks INTERSECT ALL TABLE adclick.clicks) c;
+SELECT count(*) FROM (SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, reason
+	FROM adclick.discarded_clicks INTERSECT ALL TABLE adclick.click_log) c;
+SELECT * FROM oracle.wrong_verdicts();
 
--- Duplicates: the same click_id within one bucket of ten minutes; the first one stands.
+-- Duplicates: the same click_id within one bucket of ten minutes; one of them stands.
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id) VALUES
 	('00000000-0000-4000-8000-000000000001', 10, :'t'::timestamptz, 1),
 	('00000000-0000-4000-8000-000000000001', 10, :'t'::timestamptz, 2),
@@ -41,22 +42,26 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id) VALUES
 	(NULL, 12, :'t'::timestamptz, 8),
 	(DEFAULT, 12, :'t'::timestamptz, 8),
 	(DEFAULT, 12, :'t'::timestamptz, 8);
-SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
+SELECT ad / 12 AS ad_12, sum(adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity')) FROM generate_series(10, 12) ad GROUP BY 1 ORDER BY 1;
 SELECT rows_read, counted, duplicates, discarded, more FROM adclick.tick();
-SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
-SELECT ad_id, user_id, reason FROM adclick.discarded_clicks WHERE reason = 'duplicate' ORDER BY user_id;
+SELECT ad / 12 AS ad_12, sum(adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity')) FROM generate_series(10, 12) ad GROUP BY 1 ORDER BY 1;
+-- Of users 1, 2, 3 and 6 one is counted, in the log and in the answers.
+SELECT count(*), count(*) FILTER (WHERE verdict = 'counted') AS counted, count(*) FILTER (WHERE verdict = 'duplicate') AS duplicates,
+	bool_and(adclick.ad_click_count_between(ad_id, timestamptz '-infinity', 'infinity', jsonb_build_object('user_id', user_id)) = (verdict = 'counted')::int) AS answered
+FROM adclick.click_log WHERE user_id IN (1, 2, 3, 6);
+SELECT user_id, verdict FROM adclick.click_log WHERE ad_id IN (10, 12) AND user_id NOT IN (1, 2, 3, 6) ORDER BY 1;
 
 -- Copies of what was counted, and of copies: before and after compaction
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id)
-SELECT click_id, ad_id, clicked_at, user_id + 100 FROM adclick.clicks WHERE ad_id >= 10 AND click_id IS NOT NULL;
-SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
+SELECT click_id, ad_id, clicked_at, user_id + 100 FROM adclick.click_log WHERE ad_id IN (10, 11);
+SELECT ad / 12 AS ad_12, sum(adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity')) FROM generate_series(10, 12) ad GROUP BY 1 ORDER BY 1;
 SELECT rows_read, counted, duplicates FROM adclick.tick();
 SELECT minutes_written > 0 AS written FROM adclick.compact();
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id)
-SELECT click_id, ad_id, clicked_at, user_id + 200 FROM adclick.clicks WHERE user_id < 100 AND ad_id >= 10 AND click_id IS NOT NULL;
-SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
+SELECT click_id, ad_id, clicked_at, user_id + 200 FROM adclick.click_log WHERE user_id < 100 AND ad_id IN (10, 11);
+SELECT ad / 12 AS ad_12, sum(adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity')) FROM generate_series(10, 12) ad GROUP BY 1 ORDER BY 1;
 SELECT rows_read, counted, duplicates FROM adclick.tick();
-SELECT ad, adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity') FROM generate_series(10, 12) ad;
+SELECT ad / 12 AS ad_12, sum(adclick.ad_click_count_between(ad, timestamptz '-infinity', 'infinity')) FROM generate_series(10, 12) ad GROUP BY 1 ORDER BY 1;
 
 -- Version-7 ids: the time inside chooses the bucket, whatever clicked_at says ...
 SELECT (lpad(to_hex((extract(epoch FROM :'t'::timestamptz) * 1000)::bigint), 12, '0') || '7000800000000000000' || 1)::uuid AS inside,
@@ -101,5 +106,6 @@ INSERT INTO adclick.clicks (ad_id) VALUES (31);
 SELECT counted FROM adclick.tick();
 SELECT minutes_written > 0 AS written FROM adclick.compact();
 SELECT * FROM oracle.wrong_facts();
+SELECT * FROM oracle.wrong_verdicts();
 SELECT oracle.lost();
 DROP EXTENSION adclick CASCADE;

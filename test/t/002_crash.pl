@@ -22,7 +22,7 @@ my $node = adclick_node('main',
 	'adclick.watermark' => "'0s'",
 	'shared_buffers' => "'64MB'");
 $node->start;
-adclick_database($node, 'clicks');
+adclick_database($node, 'clicks', witness => 1);
 
 my @kinds = ('aggregator', 'compactor', 'launcher');
 my %killed = map { $_ => 0 } @kinds;
@@ -82,6 +82,7 @@ for (my $round = 1; $kills < $KILLS; $round++)
 		next if $kills % 4;
 		pid_of('aggregator');
 		conserved_ok($node, 'clicks', "after $kills kills, under load");
+		verdicts_ok($node, 'clicks', "after $kills kills, under load");
 		answers_ok($node, 'clicks', "after $kills kills, under load", questions => 8)
 		  if $round % 2;
 	}
@@ -101,7 +102,7 @@ cmp_ok($node->safe_psql('clicks', 'SELECT duplicates FROM adclick.status'), '>',
 # What was counted before a restart is known after it.
 my $id = '0190a0b0-0000-4000-8000-00000000abcd';
 my $send = "INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES ('$id', 900077, date_trunc('minute', now()))";
-my $copy = "INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) SELECT click_id, ad_id, clicked_at FROM adclick.clicks WHERE click_id = '$id' LIMIT 1";
+my $copy = "INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) SELECT click_id, ad_id, clicked_at FROM adclick.click_log WHERE click_id = '$id' LIMIT 1";
 $node->safe_psql('clicks', $send);
 drained($node, 'clicks');
 my $before = $node->safe_psql('clicks', 'SELECT clicks_counted, duplicates FROM adclick.status');
@@ -111,7 +112,7 @@ for my $mode ('fast', 'immediate')
 	$node->start;
 	$node->safe_psql('clicks', $copy);
 	is($node->safe_psql('clicks', "SELECT adclick.ad_click_count_between(900077, timestamptz '-infinity', timestamptz 'infinity')"),
-		$node->safe_psql('clicks', "SELECT count(DISTINCT coalesce(click_id, gen_random_uuid())) FROM adclick.clicks WHERE ad_id = 900077"),
+		$node->safe_psql('clicks', "SELECT count(DISTINCT coalesce(click_id, gen_random_uuid())) FROM adclick.click_log WHERE ad_id = 900077"),
 		"a copy sent after a restart ($mode) is a duplicate at once");
 	drained($node, 'clicks');
 }

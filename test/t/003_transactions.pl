@@ -14,7 +14,7 @@ use Test::More;
 
 my $node = adclick_node('main', 'max_prepared_transactions' => 10);
 $node->start;
-adclick_database($node, 'clicks');
+adclick_database($node, 'clicks', witness => 1);
 
 my $ALWAYS = q{timestamptz '-infinity', timestamptz 'infinity'};
 
@@ -111,6 +111,7 @@ drained($node, 'clicks');
 $node->safe_psql('clicks', 'SELECT adclick.compact()');
 is($open->query_safe("SELECT adclick.ad_click_count_between(900004, $ALWAYS)"), $first, 'nor what ticks and compaction made of it');
 is($open->query_safe('SELECT count(*) FROM oracle.wrong_answers(24)'), '0', 'all answers are those of the old snapshot');
+is($open->query_safe('SELECT oracle.lost(), count(v) FROM oracle.wrong_verdicts() v'), '0|0', 'and so is the log');
 $open->query_safe('COMMIT');
 is($open->query_safe("SELECT adclick.ad_click_count_between(900004, $ALWAYS)"), '157', 'afterwards it is');
 
@@ -136,7 +137,7 @@ $node->safe_psql('clicks', "ROLLBACK PREPARED 'dropped'");
 $node->safe_psql('clicks', "COMMIT PREPARED 'kept'");
 is(count_of(900005), '21', 'prepared: counted from its commit');
 $node->safe_psql('clicks', q{INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
-	SELECT click_id, ad_id, clicked_at FROM adclick.clicks WHERE click_id = '00000000-0000-4000-8000-000000000005'});
+	SELECT click_id, ad_id, clicked_at FROM adclick.click_log WHERE click_id = '00000000-0000-4000-8000-000000000005'});
 is(count_of(900005), '21', 'prepared: a copy of it is a duplicate');
 exact_ok($node, 'clicks', 'prepared transactions');
 is(count_of(900005), '21', 'prepared: counted once');
@@ -159,6 +160,7 @@ answers_ok($node, 'clicks', '600,000 in the tail', questions => 8);
 is($node->safe_psql('clicks', 'SELECT rows_read BETWEEN 262144 AND 263000, more FROM adclick.tick()'), 't|t', 'a tick has a bound');
 answers_ok($node, 'clicks', 'after a tick of several', questions => 8);
 conserved_ok($node, 'clicks', 'after a tick of several');
+verdicts_ok($node, 'clicks', 'after a tick of several');
 $late->query_safe('COMMIT');
 $node->safe_psql('clicks', clicks(900006, 4));
 is(count_of(900006), '7', 'what is committed between is counted');

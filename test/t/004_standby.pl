@@ -14,7 +14,7 @@ use Test::More;
 
 my $primary = adclick_node('primary', allows_streaming => 1);
 $primary->start;
-adclick_database($primary, 'clicks');
+adclick_database($primary, 'clicks', witness => 1);
 send_clicks($primary, 'clicks', 3000);
 drained($primary, 'clicks');
 
@@ -61,8 +61,9 @@ wake_workers($primary, '50ms');
 my $writers = writers_start($primary, 'clicks', 2, rows => 100);
 for my $round (1 .. 5)
 {
-	$primary->poll_query_until('clicks', 'SELECT count(*) > ' . (5000 + $round * 1000) . ' FROM adclick.clicks');
+	$primary->poll_query_until('clicks', 'SELECT count(*) > ' . (5000 + $round * 1000) . ' FROM adclick.click_log');
 	answers_ok($standby, 'clicks', "under load, round $round, on the standby", questions => 8);
+	verdicts_ok($standby, 'clicks', "under load, round $round, on the standby");
 	conserved_ok($standby, 'clicks', "under load, round $round, on the standby");
 }
 
@@ -73,20 +74,20 @@ send_clicks($primary, 'clicks', 1000);
 my ($id, $ad) = split /\|/, $primary->safe_psql('clicks', q{
 	INSERT INTO adclick.clicks (ad_id, clicked_at) VALUES (900001, date_trunc('minute', now())) RETURNING click_id, ad_id});
 $primary->wait_for_catchup($standby);
-my $rows = $primary->safe_psql('clicks', 'SELECT count(*) FROM adclick.clicks');
+my $rows = $primary->safe_psql('clicks', 'SELECT count(*) FROM adclick.click_log');
 $primary->stop('immediate');
 $standby->promote;
 wake_workers($standby);
 workers_ready($standby, 'clicks');
 pass('promoted: workers start');
-is($standby->safe_psql('clicks', 'SELECT count(*) FROM adclick.clicks'), $rows, 'every click is there');
+is($standby->safe_psql('clicks', 'SELECT count(*) FROM adclick.click_log'), $rows, 'every click is there');
 answers_ok($standby, 'clicks', 'promoted');
 exact_ok($standby, 'clicks', 'promoted, the tail taken');
 
 # Copies of what the old primary counted, or had in its tail, are duplicates.
 $standby->safe_psql('clicks', qq{
 	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
-	SELECT click_id, ad_id, clicked_at FROM adclick.clicks WHERE click_id = '$id'});
+	SELECT click_id, ad_id, clicked_at FROM adclick.click_log WHERE click_id = '$id'});
 is($standby->safe_psql('clicks', "SELECT adclick.ad_click_count_between($ad, timestamptz '-infinity', 'infinity')"),
 	'1', 'promoted: a copy of a click of the old primary is a duplicate');
 send_copies($standby, 'clicks', 300);

@@ -38,8 +38,9 @@ facts_ok($node, 'clicks', 'undamaged');
 $node->safe_psql('clicks', q{
 	CREATE TABLE oracle.questions (id int GENERATED ALWAYS AS IDENTITY, kind text, question text, answer text);
 
+	CREATE TABLE oracle.users AS SELECT DISTINCT user_id FROM adclick.click_log WHERE user_id IS NOT NULL;
 	CREATE FUNCTION oracle.users() RETURNS jsonb LANGUAGE sql STABLE AS $$
-		SELECT jsonb_build_object('user_id', jsonb_agg(DISTINCT user_id)) FROM adclick.clicks WHERE user_id IS NOT NULL $$;
+		SELECT jsonb_build_object('user_id', jsonb_agg(user_id)) FROM oracle.users $$;
 
 	INSERT INTO oracle.questions (kind, question) SELECT 'all', replace(q, 'ever', $$'-infinity'::timestamptz, 'infinity'::timestamptz$$)
 	FROM unnest(ARRAY[

@@ -83,7 +83,7 @@ $node->safe_psql('clicks', q{
 		SET work_mem = '64MB' SET jit = off AS $$
 	WITH facts AS MATERIALIZED (
 		SELECT c.ad_id, date_trunc('minute', clicked_at) AS minute, country, device, user_id, ip, advertiser_id, count(*) AS clicks
-		FROM adclick.clicks c LEFT JOIN adclick.ads USING (ad_id) GROUP BY 1, 2, 3, 4, 5, 6, 7
+		FROM adclick.click_log c LEFT JOIN adclick.ads USING (ad_id) GROUP BY 1, 2, 3, 4, 5, 6, 7
 	), bounds AS MATERIALIZED (
 		SELECT min(minute) AS low, (extract(epoch FROM max(minute) - min(minute)) / 60)::int AS minutes FROM facts
 	), dice AS MATERIALIZED (

@@ -92,7 +92,7 @@ my ($ok, $output) = demo(
 ok($ok, 'COLUMNS: succeeds') or diag($output);
 like($output, qr/^top ad in CA: 7, 1 click$/m, '1 click');
 unlike($output, qr/\b1 (clicks|duplicates)/, 'no 1 clicks');
-is(ask(q{SELECT ad_id, device, country, clicked_at <> '2026-01-01 00:00:30+00', ip IS NULL FROM adclick.clicks}), '7|a,b|CA|t|t',
+is(ask(q{SELECT ad_id, device, country, clicked_at <> '2026-01-01 00:00:30+00', ip IS NULL FROM adclick.click_log}), '7|a,b|CA|t|t',
 	'COLUMNS: what is mapped is read');
 
 SKIP:
@@ -114,7 +114,7 @@ SKIP:
 	ok($ok, 'real clicks: succeeds') or diag($output);
 	is(join(' ', map { s/,//gr } $output =~ /^ +\d+ +(\d+ +[\d,]+)  /mg) =~ s/ +/ /gr,
 		join(' ', map { "$_ $clicks{$_}" } @top), 'real clicks: the ten ads of the file');
-	is(ask('SELECT count(DISTINCT clicked_at) FROM adclick.clicks'), scalar keys %minutes, 'real clicks: their minutes');
+	is(ask('SELECT count(DISTINCT clicked_at) FROM adclick.click_log'), scalar keys %minutes, 'real clicks: their minutes');
 }
 
 is(stop_demo(), 0, 'the server is stopped');

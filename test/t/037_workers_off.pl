@@ -56,7 +56,7 @@ launcher_has_looked('look_2');
 is($node->safe_psql('paused', 'SELECT workers_alive, lag_rows, dedup_keys, last_error IS NULL FROM adclick.status'), '0|0|10|t',
 	'the workers stay out');
 $node->safe_psql('paused', "INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
-	SELECT click_id, ad_id, clicked_at FROM adclick.clicks LIMIT 4");
+	SELECT click_id, ad_id, clicked_at FROM adclick.click_log LIMIT 4");
 is($node->safe_psql('paused', $hand), '0|4', 'copies are known by the next tick by hand');
 $node->safe_psql('paused', 'SELECT adclick.compact()');
 conserved_ok($node, 'paused', 'by hand');

@@ -29,7 +29,7 @@ $node->start;
 # others are in one window, which does not.
 my $SETUP = slurp_file("$FindBin::RealBin/lib/oracle.sql") . q{
 CREATE TABLE began AS SELECT date_bin('10 minutes', now(), '2000-01-01 00:00Z') - interval '10 minutes' AS t;
-SELECT oracle.make_ads();
+SELECT oracle.make_ads(), oracle.witness();
 
 CREATE FUNCTION send(numbers int[]) RETURNS void LANGUAGE sql AS $$
 	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, device)
@@ -45,6 +45,7 @@ $$;
 CREATE FUNCTION wrong(questions int) RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$
 BEGIN
 	RETURN QUERY SELECT 'lost: ' || lost FROM oracle.lost() WHERE lost <> 0;
+	RETURN QUERY SELECT 'verdict: ' || v FROM oracle.wrong_verdicts() v;
 	RETURN QUERY SELECT 'fact: ' || f FROM oracle.wrong_facts(true) f;
 	RETURN QUERY SELECT 'answer: ' || a FROM oracle.wrong_answers(questions) a;
 END $$;

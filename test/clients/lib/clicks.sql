@@ -1,6 +1,6 @@
 -- What all clients look at: clicks of the last hour, some packed, some taken by
 -- a tick, some in the tail.  No two of them have the same id and none is late or
--- hostile, so that the right answers are plain counts over adclick.clicks.
+-- hostile, so that the right answers are plain counts over adclick.click_log.
 
 CREATE EXTENSION adclick;
 
@@ -38,4 +38,5 @@ INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip, country, region, dev
 -- Who sends the clicks, and may look at them to check the answers.
 CREATE ROLE shop LOGIN PASSWORD 'sends clicks';
 GRANT USAGE ON SCHEMA adclick TO shop;
-GRANT SELECT, INSERT (click_id, ad_id, clicked_at, user_id, ip, country, region, device) ON adclick.clicks TO shop;
+GRANT INSERT (click_id, ad_id, clicked_at, user_id, ip, country, region, device) ON adclick.clicks TO shop;
+GRANT SELECT ON adclick.click_log TO shop;

@@ -7,12 +7,12 @@ import psycopg2
 
 PASSWORDS = {'bi': 'change me', 'shop': 'sends clicks'}
 
-# adclick.clicks, each click with its minute and with its dimensions as they are counted.
+# adclick.click_log, each click with its minute and with its dimensions as they are counted.
 CLICKS = """(
     SELECT ad_id, date_trunc('minute', clicked_at, 'UTC') AS click_minute, user_id, ip,
         coalesce(country, 'unknown') AS country, coalesce(region, 'unknown') AS region,
         coalesce(device, 'unknown') AS device
-    FROM adclick.clicks) clicks"""
+    FROM adclick.click_log) clicks"""
 
 _tests = 0
 

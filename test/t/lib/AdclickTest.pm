@@ -1,7 +1,7 @@
 # What the TAP tests share: servers with adclick, clicks, and the oracle.
 #
-# The oracle (oracle.sql) computes by plain SQL over adclick.clicks what the
-# extension should answer.  It is installed into the schema "oracle" of a test
+# The oracle (oracle.sql) computes by plain SQL over adclick.click_log what
+# the extension should answer.  It is installed into the schema "oracle" of a test
 # database, and the same SQL serves every test.
 
 package AdclickTest;
@@ -20,7 +20,7 @@ our @EXPORT = qw(
   adclick_node adclick_database
   workers_ready quiet_workers wake_workers set_conf
   send_clicks send_copies drained
-  answers_ok facts_ok lists_ok conserved_ok exact_ok counted_is
+  answers_ok facts_ok lists_ok verdicts_ok conserved_ok exact_ok counted_is
   writers_start writers_stop
 );
 
@@ -45,15 +45,17 @@ sub adclick_node
 	return $node;
 }
 
-# A database with the extension, the oracle and some ads, its workers at work.
+# A database with the extension, the oracle and some ads, its workers at work;
+# "witness": what is sent is noted and compared with the log.
 sub adclick_database
 {
-	my ($node, $database) = @_;
+	my ($node, $database, %options) = @_;
 
 	$node->safe_psql('postgres', "CREATE DATABASE $database") unless $database eq 'postgres';
 	$node->safe_psql($database, 'CREATE EXTENSION adclick');
 	$node->safe_psql($database, slurp_file("$FindBin::RealBin/lib/oracle.sql"));
 	$node->safe_psql($database, 'SELECT oracle.make_ads()');
+	$node->safe_psql($database, 'SELECT oracle.witness()') if $options{witness};
 	workers_ready($node, $database);
 	return;
 }
@@ -170,7 +172,20 @@ sub lists_ok
 	return;
 }
 
-# Rows in the log = counted + duplicates + discarded + tail, in one snapshot.
+# What the log says became of each click, at any time; "may_be_undecided": stored keys
+# were damaged.
+sub verdicts_ok
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($node, $database, $name, %options) = @_;
+	my $undecided = $options{may_be_undecided} ? 'true' : 'false';
+
+	is($node->safe_psql($database, "SELECT * FROM oracle.wrong_verdicts($undecided) LIMIT 5"), '', "$name: verdicts");
+	return;
+}
+
+# The clicks of each verdict in the log = counted, duplicates, discarded, tail, in one snapshot;
+# with a witness they are those that were sent.
 sub conserved_ok
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -188,6 +203,7 @@ sub exact_ok
 
 	drained($node, $database);
 	conserved_ok($node, $database, $name);
+	verdicts_ok($node, $database, $name, %options);
 	facts_ok($node, $database, $name);
 	lists_ok($node, $database, $name);
 	answers_ok($node, $database, $name, %options);

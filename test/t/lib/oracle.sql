@@ -1,4 +1,4 @@
--- The oracle: what adclick should answer, by plain SQL over adclick.clicks.
+-- The oracle: what adclick should answer, by plain SQL over adclick.click_log.
 --
 -- Of equal clicks any may be the one that counts, so the copies in test data are
 -- exact: same ad, same minute, same dimensions, same user and address.
@@ -29,38 +29,74 @@ CREATE FUNCTION oracle.bucket(epoch numeric, dedup_window numeric) RETURNS numer
 	LANGUAGE sql IMMUTABLE AS
 $$ SELECT floor((epoch - 946684800) / dedup_window) $$;
 
--- The clicks that count, one row each.  "taken_only": of what ticks have taken.
-CREATE FUNCTION oracle.clicks(taken_only boolean DEFAULT false)
-	RETURNS TABLE (ad_id bigint, minute timestamptz, country text, region text, device text, user_id bigint, ip inet)
+-- Every click with what it should be judged by: why it cannot count ("fault", NULL if
+-- its time is one it can have), its key and its bucket.
+CREATE FUNCTION oracle.judged()
+	RETURNS TABLE (ad_id bigint, minute timestamptz, country text, region text, device text, user_id bigint, ip inet,
+		key text, bucket numeric, fault text, verdict text)
 	LANGUAGE sql STABLE AS $$
 WITH settings AS MATERIALIZED (
 	SELECT oracle.setting('dedup_window') AS dedup_window,
 		make_interval(secs => oracle.setting('future_tolerance')::float8) AS ahead,
 		make_interval(mins => oracle.setting('raw_retention')::int) AS behind,
 		(SELECT setting FROM pg_settings WHERE name = 'adclick.dedup_by') AS dedup_by
-), valid AS (
-	SELECT c.*, s.*, coalesce(c.clicked_at, c.received_at) AS at
-	FROM adclick.clicks c CROSS JOIN settings s
-	WHERE coalesce(c.clicked_at, c.received_at) <= c.received_at + s.ahead
-		AND coalesce(c.clicked_at, c.received_at) >= c.received_at - s.behind
-		AND (NOT taken_only OR pg_visible_in_snapshot(c.xact, (SELECT taken FROM adclick_internal.state)))
+), timed AS (
+	SELECT c.*, s.*, coalesce(c.clicked_at, c.received_at) AS at,
+		CASE WHEN coalesce(c.clicked_at, c.received_at) > c.received_at + s.ahead THEN 'in the future'
+			WHEN coalesce(c.clicked_at, c.received_at) < c.received_at - s.behind THEN 'too old' END AS fault
+	FROM adclick.click_log c CROSS JOIN settings s
 ), told AS (
-	SELECT v.ad_id, v.at, extract(epoch FROM v.at) AS epoch, v.dedup_by, v.dedup_window,
-		v.click_id, v.user_id, oracle.id_time(v.click_id) AS inside,
-		oracle.dimension(v.country) AS country, oracle.dimension(v.region) AS region,
-		oracle.dimension(v.device) AS device, oracle.host(v.ip) AS ip
-	FROM valid v
-), keyed AS (
-	SELECT t.ad_id, date_trunc('minute', t.at, 'UTC') AS minute, t.country, t.region, t.device, t.user_id, t.ip,
-		CASE t.dedup_by WHEN 'click_id' THEN t.click_id::text ELSE t.user_id || '/' || t.ad_id END AS key,
-		oracle.bucket(CASE WHEN t.dedup_by = 'click_id' AND t.inside BETWEEN t.epoch - 86400 AND t.epoch + 86400 THEN t.inside ELSE t.epoch END, t.dedup_window) AS bucket
-	FROM told t
+	SELECT t.*, CASE WHEN fault IS NULL THEN extract(epoch FROM t.at) END AS epoch,
+		CASE WHEN fault IS NULL THEN oracle.id_time(t.click_id) END AS inside
+	FROM timed t
 )
-SELECT ad_id, minute, country, region, device, user_id, ip FROM keyed WHERE key IS NULL
+SELECT t.ad_id, CASE WHEN fault IS NULL THEN date_trunc('minute', t.at, 'UTC') END, oracle.dimension(t.country),
+	oracle.dimension(t.region), oracle.dimension(t.device), t.user_id, oracle.host(t.ip),
+	CASE WHEN fault IS NULL THEN CASE t.dedup_by WHEN 'click_id' THEN t.click_id::text ELSE t.user_id || '/' || t.ad_id END END,
+	oracle.bucket(CASE WHEN t.dedup_by = 'click_id' AND t.inside BETWEEN t.epoch - 86400 AND t.epoch + 86400 THEN t.inside ELSE t.epoch END, t.dedup_window),
+	t.fault, t.verdict
+FROM told t
+$$;
+
+-- The clicks that count, one row each: of a key in a bucket the copy that is said to be
+-- counted, any while there is none.  "taken_only": of what ticks have taken.
+CREATE FUNCTION oracle.clicks(taken_only boolean DEFAULT false)
+	RETURNS TABLE (ad_id bigint, minute timestamptz, country text, region text, device text, user_id bigint, ip inet)
+	LANGUAGE sql STABLE AS $$
+WITH valid AS (
+	SELECT * FROM oracle.judged() WHERE fault IS NULL AND (NOT taken_only OR verdict IS NOT NULL)
+)
+SELECT ad_id, minute, country, region, device, user_id, ip FROM valid WHERE key IS NULL
 UNION ALL
-SELECT min(ad_id), min(minute), min(country), min(region), min(device), min(user_id), min(ip)
-FROM keyed WHERE key IS NOT NULL
+SELECT ad_id, minute, country, region, device, user_id, ip
+FROM (SELECT v.*, row_number() OVER (PARTITION BY key, bucket ORDER BY (verdict = 'counted') DESC NULLS LAST) AS nr
+	FROM valid v WHERE key IS NOT NULL) c
+WHERE nr = 1
+$$;
+
+/*
+ * Verdicts that cannot be: another than its fault of a click whose time it cannot
+ * have; a fault, or none there is, of a valid one; of a key in a bucket two counted
+ * copies, or none although others are said to be copies of it.
+ * "may_be_undecided": stored keys were damaged, so that it could not be told of some.
+ */
+CREATE FUNCTION oracle.wrong_verdicts(may_be_undecided boolean DEFAULT false)
+	RETURNS TABLE (wrong text, key text, bucket numeric, verdicts text)
+	LANGUAGE sql STABLE AS $$
+WITH judged AS MATERIALIZED (
+	SELECT * FROM oracle.judged()
+)
+SELECT 'it is ' || coalesce(fault, 'valid'), key, bucket, verdict FROM judged
+WHERE verdict IS NOT NULL
+	AND CASE WHEN fault IS NOT NULL THEN verdict <> fault
+		WHEN key IS NULL THEN verdict <> 'counted'
+		ELSE NOT (verdict IN ('counted', 'duplicate') OR verdict = 'undecided' AND may_be_undecided) END
+UNION ALL
+SELECT count(*) FILTER (WHERE verdict = 'counted') || ' copies are counted', key, bucket, string_agg(coalesce(verdict, 'not taken'), ', ')
+FROM judged WHERE fault IS NULL AND key IS NOT NULL
 GROUP BY key, bucket
+HAVING count(*) FILTER (WHERE verdict = 'counted') > 1
+	OR count(*) FILTER (WHERE verdict = 'counted') = 0 AND bool_or(verdict = 'duplicate')
 $$;
 
 CREATE FUNCTION oracle.facts(taken_only boolean DEFAULT false)
@@ -84,11 +120,53 @@ UNION ALL
 (SELECT 'stored', * FROM (TABLE stored EXCEPT ALL TABLE expected) s)
 $$;
 
--- Rows of the log that are in no account, 0 at any instant.
+/*
+ * A witness of its own of what is sent: a trigger, which notes each click in the
+ * transaction that brings it.  (What logical replication applies it does not see.)
+ */
+CREATE TABLE oracle.sent (click_id uuid, ad_id bigint, clicked_at timestamptz, user_id bigint, ip inet,
+	country text, region text, device text);
+
+CREATE FUNCTION oracle.note_sent() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+	INSERT INTO oracle.sent SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM sent;
+	RETURN NULL;
+END $$;
+
+CREATE FUNCTION oracle.witness() RETURNS void
+	LANGUAGE plpgsql AS $$
+BEGIN
+	TRUNCATE oracle.sent;
+	CREATE TRIGGER witness AFTER INSERT ON adclick.clicks
+		REFERENCING NEW TABLE AS sent FOR EACH STATEMENT EXECUTE FUNCTION oracle.note_sent();
+	ALTER TABLE adclick.clicks ENABLE ALWAYS TRIGGER witness;
+END $$;
+
+-- Clicks that were sent and are not in the log, and the other way round; none without a witness.
+CREATE FUNCTION oracle.wrong_log()
+	RETURNS TABLE (who text, click_id uuid, ad_id bigint, clicked_at timestamptz, user_id bigint, ip inet,
+		country text, region text, device text)
+	LANGUAGE sql STABLE AS $$
+WITH log AS MATERIALIZED (
+	SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM adclick.click_log
+)
+SELECT w.* FROM (
+	(SELECT 'sent', * FROM (TABLE oracle.sent EXCEPT ALL TABLE log) s)
+	UNION ALL
+	(SELECT 'in the log', * FROM (TABLE log EXCEPT ALL TABLE oracle.sent) l)) w
+WHERE EXISTS (SELECT FROM pg_trigger WHERE tgname = 'witness' AND tgrelid = to_regclass('adclick.clicks'))
+$$;
+
+-- Clicks of the log that are in no account, or in another than their verdict's, or not as they
+-- were sent: 0 at any instant.
 CREATE FUNCTION oracle.lost() RETURNS bigint
 	LANGUAGE sql STABLE AS $$
-SELECT (SELECT count(*) FROM adclick.clicks) - clicks_counted - duplicates - discarded - lag_rows
-FROM adclick.status
+SELECT (SELECT count(*) FROM oracle.wrong_log()) + abs(l.counted - s.clicks_counted) + abs(l.duplicates - s.duplicates) + abs(l.others - s.discarded) + abs(l.tail - s.lag_rows)
+FROM adclick.status s, (
+	SELECT count(*) FILTER (WHERE verdict = 'counted') AS counted, count(*) FILTER (WHERE verdict = 'duplicate') AS duplicates,
+		count(*) FILTER (WHERE verdict NOT IN ('counted', 'duplicate')) AS others, count(*) FILTER (WHERE verdict IS NULL) AS tail
+	FROM adclick.click_log) l
 $$;
 
 --
@@ -389,7 +467,7 @@ CREATE FUNCTION oracle.send_copies(n int) RETURNS void
 	LANGUAGE sql VOLATILE AS $$
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
 SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device
-FROM adclick.clicks TABLESAMPLE SYSTEM (10) WHERE click_id IS NOT NULL AND clicked_at IS NOT NULL
+FROM adclick.click_log WHERE click_id IS NOT NULL AND clicked_at IS NOT NULL
 ORDER BY random() LIMIT n
 $$;
 
