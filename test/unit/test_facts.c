@@ -281,7 +281,7 @@ make_addresses(Row *row, int ncolumns, size_t i, size_t n)
 
 	(void) n;
 	for (int c = 0; c < ncolumns; c++)
-		row->key[c] = random_bits(5 + 5 * c);
+		row->key[c] = random_bits(5 + 4 * c);
 	row->key[0] = is_v6 ? UINT64_C(0x20010db800000000) + random_bits(20) : random_bits(32);
 	if (ncolumns > 1)
 		row->key[1] = is_v6 ? next_random() : 0;
