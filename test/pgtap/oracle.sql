@@ -13,8 +13,8 @@ SELECT is((counted, duplicates, discarded)::text, '(4,2,2)', 'taken') FROM adcli
 SELECT send('acc') AS sent \gset
 
 -- In place of the log a table of the same rows, which can be changed.
+CREATE TABLE log AS SELECT * FROM adclick.click_log;
 ALTER VIEW adclick.click_log RENAME TO true_log;
-CREATE TABLE log AS SELECT * FROM adclick.true_log;
 CREATE VIEW adclick.click_log AS TABLE log;
 CREATE FUNCTION noticed(change text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

@@ -109,6 +109,7 @@ my @seen;
 for my $round (1 .. 3)
 {
 	push @readers, $node->background_psql('clicks', on_error_stop => 0);
+	$readers[-1]->set_query_timer_restart;
 	$readers[-1]->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY');
 	push @seen, $readers[-1]->query_safe($SEEN);
 	if ($round < 3) { full_tick_ok("round $round with readers") } else { sql('SELECT adclick.tick()') }
