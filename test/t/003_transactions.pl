@@ -62,6 +62,7 @@ exact_ok($node, 'clicks', 'rollbacks and savepoints');
 # A writer that stays open, with more subtransactions than a snapshot lists
 #
 my $open = $node->background_psql('clicks', on_error_stop => 0);
+$open->set_query_timer_restart;
 $open->query_safe('BEGIN');
 my $pid = $open->query_safe('SELECT pg_backend_pid()');
 $open->query_safe(clicks(900004, 5));
@@ -154,6 +155,7 @@ $node->safe_psql('clicks', qq{
 			CASE WHEN i % 3 <> 0 THEN (array['CA', 'US'])[1 + i % 2] END
 		FROM generate_series(1, 600000) i) TO '$file'});
 my $late = $node->background_psql('clicks', on_error_stop => 0);
+$late->set_query_timer_restart;
 $late->query_safe('BEGIN;' . clicks(900006, 3));
 $node->safe_psql('clicks', "COPY adclick.clicks (click_id, ad_id, clicked_at, country) FROM '$file'");
 answers_ok($node, 'clicks', '600,000 in the tail', questions => 8);

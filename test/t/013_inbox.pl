@@ -79,7 +79,8 @@ sub all_taken_ok
 my $EVER = q{'-infinity'::timestamptz, 'infinity'::timestamptz};
 my $SEEN = qq{
 	SELECT (SELECT count(*) FROM adclick.clicks), (SELECT lag_rows FROM adclick.status),
-		(SELECT count(*) FROM adclick.click_log WHERE verdict IS NULL), (SELECT count(*) FROM adclick.click_log WHERE verdict = 'counted'),
+		(SELECT string_agg(verdict || ' ' || n, ', ' ORDER BY verdict)
+			FROM (SELECT coalesce(verdict, 'not taken') AS verdict, count(*) AS n FROM adclick.click_log GROUP BY 1) v),
 		(SELECT string_agg(ad_id || ' ' || click_count, ' ') FROM adclick.top_n_ads_between(10, $EVER)),
 		(SELECT sum(click_count) FROM adclick.ad_click_counts)};
 
@@ -108,6 +109,7 @@ my @seen;
 for my $round (1 .. 3)
 {
 	push @readers, $node->background_psql('clicks', on_error_stop => 0);
+	$readers[-1]->set_query_timer_restart;
 	$readers[-1]->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY');
 	push @seen, $readers[-1]->query_safe($SEEN);
 	if ($round < 3) { full_tick_ok("round $round with readers") } else { sql('SELECT adclick.tick()') }

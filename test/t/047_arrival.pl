@@ -45,6 +45,7 @@ taken_ok('a writer that waited');
 # Writers that are open from before a tick, or from within a range that takes several,
 # over more ticks, VACUUM and a crash.
 my $open = $node->background_psql('clicks');
+$open->set_query_timer_restart;
 $open->query_safe('BEGIN;' . send_to(3, 50) . 'SAVEPOINT s;' . send_to(3, 500) . 'ROLLBACK TO s;' . send_to(3, 50));
 sql('BEGIN;' . send_to(4, 70) . q{PREPARE TRANSACTION 'before'});
 sql(send_to(5, 270000));
