@@ -84,9 +84,12 @@ static bool
 decodes_columns(const uint8_t *data, size_t length, const Facts *expected, size_t at)
 {
 	bool		right = true;
+	unsigned	sets = 1U << expected->ncolumns;
 
-	for (unsigned columns = 0; columns < 1U << expected->ncolumns; columns++)
+	/* all sets of columns, or some of very many */
+	for (unsigned i = 0; i < sets && i < 256; i++)
 	{
+		unsigned	columns = sets <= 256 ? i : (unsigned) next_random() % sets;
 		Facts		facts = new_facts(expected->ncolumns, SEGMENT_MAX_FACTS);
 		Facts		asked = facts;
 
@@ -219,7 +222,7 @@ test_shapes(void)
 			right &= round_trip(&facts);
 			free_facts(&facts);
 		}
-	ok(right, "1 to 8 columns");
+	ok(right, "any number of columns");
 
 	facts = new_facts(2, 4);
 	facts.key[0][0] = 0;
