@@ -11,6 +11,9 @@
  */
 #include "orders.h"
 
+/* Clicks whose columns are appended while they stay in the first-level cache. */
+#define BLOCK_CLICKS 128
+
 const int	order_columns[ORDERS] = {
 	[ORDER_AD] = 3,
 	[ORDER_USER] = 4,
@@ -100,8 +103,8 @@ append_column(FactOrder order, FactRole role, const FactClick *clicks, size_t n,
 	return added;
 }
 
-void
-order_append(FactOrder order, const FactClick *clicks, size_t n, Facts *facts)
+static void
+append_block(FactOrder order, const FactClick *clicks, size_t n, Facts *facts)
 {
 	size_t		added = 0;
 
@@ -130,4 +133,11 @@ order_append(FactOrder order, const FactClick *clicks, size_t n, Facts *facts)
 	for (size_t i = 0; i < added; i++)
 		facts->count[facts->n + i] = 1;
 	facts->n += added;
+}
+
+void
+order_append(FactOrder order, const FactClick *clicks, size_t n, Facts *facts)
+{
+	for (size_t start = 0; start < n; start += BLOCK_CLICKS)
+		append_block(order, clicks + start, n - start < BLOCK_CLICKS ? n - start : BLOCK_CLICKS, facts);
 }
