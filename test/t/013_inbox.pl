@@ -39,6 +39,18 @@ sql(qq{
 		FROM generate_series(1, 600000) i) TO '$file'});
 my $COPY = "COPY adclick.clicks (click_id, ad_id, clicked_at, country) FROM '$file'";
 
+# Kill the server, and start it again as soon as no process of it is left.
+sub killed
+{
+	$node->kill9;
+	for (1 .. 1000)
+	{
+		return if $node->start(fail_ok => 1);
+		$node->stop('fast', fail_ok => 1);    # what did not get that far
+	}
+	die 'the server does not start';
+}
+
 # A tick of a large range.
 sub full_tick_ok
 {
@@ -131,9 +143,7 @@ full_tick_ok('rewritten');
 sql('VACUUM FULL adclick.clicks');
 right_ok('VACUUM FULL between ticks');
 full_tick_ok('rewritten');
-$node->kill9;
-# until no process of it is left
-for (1 .. 100) { last if $node->start(fail_ok => 1) }
+killed();
 right_ok('killed between ticks');
 sql('ALTER TABLE adclick.clicks SET TABLESPACE elsewhere');
 right_ok('in another tablespace between ticks');
@@ -147,8 +157,7 @@ sql("INSERT INTO adclick.clicks (click_id, ad_id) SELECT md5(i::text)::uuid, 200
 my $ticker = $node->background_psql('clicks', on_error_stop => 0);
 $ticker->query_safe('BEGIN');
 is($ticker->query_safe('SELECT rows_read FROM adclick.tick()'), '1000', 'a tick that does not commit');
-$node->kill9;
-for (1 .. 100) { last if $node->start(fail_ok => 1) }
+killed();
 is(sql('SELECT lag_rows FROM adclick.status'), '1000', 'has taken nothing when the server is back');
 sql('VACUUM adclick.clicks');
 is(sql(q{

@@ -134,7 +134,7 @@ my $undecided = q{SELECT count(*) FROM adclick.discarded_clicks WHERE reason = '
 quiet_workers($node, 'clicks');
 $node->safe_psql('clicks', qq{
 	CREATE TABLE copies AS SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM adclick.click_log
-		WHERE click_id IS NOT NULL AND clicked_at > now() - interval '5 hours' LIMIT 100;
+		WHERE click_id IS NOT NULL AND clicked_at > now() - interval '5 hours' ORDER BY reverse(click_id::text) LIMIT 300;
 	CREATE TABLE undamaged_keys AS
 		SELECT run_id, first_key, number, get_byte(data, 5) AS byte FROM adclick_internal.deltas WHERE $keys
 		UNION ALL SELECT run_id, first_key, number, get_byte(data, 5) FROM adclick_internal.segments WHERE $keys;
