@@ -188,7 +188,7 @@ SKIP:
 	cmp_ok($taken, '<', 96 * 1024, 'compaction of the clicks of one user, in kB');
 }
 is($node->safe_psql('one_user', 'SELECT sort_order, bool_or(is_delta), sum(clicks) FROM adclick_internal.runs GROUP BY 1 ORDER BY 1'),
-	"0|f|1000000\n1|f|1000000\n2|f|1000000", 'all of them are in final runs');
+	"0|f|1000000\n1|f|1000000\n2|f|1000000\n3|f|1000000", 'all of them are in final runs');
 for my $filter ('{"user_id": 7}', '{"ip": "192.0.2.0/24"}')
 {
 	is($node->safe_psql('one_user', qq{
