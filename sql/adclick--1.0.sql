@@ -62,7 +62,7 @@ COMMENT ON COLUMN adclick.clicks.country IS 'country of the click; empty or miss
 COMMENT ON COLUMN adclick.clicks.region IS 'region of the click; empty or missing counts as unknown';
 COMMENT ON COLUMN adclick.clicks.device IS 'kind of device; empty or missing counts as unknown';
 
--- The access method refuses rows; this speaks also where no row matches, and of TRUNCATE.
+-- The access method refuses it where there are rows; this speaks also where there are none.
 CREATE TRIGGER insert_only BEFORE UPDATE OR DELETE OR TRUNCATE ON adclick.clicks
 	FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.refuse_change();
 -- Also for what logical replication applies.

@@ -254,6 +254,15 @@ check_triggers(Relation relation)
 	return no_difference;
 }
 
+#define NO_HEIRS "No table should inherit from it."
+
+static bool
+has_heirs(Relation relation)
+{
+	return relation->rd_rel->relhassubclass &&
+		find_inheritance_children(RelationGetRelid(relation), NoLock) != NIL;
+}
+
 static Difference
 check_relation(Relation relation, const Definition *definition, Oid owner)
 {
@@ -275,8 +284,8 @@ check_relation(Relation relation, const Definition *definition, Oid owner)
 		return difference(relation, "It should have no rules.");
 	if (relation->rd_rel->relforcerowsecurity)
 		return difference(relation, "It should not force row security.");
-	if (relation->rd_rel->relhassubclass && find_inheritance_children(RelationGetRelid(relation), NoLock) != NIL)
-		return difference(relation, "No table should inherit from it.");
+	if (has_heirs(relation))
+		return difference(relation, NO_HEIRS);
 	if (constraints && constraints->num_check > 0)
 		return difference(relation, "It should have no CHECK constraints.");
 	if (constraints && constraints->num_defval > 0)
@@ -358,6 +367,8 @@ definitions_check_inbox(Relation relation)
 	refuse(check_relation(relation, &inbox_definition, privileges_owner()));
 	if (method == NULL || strcmp(method, INBOX_AM) != 0)
 		refuse(difference(relation, psprintf("Its access method should be %s.", INBOX_AM)));
+	if (has_heirs(relation))
+		refuse(difference(relation, NO_HEIRS));
 }
 
 void

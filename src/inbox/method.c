@@ -8,7 +8,8 @@
  * - It says when a click arrived, whatever the client says, and gives an id to one
  *	 that has none: a default could be overridden, and costs a call for each row.
  * - It tells the map (map.h) where rows were put.
- * - Nobody updates, deletes or locks a row; ticks have a way of their own (inbox.c).
+ * - Nobody updates, deletes or locks a row, or truncates the table; ticks have a way of
+ *	 their own (inbox.c).
  * - It has no indexes.
  *
  * See "Table Access Method Interface Definition" in the server's manual.
@@ -196,12 +197,22 @@ refuse_index(Relation relation, Relation index, IndexInfo *info, bool allow_sync
 	return 0;
 }
 
+/* A table that is there already gets a new file by TRUNCATE. */
 static void
 new_file(Relation relation, const compat_file_locator *file, char persistence,
 		 TransactionId *freeze_xid, MultiXactId *min_multi)
 {
+	if (relation->rd_createSubid == InvalidSubTransactionId)
+		refuse("TRUNCATE");
 	check_columns(relation);
 	heap->compat_set_new_file(relation, file, persistence, freeze_xid, min_multi);
+}
+
+/* The same where the table, or another TRUNCATE, is of this transaction. */
+static void
+refuse_truncate(Relation relation)
+{
+	refuse("TRUNCATE");
 }
 
 /* Long texts lie in a table of the usual kind. */
@@ -226,11 +237,12 @@ adclick_inbox_handler(PG_FUNCTION_ARGS)
 	inbox.tuple_lock = refuse_lock;
 	inbox.index_build_range_scan = refuse_index;
 	inbox.compat_set_new_file = new_file;
+	inbox.relation_nontransactional_truncate = refuse_truncate;
 	inbox.relation_toast_am = toast_method;
 	PG_RETURN_POINTER(&inbox);
 }
 
-/* TRUNCATE is not told to the access method; the others are, but only where there are rows. */
+/* The access method refuses all this where there are rows; the trigger does where there are none. */
 Datum
 adclick_refuse_change(PG_FUNCTION_ARGS)
 {

@@ -51,6 +51,7 @@ SELECT changed('ALTER TABLE adclick_internal.runs SET UNLOGGED');
 SELECT changed('ALTER TABLE adclick.clicks SET UNLOGGED');
 SELECT changed('ALTER TABLE adclick.clicks SET ACCESS METHOD heap');
 SELECT changed('ALTER TABLE adclick.clicks OWNER TO regress_other');
+SELECT changed('CREATE TABLE public.heir () INHERITS (adclick.clicks)');
 SELECT changed('ALTER TABLE adclick_internal.deltas ALTER data SET STORAGE EXTENDED');
 SELECT changed('DROP INDEX adclick_internal.deltas_key_idx', 'SELECT count(*) FROM adclick.tick()', 'SELECT adclick.ad_click_count(1, 60), adclick.tick(), adclick.ad_click_count(1, 60)');
 SELECT changed('CREATE RULE gone AS ON INSERT TO adclick.filters DO INSTEAD NOTHING');

@@ -235,7 +235,7 @@ for my $rows (0, 100)
 		}
 	}
 }
-for my $statement ('UPDATE adclick.clicks SET ad_id = 2', 'DELETE FROM adclick.clicks')
+for my $statement ('UPDATE adclick.clicks SET ad_id = 2', 'DELETE FROM adclick.clicks', 'TRUNCATE adclick.clicks')
 {
 	refused_ok("ALTER TABLE adclick.clicks DISABLE TRIGGER ALL; $statement", 'clicks can only be inserted', "without triggers: $statement");
 }
