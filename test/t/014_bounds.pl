@@ -34,9 +34,9 @@ sub send_random
 	$before //= 0;
 
 	$node->safe_psql('clicks', qq{
-		INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, country, device)
+		INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
 		SELECT NULL, floor(random() * $ads), timestamptz '$newest' - ($before + i % $minutes) * interval '1 minute',
-			floor(random() * 1000), 'C' || i % 7, 'd' || i % 2
+			floor(random() * 1000), '203.0.113.7', 'C' || i % 7, 'R', 'd' || i % 2
 		FROM generate_series(1, $n) i});
 	return;
 }
