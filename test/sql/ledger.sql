@@ -59,7 +59,7 @@ SELECT send(array_agg((gen_random_uuid(), 7, clicked_at, 8, received_at, NULL, N
 FROM unnest('{NULL,2001-01-01 00:00:00.000001Z,1999-12-31 23:59:59.999999Z}'::timestamptz[]) clicked_at
 	CROSS JOIN unnest('{2001-01-01 00:00:00.000001Z,1999-12-31 23:59:59.999999Z,infinity,-infinity}'::timestamptz[]) received_at;
 
--- Copies: with an id one counts; without all of them do, and are the same row.
+-- Copies: with an id one counts; without all of them do, each with an id of its own.
 SELECT send(array_agg(('00000000-0000-4000-8000-000000000001', 9, :'t', 10, NULL, NULL, i::text, NULL, NULL)::sent)) FROM generate_series(1, 3) i;
 SELECT send(array_agg((NULL, 9, :'t', user_id, :'t', ip, NULL, NULL, device)::sent))
 FROM generate_series(1, 5) i CROSS JOIN (VALUES (11, '::1'::inet, 'tv'), (NULL, NULL, NULL), (11, '::1/64', NULL)) c (user_id, ip, device);
