@@ -50,7 +50,7 @@ const uint8_t order_places[ORDERS][ROLES] = {
 		[ROLE_KEY_LOW] = COLUMN(1),
 		[ROLE_BUCKET] = COLUMN(2),
 		[ROLE_CLICKED_AT] = COLUMN(3),
-		[ROLE_RECEIVED_AT] = COLUMN(4),
+		[ROLE_DELAY] = COLUMN(4),
 		[ROLE_AD] = COLUMN(5),
 		[ROLE_USER] = COLUMN(6),
 		[ROLE_IP_HIGH] = COLUMN(7),
@@ -125,7 +125,7 @@ append_block(FactOrder order, const FactClick *clicks, size_t n, Facts *facts)
 	APPEND(ROLE_KEY_LOW);
 	APPEND(ROLE_BUCKET);
 	APPEND(ROLE_CLICKED_AT);
-	APPEND(ROLE_RECEIVED_AT);
+	APPEND(ROLE_DELAY);
 	APPEND(ROLE_FLAGS);
 	APPEND(ROLE_ID_HIGH);
 	APPEND(ROLE_ID_LOW);

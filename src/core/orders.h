@@ -7,7 +7,7 @@
  *	ad		ad, minute, filter
  *	user	user, minute, ad, filter
  *	ip		ip high, ip low, ip family, minute, user, has user, ad, filter
- *	ledger	key high, key low, bucket, clicked at, received at, ad, user, ip high,
+ *	ledger	key high, key low, bucket, clicked at, delay, ad, user, ip high,
  *			ip low, filter, flags, id high, id low
  *
  * Order ledger has each click that was counted, whole.  By its dedup key, which comes
@@ -62,7 +62,7 @@ typedef enum FactRole
 	ROLE_KEY_LOW,
 	ROLE_BUCKET,
 	ROLE_CLICKED_AT,
-	ROLE_RECEIVED_AT,
+	ROLE_DELAY,
 	ROLE_FLAGS,
 	ROLE_ID_HIGH,
 	ROLE_ID_LOW,
@@ -143,7 +143,7 @@ typedef struct FactClick
 	/* of order ledger alone */
 	uint32_t	flags;
 	int64_t		clicked_at;
-	int64_t		received_at;
+	int64_t		delay;			/* until it arrived, whole milliseconds */
 	DedupKey	key;
 	int64_t		bucket;
 	DedupKey	id;				/* if it stands apart from the key */
@@ -179,8 +179,8 @@ fact_value(const FactClick *click, FactRole role)
 			return facts_from_int64(click->bucket);
 		case ROLE_CLICKED_AT:
 			return facts_from_int64(click->clicked_at);
-		case ROLE_RECEIVED_AT:
-			return facts_from_int64(click->received_at);
+		case ROLE_DELAY:
+			return facts_from_int64(click->delay);
 		case ROLE_FLAGS:
 			return click->flags;
 		case ROLE_ID_HIGH:

@@ -91,7 +91,8 @@ click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 	click->at = slot->tts_isnull[CLICK_CLICKED_AT - 1] ? click->received_at :
 		DatumGetTimestampTz(slot->tts_values[CLICK_CLICKED_AT - 1]);
 
-	if (click->at > click->received_at + rules->future_tolerance)
+	/* the arrival is known to the millisecond */
+	if (click->at >= click->received_at + USECS_PER_MSEC + rules->future_tolerance)
 		return CLICK_IN_FUTURE;
 	if (click->at < click->received_at - rules->raw_retention)
 		return CLICK_TOO_OLD;
@@ -214,10 +215,12 @@ click_to_ledger(TupleTableSlot *slot, const Click *click, const DedupRule *rule,
 	BucketKey	place = click->has_key ? click->key : keyless_place(slot, click, rule);
 
 	fact->clicked_at = click->at;
-	fact->received_at = click->received_at;
+	fact->delay = click_delay(click->at, click->received_at);
 	fact->key = place.key;
 	fact->bucket = place.bucket;
 	fact->flags = id_to_ledger(slot, fact) | ip_flags(slot);
+	if (click_arrival(click->at, fact->delay) != click->received_at)
+		fact->flags |= LEDGER_UNPACKED;
 	if (fact->has_user)
 		fact->flags |= LEDGER_HAS_USER;
 	if (!slot->tts_isnull[CLICK_CLICKED_AT - 1])

@@ -114,6 +114,25 @@ bucket_key_equal(const BucketKey *a, const BucketKey *b)
 	return a->key.hi == b->key.hi && a->key.lo == b->key.lo && a->bucket == b->bucket;
 }
 
+#define USECS_PER_MSEC INT64CONST(1000)
+
+/*
+ * How long after it was clicked a click arrived, in whole milliseconds of either
+ * time, and back.  The arrival has no smaller parts.
+ */
+static inline int64
+click_delay(TimestampTz at, TimestampTz received_at)
+{
+	return floor_div(received_at, USECS_PER_MSEC) - floor_div(at, USECS_PER_MSEC);
+}
+
+/* Of a stored delay, which can be any number: then what comes out is no time. */
+static inline TimestampTz
+click_arrival(TimestampTz at, int64 delay)
+{
+	return (TimestampTz) (((uint64) floor_div(at, USECS_PER_MSEC) + (uint64) delay) * (uint64) USECS_PER_MSEC);
+}
+
 /* What is in the slot, as far as the columns of fixed width tell. */
 extern ClickVerdict click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click);
 

@@ -36,7 +36,6 @@
 #include "base/adclick.h"
 #include "base/compat.h"
 #include "click.h"
-#include "inbox.h"
 #include "map.h"
 
 PG_FUNCTION_INFO_V1(adclick_inbox_handler);
@@ -81,6 +80,15 @@ is_rewritten(Relation relation)
 	return OidIsValid(relation->rd_rel->relrewrite);
 }
 
+/* The time in whole milliseconds: the ledger has no more of it (click_delay). */
+static TimestampTz
+arrival_time(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	return now - now % USECS_PER_MSEC;
+}
+
 /* Say when a click arrived, and what its id is if it has none: then "new_id" keeps it. */
 static void
 stamp(TupleTableSlot *slot, TimestampTz now, pg_uuid_t *new_id)
@@ -122,7 +130,7 @@ insert(Relation relation, TupleTableSlot *slot, CommandId cid, int options, Bulk
 	if (!is_rewritten(relation))
 	{
 		check_columns(relation);
-		stamp(slot, GetCurrentTimestamp(), &new_id);
+		stamp(slot, arrival_time(), &new_id);
 	}
 	heap->tuple_insert(relation, slot, cid, ALLOWED_OPTIONS(options), bistate);
 	note_insert(inbox_map(relation), slot);
@@ -133,7 +141,7 @@ insert_many(Relation relation, TupleTableSlot **slots, int n, CommandId cid, int
 			BulkInsertState bistate)
 {
 	pg_uuid_t  *new_ids = palloc(sizeof(pg_uuid_t) * n);
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = arrival_time();
 	InboxMap   *map;
 
 	check_columns(relation);

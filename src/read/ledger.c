@@ -56,14 +56,12 @@ flags_at(const Reader *reader, size_t i)
 	return flags;
 }
 
-static Datum
-time_at(const Reader *reader, FactRole role, size_t i)
+static TimestampTz
+check_time(const Reader *reader, TimestampTz time)
 {
-	TimestampTz time = facts_to_int64(value_at(reader, role, i));
-
 	if (!IS_VALID_TIMESTAMP(time))
 		store_scan_corrupt(reader->scan, "it has a time that cannot be");
-	return TimestampTzGetDatum(time);
+	return time;
 }
 
 static Datum
@@ -109,15 +107,17 @@ return_click(const Reader *reader, uint64 flags, size_t i)
 {
 	Datum		values[CLICK_COLUMNS];
 	bool		nulls[CLICK_COLUMNS] = {false};
+	TimestampTz at = check_time(reader, facts_to_int64(value_at(reader, ROLE_CLICKED_AT, i)));
 
 	values[CLICK_ID - 1] = id_at(reader, flags, i);
 	nulls[CLICK_ID - 1] = !(flags & (LEDGER_ID_IS_KEY | LEDGER_ID_APART));
 	values[CLICK_AD_ID - 1] = Int64GetDatum(facts_to_int64(value_at(reader, ROLE_AD, i)));
-	values[CLICK_CLICKED_AT - 1] = time_at(reader, ROLE_CLICKED_AT, i);
+	values[CLICK_CLICKED_AT - 1] = TimestampTzGetDatum(at);
 	nulls[CLICK_CLICKED_AT - 1] = !(flags & LEDGER_HAS_CLICKED_AT);
 	values[CLICK_USER_ID - 1] = Int64GetDatum(facts_to_int64(value_at(reader, ROLE_USER, i)));
 	nulls[CLICK_USER_ID - 1] = !(flags & LEDGER_HAS_USER);
-	values[CLICK_RECEIVED_AT - 1] = time_at(reader, ROLE_RECEIVED_AT, i);
+	values[CLICK_RECEIVED_AT - 1] = TimestampTzGetDatum(
+		check_time(reader, click_arrival(at, facts_to_int64(value_at(reader, ROLE_DELAY, i)))));
 	values[CLICK_IP - 1] = ip_at(reader, flags, i);
 	nulls[CLICK_IP - 1] = !(flags & (LEDGER_IPV4 | LEDGER_IPV6));
 	make_dimensions(filters_dimensions((int32) value_at(reader, ROLE_FILTER, i)), flags,

@@ -20,7 +20,7 @@ random_click(void)
 	FactClick	click = {
 		.ad_id = (int64_t) random_bits(64), .minute = (int64_t) random_bits(30) - (1 << 29),
 		.filter_id = (int32_t) random_bits(20), .flags = (uint32_t) random_bits(13),
-		.clicked_at = (int64_t) random_bits(64), .received_at = (int64_t) random_bits(64),
+		.clicked_at = (int64_t) random_bits(64), .delay = (int64_t) random_bits(64),
 		.key = {random_bits(64), random_bits(64)}, .bucket = (int64_t) random_bits(64),
 		.id = {random_bits(64), random_bits(64)}
 	};
@@ -118,12 +118,12 @@ ledger_is_whole(void)
 {
 	static const FactRole whole[] = {
 		ROLE_AD, ROLE_FILTER, ROLE_USER, ROLE_IP_HIGH, ROLE_IP_LOW, ROLE_KEY_HIGH, ROLE_KEY_LOW, ROLE_BUCKET,
-		ROLE_CLICKED_AT, ROLE_RECEIVED_AT, ROLE_FLAGS, ROLE_ID_HIGH, ROLE_ID_LOW
+		ROLE_CLICKED_AT, ROLE_DELAY, ROLE_FLAGS, ROLE_ID_HIGH, ROLE_ID_LOW
 	};
 	const int	nwhole = sizeof(whole) / sizeof(whole[0]);
 	const FactClick click = {
 		.ad_id = 1, .filter_id = 2, .user_id = 3, .ip = {4, 5, 6}, .key = {7, 8}, .bucket = 9,
-		.clicked_at = 10, .received_at = 11, .flags = 12, .id = {13, 14}
+		.clicked_at = 10, .delay = 11, .flags = 12, .id = {13, 14}
 	};
 	bool		right = order_columns[ORDER_LEDGER] == nwhole;
 

@@ -42,7 +42,7 @@ WITH settings AS MATERIALIZED (
 		(SELECT setting FROM pg_settings WHERE name = 'adclick.dedup_by') AS dedup_by
 ), timed AS (
 	SELECT c.*, s.*, coalesce(c.clicked_at, c.received_at) AS at,
-		CASE WHEN coalesce(c.clicked_at, c.received_at) > c.received_at + s.ahead THEN 'in the future'
+		CASE WHEN coalesce(c.clicked_at, c.received_at) >= c.received_at + s.ahead + interval '1 ms' THEN 'in the future'
 			WHEN coalesce(c.clicked_at, c.received_at) < c.received_at - s.behind THEN 'too old' END AS fault
 	FROM adclick.click_log c CROSS JOIN settings s
 ), told AS (
