@@ -271,6 +271,7 @@ tick_run(TickResult *result)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	TupleTableSlot *first;
+	bool		taking;
 
 	memset(result, 0, sizeof(*result));
 	store_lock(STORE_LOCK_TICK);
@@ -278,10 +279,13 @@ tick_run(TickResult *result)
 	store_get_state(&tick.state);
 	tick.inbox = inbox_begin(GetActiveSnapshot(), tick.state.tick, true);
 	first = inbox_next(tick.inbox);
-	if (first != NULL || store_rules_differ(&tick.state))
+	taking = first != NULL || store_rules_differ(&tick.state);
+	if (taking)
 		take_rows(&tick, first);
 	inbox_end(tick.inbox);
 	PopActiveSnapshot();
+	if (!taking)
+		store_unlock(STORE_LOCK_TICK);	/* the transaction may be long */
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);
 }
