@@ -369,6 +369,9 @@ definitions_check_inbox(Relation relation)
 		refuse(difference(relation, psprintf("Its access method should be %s.", INBOX_AM)));
 	if (has_heirs(relation))
 		refuse(difference(relation, NO_HEIRS));
+	/* what a tick deletes is nobody else's business */
+	if (relation->rd_rel->relreplident != REPLICA_IDENTITY_NOTHING)
+		refuse(difference(relation, "Its replica identity should be NOTHING."));
 }
 
 void

@@ -43,6 +43,7 @@ struct InboxReader
 	int64		seen;			/* last tick the snapshot sees */
 	bool		to_take;
 	bool		found;			/* at least one row */
+	bool		at_end;
 	BlockNumber nblocks;
 	BlockNumber next;			/* block to read */
 
@@ -61,8 +62,23 @@ inbox_relid(void)
 	return get_relname_relid("clicks", get_namespace_oid(ADCLICK_SCHEMA, false));
 }
 
+static InboxMap *
+open_map(Relation inbox, int64 seen_tick, InboxPurpose purpose)
+{
+	switch (purpose)
+	{
+		case INBOX_TO_ASK:
+			return inbox_map(inbox);
+		case INBOX_TO_TAKE:
+			return inbox_map_to_take(inbox, seen_tick);
+		case INBOX_TO_CHECK:
+			break;
+	}
+	return NULL;
+}
+
 InboxReader *
-inbox_begin(Snapshot snapshot, int64 seen_tick, bool to_take)
+inbox_begin(Snapshot snapshot, int64 seen_tick, InboxPurpose purpose)
 {
 	InboxReader *reader = palloc0(sizeof(InboxReader));
 
@@ -72,8 +88,8 @@ inbox_begin(Snapshot snapshot, int64 seen_tick, bool to_take)
 	PredicateLockRelation(reader->inbox, snapshot);
 	reader->snapshot = snapshot;
 	reader->seen = seen_tick;
-	reader->to_take = to_take;
-	reader->map = to_take ? inbox_map_to_take(reader->inbox, seen_tick) : inbox_map(reader->inbox);
+	reader->to_take = purpose == INBOX_TO_TAKE;
+	reader->map = open_map(reader->inbox, seen_tick, purpose);
 	reader->nblocks = RelationGetNumberOfBlocks(reader->inbox);
 	reader->buffer = InvalidBuffer;
 	reader->slot = inbox_make_slot(reader);
@@ -156,25 +172,39 @@ read_block(InboxReader *reader, BlockNumber block)
 		inbox_map_set_filled(reader->map, block);
 }
 
+/*
+ * Whether the range that begins at the next block has to be read.  From here on, who
+ * inserts into it says so in the map; what was inserted before is in a block that is
+ * there now.
+ */
+static bool
+enter_range(InboxReader *reader)
+{
+	if (inbox_map_is_empty(reader->map, reader->next, reader->seen))
+		return false;
+	if (reader->to_take)
+	{
+		inbox_map_set_empty(reader->map, reader->next, reader->seen + 1);
+		reader->nblocks = RelationGetNumberOfBlocks(reader->inbox);
+	}
+	return true;
+}
+
 /* Read the next block that can have rows; false at the end. */
 static bool
 read_next_block(InboxReader *reader)
 {
 	while (reader->next < reader->nblocks)
 	{
-		if (reader->map && reader->next % INBOX_RANGE_BLOCKS == 0)
+		if (reader->map && reader->next % INBOX_RANGE_BLOCKS == 0 && !enter_range(reader))
 		{
-			if (inbox_map_is_empty(reader->map, reader->next, reader->seen))
-			{
-				reader->next += INBOX_RANGE_BLOCKS;
-				continue;
-			}
-			if (reader->to_take)
-				inbox_map_set_empty(reader->map, reader->next, reader->seen + 1);
+			reader->next += INBOX_RANGE_BLOCKS;
+			continue;
 		}
 		read_block(reader, reader->next++);
 		return true;
 	}
+	reader->at_end = true;
 	return false;
 }
 
@@ -200,11 +230,10 @@ inbox_fetch(InboxReader *reader, ItemPointer tid, TupleTableSlot *slot)
 void
 inbox_end(InboxReader *reader)
 {
-	bool		at_end = reader->next >= reader->nblocks && reader->at == reader->nrows;
-
 	if (reader->to_take && reader->map)
 	{
-		if (!at_end)
+		/* the row returned last was perhaps not taken */
+		if (!reader->at_end)
 			inbox_map_set_filled(reader->map, reader->next - 1);
 		else if (!reader->found)
 			inbox_map_settle(reader->map, reader->nblocks, reader->seen + 1, reader->seen);

@@ -24,11 +24,19 @@ typedef struct InboxReader InboxReader;
 
 extern Oid	inbox_relid(void);
 
+typedef enum InboxPurpose
+{
+	INBOX_TO_ASK,
+	INBOX_TO_TAKE,				/* rows can be taken */
+	INBOX_TO_CHECK				/* the map is not trusted */
+} InboxPurpose;
+
 /*
  * Begin to read what the snapshot sees; "seen_tick" is the last tick whose state it
- * sees.  To take rows, the caller holds STORE_LOCK_TICK to the end of its transaction.
+ * sees.  To take rows, that must be the last there is, and the caller holds
+ * STORE_LOCK_TICK.
  */
-extern InboxReader *inbox_begin(Snapshot snapshot, int64 seen_tick, bool to_take);
+extern InboxReader *inbox_begin(Snapshot snapshot, int64 seen_tick, InboxPurpose purpose);
 
 /* The next row or NULL; valid until the next call. */
 extern TupleTableSlot *inbox_next(InboxReader *reader);

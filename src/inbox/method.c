@@ -22,11 +22,14 @@
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
@@ -70,14 +73,36 @@ check_columns(Relation relation)
 					 errdetail("Column %d should be of type %s.", i + 1, format_type_be(column_types[i]))));
 }
 
+static void
+refuse(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("clicks can only be inserted"),
+			 errdetail("%s is not allowed on adclick.clicks.", what),
+			 errhint("Ticks take them from there; adclick.click_log has all of them.")));
+}
+
 /*
- * The new table that VACUUM FULL or ALTER TABLE fills with the rows of the inbox,
- * before it takes its place: they have arrived long since.
+ * The new table that is filled with the rows of another, before it takes its place.
+ * VACUUM FULL keeps what older snapshots see, and does not come by here; ALTER TABLE
+ * does not, and may only make an inbox again of a table that was none.
  */
 static bool
 is_rewritten(Relation relation)
 {
-	return OidIsValid(relation->rd_rel->relrewrite);
+	Oid			original = relation->rd_rel->relrewrite;
+	Relation	old;
+	bool		was_inbox;
+
+	if (!OidIsValid(original))
+		return false;
+	old = table_open(original, NoLock);
+	was_inbox = old->rd_rel->relam == relation->rd_rel->relam;
+	table_close(old, NoLock);
+	if (was_inbox)
+		refuse("An ALTER TABLE that writes all rows anew");
+	return true;
 }
 
 /* The time in whole milliseconds: the ledger has no more of it (click_delay). */
@@ -127,11 +152,9 @@ insert(Relation relation, TupleTableSlot *slot, CommandId cid, int options, Bulk
 {
 	pg_uuid_t	new_id;
 
-	if (!is_rewritten(relation))
-	{
-		check_columns(relation);
+	check_columns(relation);
+	if (!is_rewritten(relation) || slot_attisnull(slot, CLICK_RECEIVED_AT))
 		stamp(slot, arrival_time(), &new_id);
-	}
 	heap->tuple_insert(relation, slot, cid, ALLOWED_OPTIONS(options), bistate);
 	note_insert(inbox_map(relation), slot);
 }
@@ -152,16 +175,6 @@ insert_many(Relation relation, TupleTableSlot **slots, int n, CommandId cid, int
 	for (int i = 0; i < n; i++)
 		note_insert(map, slots[i]);
 	pfree(new_ids);
-}
-
-static void
-refuse(const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("clicks can only be inserted"),
-			 errdetail("%s is not allowed on adclick.clicks.", what),
-			 errhint("Ticks take them from there; adclick.click_log has all of them.")));
 }
 
 static void
@@ -212,6 +225,11 @@ new_file(Relation relation, const compat_file_locator *file, char persistence,
 {
 	if (relation->rd_createSubid == InvalidSubTransactionId)
 		refuse("TRUNCATE");
+	if (OidIsValid(relation->rd_rel->relrewrite) ? relation->rd_rel->relrewrite != inbox_relid() :
+		!creating_extension && !IsBinaryUpgrade)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("access method \"%s\" is for adclick.clicks alone", INBOX_AM)));
 	check_columns(relation);
 	heap->compat_set_new_file(relation, file, persistence, freeze_xid, min_multi);
 }

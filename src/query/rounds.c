@@ -92,7 +92,7 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	if (!definitions_are_right())
 		return make_row(fcinfo, values, nulls);
 	store_get_state(&state);
-	rows = tail_rows(&state, &oldest);
+	rows = tail_rows(&state, INBOX_TO_ASK, &oldest);
 	memset(nulls, false, sizeof(nulls));
 	values[0] = Int64GetDatum(rows);
 	values[1] = TimestampTzGetDatum(oldest);
@@ -139,7 +139,7 @@ check_ledger(FunctionCallInfo fcinfo, Oid asker)
 	values[1] = Int64GetDatum(state.counted);
 	values[2] = Int64GetDatum(state.duplicates);
 	values[3] = Int64GetDatum(state.discarded);
-	values[4] = Int64GetDatum(tail_rows(&state, &oldest));
+	values[4] = Int64GetDatum(tail_rows(&state, INBOX_TO_CHECK, &oldest));
 	values[5] = Int64GetDatum(ledger.packed + rows.unpacked);
 	values[6] = BoolGetDatum(is_balanced(&state, &ledger, &rows));
 	return make_row(fcinfo, values, nulls);

@@ -274,7 +274,7 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 	tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
 	tail.former = palloc(sizeof(SeenClick) * tail.former_room);
 	filters_refresh();
-	reader = inbox_begin(GetActiveSnapshot(), state->tick, false);
+	reader = inbox_begin(GetActiveSnapshot(), state->tick, INBOX_TO_ASK);
 	while ((slot = inbox_next(reader)) != NULL)
 		add_click(&tail, slot);
 	inbox_end(reader);
@@ -287,9 +287,9 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 }
 
 int64
-tail_rows(const StoreState *state, TimestampTz *oldest)
+tail_rows(const StoreState *state, InboxPurpose purpose, TimestampTz *oldest)
 {
-	InboxReader *reader = inbox_begin(GetActiveSnapshot(), state->tick, false);
+	InboxReader *reader = inbox_begin(GetActiveSnapshot(), state->tick, purpose);
 	TupleTableSlot *slot;
 	int64		rows = 0;
 

@@ -16,17 +16,17 @@
 
 #include "conditions.h"
 #include "core/facts.h"
+#include "inbox/inbox.h"
 #include "store/store.h"
 
 /*
  * What the next tick would count of the tail, where it meets the conditions:
- * facts with a column for each of the roles, sorted.  None on a standby, which
- * has no set of seen keys.
+ * facts with a column for each of the roles, sorted.
  */
 extern Facts *tail_facts(const StoreState *state, const Conditions *conditions,
 						 const FactRole *roles, int nroles);
 
 /* How many rows the tail has, duplicates and all, and when the oldest arrived. */
-extern int64 tail_rows(const StoreState *state, TimestampTz *oldest);
+extern int64 tail_rows(const StoreState *state, InboxPurpose purpose, TimestampTz *oldest);
 
 #endif							/* ADCLICK_TAIL_H */

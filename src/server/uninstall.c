@@ -107,7 +107,7 @@ uninstall_check(Node *statement)
 	PushActiveSnapshot(GetLatestSnapshot());
 	privileges_become_owner(&caller);
 	store_get_state(&state);
-	rows = tail_rows(&state, &oldest);
+	rows = tail_rows(&state, INBOX_TO_CHECK, &oldest);
 	privileges_become_caller(&caller);
 	PopActiveSnapshot();
 	if (rows > 0)

@@ -234,7 +234,6 @@ static void
 prepare(Tick *tick)
 {
 	tick->expected = tick->state.tick;
-	store_claim_tick(&tick->state);
 	if (tick->state.rules.dedup.rule_id == 0)
 		store_follow_settings(&tick->state);
 	seen_prepare_tick(&tick->state);
@@ -277,7 +276,8 @@ tick_run(TickResult *result)
 	store_lock(STORE_LOCK_TICK);
 	store_push_snapshot();
 	store_get_state(&tick.state);
-	tick.inbox = inbox_begin(GetActiveSnapshot(), tick.state.tick, true);
+	store_claim_tick(&tick.state);
+	tick.inbox = inbox_begin(GetActiveSnapshot(), tick.state.tick, INBOX_TO_TAKE);
 	first = inbox_next(tick.inbox);
 	taking = first != NULL || store_rules_differ(&tick.state);
 	if (taking)
