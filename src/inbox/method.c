@@ -39,6 +39,7 @@
 #include "base/adclick.h"
 #include "base/compat.h"
 #include "click.h"
+#include "inbox.h"
 #include "map.h"
 
 PG_FUNCTION_INFO_V1(adclick_inbox_handler);

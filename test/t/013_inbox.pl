@@ -253,14 +253,23 @@ refused_ok('INSERT INTO adclick.clicks (ad_id) VALUES (1) ON CONFLICT (click_id)
 sql('INSERT INTO adclick.clicks (ad_id) VALUES (2008) ON CONFLICT DO NOTHING');
 is(sql('SELECT count(*) FROM adclick.clicks'), '101', 'all that has changed nothing');
 
-# Other tables: no clicks, no inbox.
-for my $columns ('n int', 'click_id text, ad_id bigint', 'ad_id bigint, click_id uuid', 'click_id uuid, ad_id bigint, clicked_at timestamptz')
+# Other tables: no inbox.
+for my $columns ('n int', 'LIKE adclick.clicks')
 {
-	refused_ok("CREATE TABLE other ($columns) USING adclick_inbox", 'access method "adclick_inbox" stores clicks only');
-	refused_ok("CREATE TEMP TABLE other ($columns) USING adclick_inbox", 'access method "adclick_inbox" stores clicks only');
-	refused_ok("CREATE TABLE other ($columns); ALTER TABLE other SET ACCESS METHOD adclick_inbox", 'access method "adclick_inbox" stores clicks only');
+	my $alone = 'access method "adclick_inbox" is for adclick.clicks alone';
+
+	refused_ok("CREATE TABLE other ($columns) USING adclick_inbox", $alone);
+	refused_ok("CREATE TEMP TABLE other ($columns) USING adclick_inbox", $alone);
+	refused_ok("CREATE TABLE other ($columns); ALTER TABLE other SET ACCESS METHOD adclick_inbox", $alone);
 }
-refused_ok('CREATE TABLE other USING adclick_inbox AS SELECT 1 AS n', 'access method "adclick_inbox" stores clicks only');
+refused_ok('CREATE TABLE other USING adclick_inbox AS SELECT 1 AS n', 'access method "adclick_inbox" is for adclick.clicks alone');
+refused_ok('CREATE TABLE heir () INHERITS (adclick.clicks); SELECT adclick.tick()', 'relation "adclick.clicks" of adclick has been altered');
+refused_ok('ALTER TABLE adclick.clicks REPLICA IDENTITY FULL; SELECT adclick.tick()', 'relation "adclick.clicks" of adclick has been altered');
+# Older snapshots would not see the rows of a table written anew like this.
+for my $change ('ADD COLUMN extra float DEFAULT random()', 'ALTER country TYPE int USING 1', 'SET UNLOGGED')
+{
+	refused_ok("ALTER TABLE adclick.clicks $change", '(clicks can only be inserted|access method "adclick_inbox" stores clicks only)');
+}
 # An inbox of another access method takes no clicks; what is in it stays.
 my (undef, undef, $stderr) = $node->psql('clicks', 'BEGIN; ALTER TABLE adclick.clicks SET ACCESS METHOD heap; SELECT adclick.tick()');
 like($stderr, qr/ERROR:  relation "adclick.clicks" of adclick has been altered\nDETAIL:  Its access method should be adclick_inbox/,
@@ -271,6 +280,56 @@ like($stderr, qr/ERROR:  relation "adclick.clicks" of adclick has been altered\n
 like($stderr, qr/An index is not allowed/, 'CREATE INDEX CONCURRENTLY');
 sql('INSERT INTO adclick.clicks (ad_id) VALUES (2008); DROP INDEX IF EXISTS adclick.stays');
 all_taken_ok('refused');
+
+# Made an inbox again, it has clicks that came without being told when.
+sql(q{
+	BEGIN;
+	ALTER TABLE adclick.clicks SET ACCESS METHOD heap;
+	INSERT INTO adclick.clicks (ad_id) VALUES (2012);
+	ALTER TABLE adclick.clicks SET ACCESS METHOD adclick_inbox;
+	COMMIT});
+is(sql('SELECT adclick.ad_click_count(2012, 60)'), '1', 'an inbox again');
+all_taken_ok('an inbox again');
+
+#
+# What the map of the inbox must not forget
+#
+
+# A row is left where a tick ends, the last of the table.
+anew();
+sql('INSERT INTO adclick.clicks (ad_id) SELECT 1 FROM generate_series(1, 262145)');
+full_tick_ok('one row more');
+is(sql('SELECT adclick.ad_click_count(1, 60), lag_rows FROM adclick.status'), '262145|1', 'the one that is left is seen');
+all_taken_ok('one row more');
+
+# Clicks come behind the last block, which is full, while a tick has begun and not read.
+anew();
+sql('INSERT INTO adclick.clicks (ad_id) SELECT 1 FROM generate_series(1, 1000)');
+my $per_page = sql(q{SELECT count(*) FROM adclick.clicks WHERE ctid < '(1,0)'});
+anew();
+sql("INSERT INTO adclick.clicks (ad_id) SELECT 1 FROM generate_series(1, 90 * $per_page)");
+my $locker = $node->background_psql('clicks');
+$locker->query_safe('BEGIN; LOCK TABLE adclick.filters');
+my $late = $node->background_psql('clicks', on_error_stop => 0);
+$late->query_until(qr/begun/, "\\echo begun\nSELECT adclick.tick();\n");
+$node->poll_query_until('clicks', q{SELECT count(*) = 1 FROM pg_locks WHERE relation = 'adclick.filters'::regclass AND NOT granted})
+  or die 'the tick does not wait';
+sql('INSERT INTO adclick.clicks (ad_id) SELECT 2 FROM generate_series(1, 1000)');
+$_->quit for $locker, $late;
+is(sql('SELECT adclick.ad_click_count(1, 60), adclick.ad_click_count(2, 60)'), 90 * $per_page . '|1000', 'what came behind a tick is seen');
+all_taken_ok('behind a tick');
+
+# A tick of an old snapshot, which fails, leaves no mark.
+sql('INSERT INTO adclick.clicks (ad_id) SELECT 3 FROM generate_series(1, 1000)');
+my $old = $node->background_psql('clicks', on_error_stop => 0);
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM adclick.clicks');
+sql('SELECT adclick.tick(); INSERT INTO adclick.clicks (ad_id) SELECT 4 FROM generate_series(1, 10)');
+$old->{stderr} = '';
+$old->query('SELECT adclick.tick()');
+like($old->{stderr}, qr/another tick came first/, 'a tick of an old snapshot fails');
+$old->quit;
+is(sql('SELECT adclick.ad_click_count(4, 60), lag_rows FROM adclick.status'), '10|10', 'what it does not see is seen by others');
+all_taken_ok('a tick of an old snapshot');
 
 #
 # Rounds of clicks, some rolled back: their room is used again
