@@ -24,6 +24,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -219,6 +220,18 @@ refuse_index(Relation relation, Relation index, IndexInfo *info, bool allow_sync
 	return 0;
 }
 
+/*
+ * The inbox, made by CREATE EXTENSION or pg_upgrade, or the table that takes its place
+ * when it is written anew: that is known by its name only, yet.
+ */
+static bool
+is_ours(Relation relation)
+{
+	return creating_extension || IsBinaryUpgrade ||
+		(RelationGetNamespace(relation) == get_namespace_oid(ADCLICK_SCHEMA, true) &&
+		 strcmp(RelationGetRelationName(relation), psprintf("pg_temp_%u", inbox_relid())) == 0);
+}
+
 /* A table that is there already gets a new file by TRUNCATE. */
 static void
 new_file(Relation relation, const compat_file_locator *file, char persistence,
@@ -226,8 +239,7 @@ new_file(Relation relation, const compat_file_locator *file, char persistence,
 {
 	if (relation->rd_createSubid == InvalidSubTransactionId)
 		refuse("TRUNCATE");
-	if (OidIsValid(relation->rd_rel->relrewrite) ? relation->rd_rel->relrewrite != inbox_relid() :
-		!creating_extension && !IsBinaryUpgrade)
+	if (!is_ours(relation))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("access method \"%s\" is for adclick.clicks alone", INBOX_AM)));
