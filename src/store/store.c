@@ -138,12 +138,18 @@ store_claim_tick(const StoreState *state)
 		another_tick(state->tick);
 }
 
+static void
+take_tolerances(ClickRules *rules)
+{
+	rules->future_tolerance = adclick_future_tolerance * USECS_PER_SEC;
+	rules->raw_retention = adclick_raw_retention * USECS_PER_MINUTE;
+}
+
 /* The rules of the settings, under an id. */
 static void
 rules_of_settings(ClickRules *rules, int32 rule_id)
 {
-	rules->future_tolerance = adclick_future_tolerance * USECS_PER_SEC;
-	rules->raw_retention = adclick_raw_retention * USECS_PER_MINUTE;
+	take_tolerances(rules);
 	rules->dedup = (DedupRule) {rule_id, adclick_dedup_by, adclick_dedup_window};
 }
 
@@ -296,13 +302,18 @@ find_rule(StoreState *state)
 	rules_of_settings(&state->rules, rule_id);
 }
 
+/* The rule stays the same as long as its own settings do: its highest bucket is in the state. */
 void
 store_follow_settings(StoreState *state)
 {
-	Datum		values[2] = {
-		Int32GetDatum(state->rules.dedup.rule_id), Int64GetDatum(state->highest_bucket)
-	};
+	const DedupRule *rule = &state->rules.dedup;
+	Datum		values[2] = {Int32GetDatum(rule->rule_id), Int64GetDatum(state->highest_bucket)};
 
+	if (rule->rule_id != 0 && rule->by == adclick_dedup_by && rule->window == adclick_dedup_window)
+	{
+		take_tolerances(&state->rules);
+		return;
+	}
 	if (state->highest_bucket != PG_INT64_MIN)
 		sql_write(RETIRE_RULE, values, NULL);
 	find_rule(state);
