@@ -266,9 +266,9 @@ refused_ok('CREATE TABLE other USING adclick_inbox AS SELECT 1 AS n', 'access me
 refused_ok('CREATE TABLE heir () INHERITS (adclick.clicks); SELECT adclick.tick()', 'relation "adclick.clicks" of adclick has been altered');
 refused_ok('ALTER TABLE adclick.clicks REPLICA IDENTITY FULL; SELECT adclick.tick()', 'relation "adclick.clicks" of adclick has been altered');
 # Older snapshots would not see the rows of a table written anew like this.
-for my $change ('ADD COLUMN extra float DEFAULT random()', 'ALTER country TYPE int USING 1', 'SET UNLOGGED')
+for my $change ('ADD COLUMN extra float DEFAULT random()', 'SET UNLOGGED')
 {
-	refused_ok("ALTER TABLE adclick.clicks $change", '(clicks can only be inserted|access method "adclick_inbox" stores clicks only)');
+	refused_ok("ALTER TABLE adclick.clicks $change", 'clicks can only be inserted');
 }
 # An inbox of another access method takes no clicks; what is in it stays.
 my (undef, undef, $stderr) = $node->psql('clicks', 'BEGIN; ALTER TABLE adclick.clicks SET ACCESS METHOD heap; SELECT adclick.tick()');
@@ -285,7 +285,7 @@ all_taken_ok('refused');
 sql(q{
 	BEGIN;
 	ALTER TABLE adclick.clicks SET ACCESS METHOD heap;
-	INSERT INTO adclick.clicks (ad_id) VALUES (2012);
+	INSERT INTO adclick.clicks (click_id, ad_id) VALUES (gen_random_uuid(), 2012);
 	ALTER TABLE adclick.clicks SET ACCESS METHOD adclick_inbox;
 	COMMIT});
 is(sql('SELECT adclick.ad_click_count(2012, 60)'), '1', 'an inbox again');
