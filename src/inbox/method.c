@@ -60,7 +60,7 @@ static const Oid column_types[CLICK_COLUMNS] = {
 	[CLICK_DEVICE - 1] = TEXTOID
 };
 
-/* What is stamped must be there: anyone can make a table with this access method, or alter one. */
+/* What is stamped must be there: the table may have been altered. */
 static void
 check_columns(Relation relation)
 {
@@ -86,9 +86,10 @@ refuse(const char *what)
 }
 
 /*
- * The new table that is filled with the rows of another, before it takes its place.
- * VACUUM FULL keeps what older snapshots see, and does not come by here; ALTER TABLE
- * does not, and may only make an inbox again of a table that was none.
+ * Whether this is the new table that ALTER TABLE fills with the rows of another, before
+ * it takes its place.  Older snapshots see none of them, so it may only make an inbox
+ * again of a table that was none.  (VACUUM FULL keeps what they see, and has a way of
+ * its own.)
  */
 static bool
 is_rewritten(Relation relation)
