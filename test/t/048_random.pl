@@ -50,7 +50,8 @@ local $SIG{PIPE} = 'IGNORE';
 
 #
 # The oracle: as in oracle.sql, but that each click is judged by the settings in force
-# when it arrived, and by what was counted under former ones.
+# when it arrived (which is known to the millisecond), and by what was counted under
+# former ones.
 #
 my $ERAS = q{
 CREATE TABLE oracle.eras (era int, since timestamptz, until timestamptz, rule int, by_user boolean, dedup_window numeric,
@@ -72,7 +73,7 @@ CREATE FUNCTION oracle.judged()
 	LANGUAGE sql STABLE AS $$
 WITH timed AS (
 	SELECT c.*, e.era, e.rule, e.by_user, e.dedup_window, c.clicked_at AS at,
-		CASE WHEN c.clicked_at > c.received_at + e.ahead THEN 'in the future'
+		CASE WHEN c.clicked_at >= c.received_at + e.ahead + interval '1 ms' THEN 'in the future'
 			WHEN c.clicked_at < c.received_at - e.behind THEN 'too old' END AS fault
 	FROM (SELECT click_id, ad_id, coalesce(clicked_at, received_at) AS clicked_at, user_id, received_at, ip, country, region, device,
 			verdict, row_number() OVER () AS nr FROM adclick.click_log) c
@@ -209,7 +210,7 @@ my $LOG = q{
 	FROM adclick.click_log};
 my $STAMPED_WRONG = q{
 	SELECT 'stamped wrong: ' || l FROM adclick.click_log l
-	WHERE click_id IS NULL OR received_at IS NULL OR region IN ('no time', 'neither') AND coalesce(clicked_at > received_at, true)};
+	WHERE click_id IS NULL OR received_at IS NULL OR region IN ('no time', 'neither') AND coalesce(clicked_at >= received_at + interval '1 ms', true)};
 
 # All that a snapshot has.
 my $EVER = q{'-infinity'::timestamptz, 'infinity'::timestamptz};
@@ -860,7 +861,7 @@ sub begin_era
 {
 	my $rule = $rules{"$setting{dedup_by} $setting{dedup_window}"} //= keys %rules;
 	my $era = $eras++;
-	my $now = $era ? sql(q{SELECT clock_timestamp()}) : '-infinity';
+	my $now = $era ? sql(q{SELECT date_trunc('milliseconds', clock_timestamp())}) : '-infinity';
 
 	sql(qq{
 		UPDATE oracle.eras SET until = '$now' WHERE era = $era - 1;
