@@ -5,10 +5,10 @@
 
 -- Made here and not by the control file, so that DROP EXTENSION drops it.
 CREATE SCHEMA adclick;
-COMMENT ON SCHEMA adclick IS 'exact counts of ad clicks: the click log, the questions, and the status';
+COMMENT ON SCHEMA adclick IS 'exact counts of ad clicks: the inbox, the questions, all clicks with their verdicts, and the status';
 
 CREATE SCHEMA adclick_internal;
-COMMENT ON SCHEMA adclick_internal IS 'inside of the extension adclick: partitions, segments and state; nothing here is meant for users';
+COMMENT ON SCHEMA adclick_internal IS 'inside of the extension adclick: segments and state; nothing here is meant for users';
 
 /*
  * The first C function: creating it loads the library, which refuses to be
@@ -262,7 +262,7 @@ CREATE FUNCTION adclick.tick(OUT tick bigint, OUT rows_read bigint, OUT counted 
 		OUT duplicates bigint, OUT discarded bigint, OUT more boolean)
 	AS 'MODULE_PATHNAME', 'adclick_tick' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.tick() IS 'take the newly committed clicks off the log now, as the aggregator does; more: not all of them fitted one tick';
+COMMENT ON FUNCTION adclick.tick() IS 'take committed clicks from the inbox now, as the aggregator does; more: not all of them fitted one tick';
 
 CREATE FUNCTION adclick.compact(OUT runs_merged int, OUT minutes_written int, OUT more boolean)
 	AS 'MODULE_PATHNAME', 'adclick_compact' LANGUAGE C
