@@ -26,14 +26,18 @@ range_of(InboxMap *map, BlockNumber block)
 	return range < SHMEM_INBOX_RANGES ? &map->empty_from[range] : NULL;
 }
 
-/* That of this database, whatever file it is about. */
+/*
+ * That of this database, whatever file it is about.  On a standby there is none, as
+ * who inserts does not tell us.  Nor has a table of this transaction one: until CREATE
+ * EXTENSION is committed, the slot may be given to another database.
+ */
 static InboxMap *
-find_map(void)
+find_map(Relation inbox)
 {
 	static DatabaseSlot *slot = NULL;
 
-	if (RecoveryInProgress())
-		return NULL;			/* who inserts does not tell us */
+	if (RecoveryInProgress() || inbox->rd_createSubid != InvalidSubTransactionId)
+		return NULL;
 	if (slot == NULL || slot->database != MyDatabaseId)
 	{
 		LWLockAcquire(shmem->lock, LW_SHARED);
@@ -46,7 +50,7 @@ find_map(void)
 InboxMap *
 inbox_map(Relation inbox)
 {
-	InboxMap   *map = find_map();
+	InboxMap   *map = find_map(inbox);
 
 	if (map == NULL || pg_atomic_read_u32(&map->file) != compat_file_of(inbox))
 		return NULL;
@@ -57,7 +61,7 @@ inbox_map(Relation inbox)
 InboxMap *
 inbox_map_to_take(Relation inbox, int64 seen)
 {
-	InboxMap   *map = find_map();
+	InboxMap   *map = find_map(inbox);
 	bool		other_file;
 
 	if (map == NULL)

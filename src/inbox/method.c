@@ -85,27 +85,31 @@ refuse(const char *what)
 			 errhint("Ticks take them from there; adclick.click_log has all of them.")));
 }
 
-/*
- * Whether this is the new table that ALTER TABLE fills with the rows of another, before
- * it takes its place.  Older snapshots see none of them, so it may only make an inbox
- * again of a table that was none.  (VACUUM FULL keeps what they see, and has a way of
- * its own.)
- */
+/* Whether this is the new table that ALTER TABLE fills with the rows of another, before it takes its place. */
 static bool
 is_rewritten(Relation relation)
 {
-	Oid			original = relation->rd_rel->relrewrite;
+	return OidIsValid(relation->rd_rel->relrewrite);
+}
+
+/*
+ * It is filled, be it with nothing.  Older snapshots see none of its rows, so it may only
+ * make an inbox again of a table that was none.  (VACUUM FULL keeps what they see, and
+ * does not come by here.)
+ */
+static void
+refuse_rewriting(Relation relation, int options)
+{
 	Relation	old;
 	bool		was_inbox;
 
-	if (!OidIsValid(original))
-		return false;
-	old = table_open(original, NoLock);
+	if (!is_rewritten(relation))
+		return;
+	old = table_open(relation->rd_rel->relrewrite, NoLock);
 	was_inbox = old->rd_rel->relam == relation->rd_rel->relam;
 	table_close(old, NoLock);
 	if (was_inbox)
 		refuse("An ALTER TABLE that writes all rows anew");
-	return true;
 }
 
 /* The time in whole milliseconds: the ledger has no more of it (click_delay). */
@@ -271,6 +275,7 @@ adclick_inbox_handler(PG_FUNCTION_ARGS)
 	inbox = *heap;
 	inbox.tuple_insert = insert;
 	inbox.multi_insert = insert_many;
+	inbox.finish_bulk_insert = refuse_rewriting;
 	inbox.tuple_insert_speculative = insert_speculative;
 	inbox.tuple_delete = refuse_delete;
 	inbox.tuple_update = refuse_update;

@@ -187,6 +187,9 @@ free_slots(List *databases, Oid *had_none)
 		if (!OidIsValid(slot->database) || (is_there && !is_without(slot)) ||
 			slot->held_by != 0 || !is_stopped(i, WORKER_AGGREGATOR) || !is_stopped(i, WORKER_COMPACTOR))
 			continue;
+		/* whoever is in a database that lets no more in can still be at work */
+		if (!is_there && CountDBBackends(slot->database) > 0)
+			continue;
 		if (is_there)
 			had_none[n++] = slot->database;
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);

@@ -297,6 +297,8 @@ all_taken_ok('an inbox again');
 
 # A row is left where a tick ends, the last of the table.
 anew();
+refused_ok("ALTER TABLE adclick.clicks $_", 'clicks can only be inserted', "$_, without clicks")
+  for 'ADD COLUMN extra float DEFAULT random()', 'SET UNLOGGED';
 sql('INSERT INTO adclick.clicks (ad_id) SELECT 1 FROM generate_series(1, 262145)');
 full_tick_ok('one row more');
 is(sql('SELECT adclick.ad_click_count(1, 60), lag_rows FROM adclick.status'), '262145|1', 'the one that is left is seen');
