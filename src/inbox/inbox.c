@@ -116,8 +116,8 @@ set_tuple(InboxReader *reader, Page page, OffsetNumber offset)
 
 /*
  * Whether a row that the snapshot does not see will never be seen by a later one:
- * it was rolled back, or its insertion is seen and so its deletion is, too.  Of rows of
- * this transaction that is not known: they can be of the command that runs.
+ * it was rolled back, or its insertion is seen and so its deletion is, too.  (Of rows of
+ * this transaction that is not known: they can be of the command that runs.)
  */
 static bool
 is_over(const InboxReader *reader, HeapTupleHeader header)
@@ -278,8 +278,8 @@ header_at(Page page, const ItemPointerData *tid)
 	return (HeapTupleHeader) PageGetItem(page, PageGetItemId(page, ItemPointerGetOffsetNumber(tid)));
 }
 
-/* Delete rows of a page in one go, with one record of WAL; returns how many: all, or none. */
-static size_t
+/* Delete rows of a page in one go, with one record of WAL; false if that cannot be done. */
+static bool
 delete_page(Relation inbox, const ItemPointerData *tids, size_t n, TransactionId xid, CommandId cid)
 {
 	Buffer		buffer = ReadBuffer(inbox, ItemPointerGetBlockNumber(tids));
@@ -304,7 +304,7 @@ delete_page(Relation inbox, const ItemPointerData *tids, size_t n, TransactionId
 			pgstat_count_heap_delete(inbox);
 	}
 	UnlockReleaseBuffer(buffer);
-	return plain ? n : 0;
+	return plain;
 }
 
 static void
@@ -332,7 +332,7 @@ inbox_take(InboxReader *reader, const ItemPointerData *tids, size_t n)
 		for (end = start + 1; end < n; end++)
 			if (ItemPointerGetBlockNumber(&tids[end]) != ItemPointerGetBlockNumber(&tids[start]))
 				break;
-		if (delete_page(reader->inbox, &tids[start], end - start, xid, cid) > 0)
+		if (delete_page(reader->inbox, &tids[start], end - start, xid, cid))
 			continue;
 		for (size_t i = start; i < end; i++)
 			delete_row(reader->inbox, &tids[i], cid);
