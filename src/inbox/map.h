@@ -11,9 +11,10 @@
  * For each range of blocks it has a number: 0, or the first tick whose snapshot
  * finds nothing in the range.  Who inserts a row sets the number to 0 after that,
  * and before the commit.  Who ticks sets it to the number of the tick before
- * reading the range, and back to 0 if a row in it is left, or is of a transaction
- * that has not ended.  So no order of the two hides a row.  A number that is higher
- * than that of the last tick was left by one that was rolled back, and means 0.
+ * looking how long the table is and reading the range, and back to 0 if a row in it
+ * is left, or is of a transaction that has not ended.  So no order of the two hides a
+ * row.  A number that is higher than that of the last tick was left by one that was
+ * rolled back, and means 0.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
