@@ -116,8 +116,10 @@ CREATE TABLE adclick_internal.state (
 	event_time timestamptz,
 	rows_read bigint NOT NULL,
 	counted bigint NOT NULL,
+	in_future bigint NOT NULL,
+	too_old bigint NOT NULL,
 	duplicates bigint NOT NULL,
-	discarded bigint NOT NULL,
+	undecided bigint NOT NULL,
 	rule_id int,
 	future_tolerance bigint,
 	raw_retention bigint,
@@ -132,8 +134,8 @@ COMMENT ON COLUMN adclick_internal.state.future_tolerance IS 'adclick.future_tol
 COMMENT ON COLUMN adclick_internal.state.raw_retention IS 'adclick.raw_retention for what the next tick takes, in microseconds';
 COMMENT ON COLUMN adclick_internal.state.highest_bucket IS 'highest bucket of the rule with a counted click';
 
-INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, duplicates, discarded)
-	VALUES (true, 0, 0, 0, 0, 0);
+INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided)
+	VALUES (true, 0, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE adclick_internal.dedup_rules (
 	rule_id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -496,8 +498,8 @@ COMMENT ON COLUMN adclick.click_log.verdict IS '''counted'', or the reason why n
 --
 
 CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest timestamptz, OUT last_tick bigint,
-		OUT last_tick_at timestamptz, OUT counted bigint, OUT duplicates bigint, OUT discarded bigint,
-		OUT open_minutes bigint, OUT combinations bigint)
+		OUT last_tick_at timestamptz, OUT taken bigint, OUT counted bigint, OUT in_future bigint, OUT too_old bigint,
+		OUT duplicates bigint, OUT undecided bigint, OUT open_minutes bigint, OUT combinations bigint)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.progress() IS 'how far ticks and compaction are; NULLs while a table of the extension is altered';
@@ -512,9 +514,13 @@ CREATE VIEW adclick.status AS
 		CASE WHEN p.tail_rows IS NOT NULL THEN coalesce(extract(epoch FROM clock_timestamp() - p.tail_oldest), 0)::float8 END AS lag_seconds,
 		p.last_tick,
 		p.last_tick_at,
+		p.taken AS clicks_taken,
 		p.counted AS clicks_counted,
 		p.duplicates,
-		p.discarded,
+		p.in_future + p.too_old + p.undecided AS discarded,
+		p.in_future,
+		p.too_old,
+		p.undecided,
 		p.open_minutes,
 		p.combinations,
 		w.last_error,
@@ -545,9 +551,13 @@ COMMENT ON COLUMN adclick.status.lag_rows IS 'committed clicks that no tick has 
 COMMENT ON COLUMN adclick.status.lag_seconds IS 'age of the oldest of them, 0 if there is none';
 COMMENT ON COLUMN adclick.status.last_tick IS 'number of the last tick';
 COMMENT ON COLUMN adclick.status.last_tick_at IS 'when one last took clicks';
-COMMENT ON COLUMN adclick.status.clicks_counted IS 'clicks counted since CREATE EXTENSION';
+COMMENT ON COLUMN adclick.status.clicks_taken IS 'clicks that ticks took since CREATE EXTENSION: those counted, duplicates and discarded';
+COMMENT ON COLUMN adclick.status.clicks_counted IS 'of them, those counted';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
-COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason';
+COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old and undecided';
+COMMENT ON COLUMN adclick.status.in_future IS 'clicks set aside because they were clicked further in the future than adclick.future_tolerance';
+COMMENT ON COLUMN adclick.status.too_old IS 'clicks set aside because they were clicked longer ago than adclick.raw_retention';
+COMMENT ON COLUMN adclick.status.undecided IS 'clicks set aside because stored keys that would tell whether they are duplicates are damaged';
 COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes with facts that are not in their final segments yet';
 COMMENT ON COLUMN adclick.status.combinations IS 'combinations of country, region and device that are told apart; once there are adclick.max_filters, clicks of new ones count as ''other''';
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';

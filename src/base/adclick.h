@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "fmgr.h"
 
 #define ADCLICK_SCHEMA "adclick"
 #define INBOX_AM "adclick_inbox"	/* access method of adclick.clicks */
@@ -44,6 +45,12 @@ extern void guc_define(void);
 
 /* A secret of this process, for hash tables of what clients choose: two words. */
 extern const uint64 *process_seed(void);
+
+/* The time in ms on a clock that nobody can set, the same in all processes: for delays. */
+extern int64 steady_ms(void);
+
+/* What a function returns that has several OUT arguments. */
+extern Datum make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
 
 /* A function writes: say so before it starts. */
 extern void prevent_read_only(const char *function);

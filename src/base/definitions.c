@@ -93,8 +93,9 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "state", RELKIND_RELATION, false, {
 			{"only_row", BOOLOID}, {"tick", INT8OID}, {"ticked_at", TIMESTAMPTZOID},
 			{"newest_received", TIMESTAMPTZOID}, {"event_time", TIMESTAMPTZOID}, {"rows_read", INT8OID},
-			{"counted", INT8OID}, {"duplicates", INT8OID}, {"discarded", INT8OID}, {"rule_id", INT4OID},
-			{"future_tolerance", INT8OID}, {"raw_retention", INT8OID}, {"highest_bucket", INT8OID}
+			{"counted", INT8OID}, {"in_future", INT8OID}, {"too_old", INT8OID}, {"duplicates", INT8OID},
+			{"undecided", INT8OID}, {"rule_id", INT4OID}, {"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
+			{"highest_bucket", INT8OID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "dedup_rules", RELKIND_RELATION, false, {
 			{"rule_id", INT4OID}, {"by_user_and_ad", BOOLOID}, {"dedup_window", INT4OID}, {"last_bucket", INT8OID}

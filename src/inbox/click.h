@@ -49,6 +49,15 @@ typedef enum ClickVerdict
 	CLICK_UNDECIDED				/* they cannot be read */
 } ClickVerdict;
 
+#define CLICK_VERDICTS (CLICK_UNDECIDED + 1)
+
+/* Of clicks by verdict: those not counted, for another reason than that they are duplicates. */
+static inline int64
+clicks_discarded(const int64 *verdicts)
+{
+	return verdicts[CLICK_IN_FUTURE] + verdicts[CLICK_TOO_OLD] + verdicts[CLICK_UNDECIDED];
+}
+
 /* What makes two clicks duplicates. */
 typedef struct DedupRule
 {

@@ -188,18 +188,18 @@ get_former_rules(ClickRules *rules, MemoryContext context)
 static void
 get_rules(ClickRules *rules, MemoryContext context)
 {
-	int32		rule_id = DatumGetInt32(sql_result(0, 9, Int32GetDatum(0)));
+	int32		rule_id = DatumGetInt32(sql_result(0, 11, Int32GetDatum(0)));
 
 	memset(rules, 0, sizeof(*rules));
 	rules_of_settings(rules, rule_id);
 	if (rule_id == 0)
 		return;
-	rules->future_tolerance = DatumGetInt64(sql_result(0, 10, 0));
-	rules->raw_retention = DatumGetInt64(sql_result(0, 11, 0));
-	rules->dedup.by = DatumGetBool(sql_result(0, 13, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
-	rules->dedup.window = DatumGetInt32(sql_result(0, 14, Int32GetDatum(0)));
+	rules->future_tolerance = DatumGetInt64(sql_result(0, 12, 0));
+	rules->raw_retention = DatumGetInt64(sql_result(0, 13, 0));
+	rules->dedup.by = DatumGetBool(sql_result(0, 15, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
+	rules->dedup.window = DatumGetInt32(sql_result(0, 16, Int32GetDatum(0)));
 	check_rule(&rules->dedup);
-	if (DatumGetInt64(sql_result(0, 15, 0)) > 1)
+	if (DatumGetInt64(sql_result(0, 17, 0)) > 1)
 		get_former_rules(rules, context);
 }
 
@@ -236,10 +236,9 @@ store_get_state(StoreState *state)
 	state->newest_received = DatumGetTimestampTz(sql_result(0, 3, TimestampTzGetDatum(DT_NOBEGIN)));
 	state->event_time = DatumGetTimestampTz(sql_result(0, 4, TimestampTzGetDatum(DT_NOBEGIN)));
 	state->rows_read = DatumGetInt64(sql_result(0, 5, 0));
-	state->counted = DatumGetInt64(sql_result(0, 6, 0));
-	state->duplicates = DatumGetInt64(sql_result(0, 7, 0));
-	state->discarded = DatumGetInt64(sql_result(0, 8, 0));
-	state->highest_bucket = DatumGetInt64(sql_result(0, 12, Int64GetDatum(PG_INT64_MIN)));
+	for (int i = 0; i < CLICK_VERDICTS; i++)
+		state->verdicts[i] = DatumGetInt64(sql_result(0, 6 + i, 0));
+	state->highest_bucket = DatumGetInt64(sql_result(0, 14, Int64GetDatum(PG_INT64_MIN)));
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
 	check_state(state);
@@ -249,20 +248,21 @@ store_get_state(StoreState *state)
 void
 store_set_state(const StoreState *state, int64 expected)
 {
-	Datum		values[13] = {
+	Datum		values[15] = {
 		Int64GetDatum(state->tick), TimestampTzGetDatum(state->ticked_at),
 		TimestampTzGetDatum(state->newest_received), TimestampTzGetDatum(state->event_time),
-		Int64GetDatum(state->rows_read), Int64GetDatum(state->counted),
-		Int64GetDatum(state->duplicates), Int64GetDatum(state->discarded),
+		Int64GetDatum(state->rows_read), Int64GetDatum(state->verdicts[CLICK_VALID]),
+		Int64GetDatum(state->verdicts[CLICK_IN_FUTURE]), Int64GetDatum(state->verdicts[CLICK_TOO_OLD]),
+		Int64GetDatum(state->verdicts[CLICK_DUPLICATE]), Int64GetDatum(state->verdicts[CLICK_UNDECIDED]),
 		Int32GetDatum(state->rules.dedup.rule_id), Int64GetDatum(state->rules.future_tolerance),
 		Int64GetDatum(state->rules.raw_retention), Int64GetDatum(state->highest_bucket),
 		Int64GetDatum(expected)
 	};
-	char		nulls[] = "             ";
+	char		nulls[] = "               ";
 
 	nulls[1] = state->ticked_at == DT_NOBEGIN ? 'n' : ' ';
 	nulls[2] = state->newest_received == DT_NOBEGIN ? 'n' : ' ';
-	nulls[11] = state->highest_bucket == PG_INT64_MIN ? 'n' : ' ';
+	nulls[13] = state->highest_bucket == PG_INT64_MIN ? 'n' : ' ';
 	if (sql_write(SET_STATE, values, nulls) != 1)
 		another_tick(expected);
 }
@@ -394,13 +394,27 @@ store_set_aside_end(StoreSink *sink)
 	pfree(sink);
 }
 
+/* Where the rows with this reason are counted. */
+static int64 *
+count_of_reason(StoreSetAside *rows, const char *reason)
+{
+	for (ClickVerdict verdict = CLICK_VALID + 1; verdict < CLICK_VERDICTS; verdict++)
+		if (strcmp(reason, click_verdict_text(verdict)) == 0)
+			return &rows->verdicts[verdict];
+	return &rows->unknown;
+}
+
 void
 store_count_set_aside(StoreSetAside *rows)
 {
+	uint64		reasons;
+
+	memset(rows, 0, sizeof(*rows));
 	SPI_connect();
-	sql_run(COUNT_SET_ASIDE, NULL, NULL, true);
-	rows->duplicates = DatumGetInt64(sql_result(0, 1, 0));
-	rows->discarded = DatumGetInt64(sql_result(0, 2, 0));
-	rows->unpacked = DatumGetInt64(sql_result(0, 3, 0));
+	sql_run(COUNT_UNPACKED, NULL, NULL, true);
+	rows->verdicts[CLICK_VALID] = DatumGetInt64(sql_result(0, 1, 0));
+	reasons = sql_run(COUNT_DISCARDED, NULL, NULL, true);
+	for (uint64 i = 0; i < reasons; i++)
+		*count_of_reason(rows, TextDatumGetCString(sql_result(i, 1, 0))) += DatumGetInt64(sql_result(i, 2, 0));
 	SPI_finish();
 }

@@ -55,9 +55,7 @@ typedef struct StoreState
 	TimestampTz newest_received;	/* DT_NOBEGIN: nothing received */
 	TimestampTz event_time;		/* DT_NOBEGIN: nothing counted */
 	int64		rows_read;
-	int64		counted;
-	int64		duplicates;
-	int64		discarded;
+	int64		verdicts[CLICK_VERDICTS];	/* of so many of them */
 	ClickRules	rules;
 	int64		highest_bucket; /* of the rule in force that has a key; PG_INT64_MIN: none */
 } StoreState;
@@ -97,12 +95,11 @@ extern StoreSink *store_set_aside_begin(void);
 extern void store_set_aside(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict);
 extern void store_set_aside_end(StoreSink *sink);
 
-/* How many rows there are of each kind. */
+/* How many rows there are of each verdict, and of none that there is. */
 typedef struct StoreSetAside
 {
-	int64		duplicates;
-	int64		discarded;		/* for another reason */
-	int64		unpacked;
+	int64		verdicts[CLICK_VERDICTS];
+	int64		unknown;
 } StoreSetAside;
 
 extern void store_count_set_aside(StoreSetAside *rows);

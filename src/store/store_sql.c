@@ -23,7 +23,7 @@
 #include "base/definitions.h"
 #include "store_sql.h"
 
-#define MAX_PARAMETERS 13
+#define MAX_PARAMETERS 15
 
 #define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks"
 
@@ -35,17 +35,17 @@ static const struct
 }			statements[STATEMENTS] =
 {
 	[GET_STATE] = {
-		"SELECT tick, ticked_at, newest_received, event_time, rows_read, counted, duplicates, discarded,"
-		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
+		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
+		" counted, in_future, too_old, duplicates, undecided, s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
 		" (SELECT count(*) FROM adclick_internal.dedup_rules)"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
 		"UPDATE adclick_internal.state SET tick = $1, ticked_at = $2, newest_received = $3, event_time = $4,"
-		" rows_read = $5, counted = $6, duplicates = $7, discarded = $8, rule_id = $9, future_tolerance = $10,"
-		" raw_retention = $11, highest_bucket = $12 WHERE tick = $13", 13,
-		{INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID,
-		INT8OID, INT8OID, INT8OID, INT8OID}
+		" rows_read = $5, counted = $6, in_future = $7, too_old = $8, duplicates = $9, undecided = $10,"
+		" rule_id = $11, future_tolerance = $12, raw_retention = $13, highest_bucket = $14 WHERE tick = $15", 15,
+		{INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
+		INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID}
 	},
 	[GET_FORMER_RULES] = {
 		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket FROM adclick_internal.dedup_rules"
@@ -65,9 +65,11 @@ static const struct
 	[CLAIM_COMPACTION] = {
 		"UPDATE adclick_internal.compaction SET rounds = rounds + 1", 0
 	},
-	[COUNT_SET_ASIDE] = {
-		"SELECT count(*) FILTER (WHERE reason = 'duplicate'), count(*) FILTER (WHERE reason <> 'duplicate'),"
-		" (SELECT count(*) FROM adclick_internal.unpacked_clicks) FROM adclick.discarded_clicks", 0
+	[COUNT_UNPACKED] = {
+		"SELECT count(*) FROM adclick_internal.unpacked_clicks", 0
+	},
+	[COUNT_DISCARDED] = {
+		"SELECT reason, count(*) FROM adclick.discarded_clicks GROUP BY reason", 0
 	},
 	[COUNT_OPEN_MINUTES] = {
 		"SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m"

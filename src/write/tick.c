@@ -160,25 +160,13 @@ set_aside_rows(Tick *tick)
 {
 	TupleTableSlot *slot = inbox_make_slot(tick->inbox);
 	StoreSink  *sink = store_set_aside_begin();
-	TickResult *result = tick->result;
 
 	for (int i = 0; i < tick->nrows; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		switch (tick->verdicts[i])
-		{
-			case CLICK_VALID:
-				result->counted++;
-				if ((tick->clicks[i].flags & LEDGER_UNPACKED) == 0)
-					continue;
-				break;
-			case CLICK_DUPLICATE:
-				result->duplicates++;
-				break;
-			default:
-				result->discarded++;
-				break;
-		}
+		tick->result->verdicts[tick->verdicts[i]]++;
+		if (tick->verdicts[i] == CLICK_VALID && (tick->clicks[i].flags & LEDGER_UNPACKED) == 0)
+			continue;
 		inbox_fetch(tick->inbox, &tick->tids[i], slot);
 		store_set_aside(sink, slot, tick->verdicts[i]);
 	}
@@ -207,22 +195,14 @@ store_progress(Tick *tick)
 	if (tick->nrows > 0)
 		result->tick = state->tick;
 	result->rows_read = tick->nrows;
-	if (result->rows_read != result->counted + result->duplicates + result->discarded)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("a tick does not add up"),
-				 errdetail("Of " INT64_FORMAT " clicks read, " INT64_FORMAT " were counted, " INT64_FORMAT
-						   " duplicates and " INT64_FORMAT " discarded.",
-						   result->rows_read, result->counted, result->duplicates, result->discarded)));
 	if (tick->nrows > 0)
 	{
 		state->ticked_at = GetCurrentTimestamp();
 		state->event_time = Min(tick->newest_click, state->ticked_at);
 	}
 	state->rows_read += result->rows_read;
-	state->counted += result->counted;
-	state->duplicates += result->duplicates;
-	state->discarded += result->discarded;
+	for (int i = 0; i < CLICK_VERDICTS; i++)
+		state->verdicts[i] += result->verdicts[i];
 	/* for what comes next: what was there before is judged in one way, in however many ticks */
 	if (!result->more && store_rules_differ(state))
 		store_follow_settings(state);

@@ -14,13 +14,13 @@
 
 #include "postgres.h"
 
+#include "inbox/click.h"
+
 typedef struct TickResult
 {
 	int64		tick;			/* its number; 0: there was nothing to take */
 	int64		rows_read;
-	int64		counted;
-	int64		duplicates;
-	int64		discarded;
+	int64		verdicts[CLICK_VERDICTS];	/* of so many of them */
 	bool		more;			/* the tail did not fit one tick */
 } TickResult;
 

@@ -101,7 +101,8 @@ SELECT columns_are('adclick', 'discarded_clicks', ARRAY['click_id', 'ad_id', 'cl
 SELECT has_column('adclick', 'discarded_clicks', 'reason', 'adclick.discarded_clicks.reason is there');
 SELECT has_column('adclick', 'discarded_clicks', 'discarded_at', 'adclick.discarded_clicks.discarded_at is there');
 SELECT has_column('adclick', 'status', c, 'adclick.status.' || c || ' is there')
-FROM unnest(ARRAY['lag_rows', 'lag_seconds', 'last_tick', 'clicks_counted', 'duplicates', 'discarded',
+FROM unnest(ARRAY['lag_rows', 'lag_seconds', 'last_tick', 'clicks_taken', 'clicks_counted', 'duplicates', 'discarded',
+	'in_future', 'too_old', 'undecided',
 	'open_minutes', 'last_error', 'workers_alive']) c;
 
 SELECT * FROM finish();

@@ -162,9 +162,12 @@ $$;
 -- were sent: 0 at any instant.
 CREATE FUNCTION oracle.lost() RETURNS bigint
 	LANGUAGE sql STABLE AS $$
-SELECT (SELECT count(*) FROM oracle.wrong_log()) + abs(l.counted - s.clicks_counted) + abs(l.duplicates - s.duplicates) + abs(l.others - s.discarded) + abs(l.tail - s.lag_rows)
+SELECT (SELECT count(*) FROM oracle.wrong_log()) + abs(l.taken - s.clicks_taken) + abs(l.counted - s.clicks_counted) + abs(l.duplicates - s.duplicates)
+	+ abs(l.others - s.discarded) + abs(l.in_future - s.in_future) + abs(l.too_old - s.too_old) + abs(l.undecided - s.undecided) + abs(l.tail - s.lag_rows)
 FROM adclick.status s, (
-	SELECT count(*) FILTER (WHERE verdict = 'counted') AS counted, count(*) FILTER (WHERE verdict = 'duplicate') AS duplicates,
+	SELECT count(verdict) AS taken, count(*) FILTER (WHERE verdict = 'counted') AS counted, count(*) FILTER (WHERE verdict = 'duplicate') AS duplicates,
+		count(*) FILTER (WHERE verdict = 'in the future') AS in_future, count(*) FILTER (WHERE verdict = 'too old') AS too_old,
+		count(*) FILTER (WHERE verdict = 'undecided') AS undecided,
 		count(*) FILTER (WHERE verdict NOT IN ('counted', 'duplicate')) AS others, count(*) FILTER (WHERE verdict IS NULL) AS tail
 	FROM adclick.click_log) l
 $$;

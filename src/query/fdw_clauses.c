@@ -1,6 +1,6 @@
 /*-------------------------------------------------------------------------
  *
- * fdw_keys.c
+ * fdw_clauses.c
  *	  What clauses over the foreign table of facts are about, and the range of
  *	  facts that keys choose.
  *
