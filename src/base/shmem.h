@@ -53,7 +53,7 @@ typedef struct DatabaseSlot
 	pid_t		worker_pid[WORKER_KINDS];	/* 0: does not run */
 	bool		at_work[WORKER_KINDS];	/* has found that it is wanted */
 	int			failures[WORKER_KINDS]; /* starts without a successful round since */
-	TimestampTz started_at[WORKER_KINDS];
+	int64		started_at[WORKER_KINDS];	/* by steady_ms() */
 	TimestampTz last_error_at;
 	char		last_error[SHMEM_ERROR_LENGTH];
 

@@ -45,9 +45,6 @@
 /* A look at all databases, when nothing wakes the launcher. */
 #define LOOK_INTERVAL_MS 10000
 
-/* A worker that failed n times in a row is started after 2^n seconds, up to: */
-#define MAX_BACKOFF_S 60
-
 /* A database that had no extension, or wanted no workers, is asked again after this, in ms. */
 #define ASK_AGAIN_MS (5 * 60 * 1000)
 
@@ -61,7 +58,7 @@
 typedef struct Without
 {
 	Oid			database;
-	TimestampTz asked_at;
+	int64		asked_at;		/* by steady_ms() */
 } Without;
 
 static List *without = NIL;
@@ -145,7 +142,7 @@ note_without(Oid database)
 		without = lappend(without, known);
 		MemoryContextSwitchTo(outer);
 	}
-	known->asked_at = GetCurrentTimestamp();
+	known->asked_at = steady_ms();
 }
 
 static void
@@ -204,7 +201,7 @@ free_slots(List *databases, Oid *had_none)
 static void
 ask_databases(List *databases)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = steady_ms();
 	ListCell   *cell;
 	int			asked = 0;
 
@@ -218,7 +215,7 @@ ask_databases(List *databases)
 		if (asked >= MAX_ASKED)
 			break;
 		if (shmem_slot(database, false) != NULL ||
-			(known && !TimestampDifferenceExceeds(known->asked_at, now, ASK_AGAIN_MS)))
+			(known && now - known->asked_at < ASK_AGAIN_MS))
 			continue;
 		if (shmem_slot(database, true) == NULL)
 			break;
@@ -292,7 +289,7 @@ start_worker(int i, WorkerKind kind)
 	/* A failure until the worker says that a round succeeded. */
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	shmem->slots[i].failures[kind]++;
-	shmem->slots[i].started_at[kind] = GetCurrentTimestamp();
+	shmem->slots[i].started_at[kind] = steady_ms();
 	LWLockRelease(shmem->lock);
 	return true;
 }
@@ -301,8 +298,8 @@ start_worker(int i, WorkerKind kind)
 static bool
 is_due(const DatabaseSlot *slot, WorkerKind kind, long *wait_ms)
 {
-	long		delay_ms;
-	long		since_ms;
+	int64		delay_ms;
+	int64		since_ms;
 
 	if (!OidIsValid(slot->database) || slot->interest == DATABASE_HAS_NONE || slot->held_by != 0)
 		return false;
@@ -313,8 +310,8 @@ is_due(const DatabaseSlot *slot, WorkerKind kind, long *wait_ms)
 	else if (slot->failures[kind] == 0)
 		return true;
 	else
-		delay_ms = (slot->failures[kind] > 5 ? MAX_BACKOFF_S : 1 << slot->failures[kind]) * 1000L;
-	since_ms = TimestampDifferenceMilliseconds(slot->started_at[kind], GetCurrentTimestamp());
+		delay_ms = worker_backoff_ms(slot->failures[kind]);
+	since_ms = steady_ms() - slot->started_at[kind];
 	if (since_ms >= delay_ms)
 		return true;
 	*wait_ms = Min(*wait_ms, delay_ms - since_ms);

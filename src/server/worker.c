@@ -43,7 +43,7 @@
 #include "write/compact.h"
 #include "write/tick.h"
 
-/* A chore that failed n times in a row is tried again after 2^n seconds, up to: */
+/* Longest delay before what failed is tried again. */
 #define MAX_BACKOFF_S 60
 
 /* Memory a worker does not give back between rounds, in bytes. */
@@ -52,6 +52,12 @@
 static WorkerKind my_kind;
 static DatabaseSlot *my_slot = NULL;
 static uint32 changes_at_start;
+
+int64
+worker_backoff_ms(int failures)
+{
+	return INT64CONST(1000) * Min(MAX_BACKOFF_S, 1 << Min(failures, 30));
+}
 
 static void
 detach(int code, Datum arg)
@@ -183,7 +189,7 @@ typedef struct Chore
 	bool		(*run) (void);
 	void		(*before_retry) (void); /* to get around what made it fail, or NULL */
 	int			failures;		/* in a row */
-	TimestampTz retry_at;
+	int64		retry_at;		/* by steady_ms() */
 } Chore;
 
 /* For good: not as one who could be the superuser again. */
@@ -224,7 +230,6 @@ static void
 chore_failed(Chore *chore)
 {
 	ErrorData  *error;
-	int			backoff_s = chore->failures >= 5 ? MAX_BACKOFF_S : 2 << chore->failures;
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	error = CopyErrorData();
@@ -243,7 +248,7 @@ chore_failed(Chore *chore)
 	LWLockRelease(shmem->lock);
 	FreeErrorData(error);
 	chore->failures++;
-	chore->retry_at = GetCurrentTimestamp() + backoff_s * USECS_PER_SEC;
+	chore->retry_at = steady_ms() + worker_backoff_ms(chore->failures);
 }
 
 static bool
@@ -252,7 +257,7 @@ run_chore(Chore *chore)
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool more = false;
 
-	if (GetCurrentTimestamp() < chore->retry_at)
+	if (steady_ms() < chore->retry_at)
 		return false;
 	PG_TRY();
 	{

@@ -23,4 +23,7 @@ extern PGDLLEXPORT void adclick_launcher_main(Datum arg);
 extern PGDLLEXPORT void adclick_aggregator_main(Datum arg);
 extern PGDLLEXPORT void adclick_compactor_main(Datum arg);
 
+/* How long to wait before what failed so many times in a row is tried again: a chore, or the start of a worker. */
+extern int64 worker_backoff_ms(int failures);
+
 #endif							/* ADCLICK_WORKER_H */

@@ -66,7 +66,7 @@
 
 /* Those runs, and since when they are left out. */
 static StoreLeftOut damaged;
-static TimestampTz damaged_at;
+static int64 damaged_at;		/* by steady_ms() */
 
 typedef struct Compaction
 {
@@ -391,14 +391,14 @@ leave_out_damaged(FactOrder order, const StoreRun *runs, int nruns)
 		damaged.run_ids = damaged.run_ids == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(int64)) :
 			repalloc_huge(damaged.run_ids, sizeof(int64) * (damaged.n + 1));
 		damaged.run_ids[damaged.n++] = runs[i].run_id;
-		damaged_at = GetCurrentTimestamp();
+		damaged_at = steady_ms();
 	}
 }
 
 static void
 retry_damaged(void)
 {
-	if (damaged.n > 0 && TimestampDifferenceExceeds(damaged_at, GetCurrentTimestamp(), DAMAGED_TIME))
+	if (damaged.n > 0 && steady_ms() - damaged_at > DAMAGED_TIME)
 		damaged.n = 0;
 }
 

@@ -11,7 +11,7 @@
 #
 # Settings that judge clicks are changed while no writer is open and nothing waits in
 # the inbox, and nothing is sent until the ticks have them: so each click has one era,
-# by its arrival.  The clock is not set: that takes rights that tests do not have.
+# by its arrival.  The clock is not set, as that would make arrivals of two eras one (049 does).
 #
 # The dice are seeded: the same seed is the same run but for what clocks and the order
 # of processes make of it.  Longer ones by hand: RANDOM_STEPS, RANDOM_SEED.

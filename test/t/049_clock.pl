@@ -1,0 +1,142 @@
+# The machine's clock is wrong, is set while all goes on, and is set right again: no
+# click is lost, none counts twice, and nothing waits for a time that comes again.
+#
+# The server reads its clock through lib/clock.c, which adds what a file says.  Each
+# step of it has clicks with and without a time, by version-7 and random ids, copies of
+# those before, and transactions that stay open or prepared over steps.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use AdclickTest;
+use Cwd qw(abs_path);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $dir = abs_path(PostgreSQL::Test::Utils::tempdir());
+my ($library, $offset) = ("$dir/clock.so", "$dir/offset");
+
+# In one write, into the place that the server's processes have mapped.
+sub offset_is
+{
+	my ($seconds) = @_;
+
+	open my $file, -e $offset ? '+<' : '>', $offset or die "cannot open $offset: $!";
+	syswrite($file, pack 'q', $seconds) == 8 or die "cannot write $offset: $!";
+	close $file;
+	return;
+}
+
+# A node whose server, and nothing else, reads that clock.
+{
+	package ClockedCluster;
+
+	our @ISA = ('PostgreSQL::Test::Cluster');
+
+	sub start
+	{
+		my ($self, %options) = @_;
+
+		local @ENV{qw(LD_PRELOAD CLOCK_OFFSET_FILE)} = ($library, $offset);
+		return $self->SUPER::start(%options);
+	}
+
+	sub restart
+	{
+		my ($self) = @_;
+
+		$self->stop;
+		return $self->start;
+	}
+}
+
+command_ok([ 'cc', '-shared', '-fPIC', '-o', $library, "$FindBin::RealBin/lib/clock.c" ], 'the clock is built');
+offset_is(0);
+my $node = bless adclick_node('main', 'adclick.watermark' => "'0s'", 'adclick.raw_retention' => "'7d'",
+	'max_prepared_transactions' => 20, 'autovacuum' => 'off'), 'ClockedCluster';
+my $real = time;
+
+$node->start;
+adclick_database($node, 'clicks', witness => 1);
+
+sub sql { return $node->safe_psql('clicks', $_[0]) }
+
+# Set the clock of the running server.
+sub set_clock
+{
+	my ($seconds) = @_;
+
+	offset_is($seconds);
+	cmp_ok(abs(sql('SELECT extract(epoch FROM clock_timestamp())') - time - $seconds), '<', 1800, "the clock is off by $seconds s");
+	return;
+}
+
+# Clicks by the server's clock and by the real one; and all kinds of them.
+sub send_all_kinds
+{
+	sql(qq{
+		INSERT INTO adclick.clicks (ad_id) SELECT 4001 FROM generate_series(1, 10);
+		INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT 4002, to_timestamp($real) FROM generate_series(1, 10);
+		INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) SELECT oracle.uuid_v7(to_timestamp($real)), 4003, to_timestamp($real) FROM generate_series(1, 10);
+		SELECT oracle.send_clicks(300, '10 minutes');
+		SELECT oracle.send_copies(100)});
+	return;
+}
+
+my ($HOUR, $DAY) = (3600, 86400);
+my $held;
+
+for my $seconds (0, 3 * $HOUR, -2 * $HOUR, 40 * $DAY, 0, -40 * $DAY, $HOUR / 2, 400 * $DAY, 5)
+{
+	my $name = "off by $seconds s";
+
+	set_clock($seconds);
+	send_all_kinds();
+	my $open = $node->background_psql('clicks');
+	$open->query_safe("BEGIN; INSERT INTO adclick.clicks (ad_id) SELECT 4004 FROM generate_series(1, 10)");
+	exact_ok($node, 'clicks', $name, questions => 6);
+
+	# what was left open, or prepared, at the last step
+	if ($held)
+	{
+		$held->query_safe('COMMIT');
+		$held->quit;
+		sql(q{COMMIT PREPARED 'held'});
+	}
+	sql(q{BEGIN; INSERT INTO adclick.clicks (ad_id) SELECT 4005 FROM generate_series(1, 10); PREPARE TRANSACTION 'held'});
+	$held = $open;
+	exact_ok($node, 'clicks', "$name, what was held back", questions => 6);
+}
+
+# Something fails while the clock is ahead: when it is set right, nobody waits until then.
+set_clock(10 * $DAY);
+sql('ALTER TABLE adclick_internal.state RENAME COLUMN event_time TO time_of_event');
+sql('INSERT INTO adclick.clicks (ad_id) VALUES (4006)');
+$node->poll_query_until('clicks', q{SELECT last_error LIKE 'tick: %' FROM adclick.status}) or die 'no tick fails';
+is(sql("SELECT last_error_at > now() - interval '1 hour' FROM adclick.status"), 't', 'a tick fails while the clock is ahead');
+set_clock(0);
+sql('ALTER TABLE adclick_internal.state RENAME COLUMN time_of_event TO event_time');
+exact_ok($node, 'clicks', 'a failure while the clock was ahead', questions => 6);
+
+# The same over a restart, with the clock set meanwhile.
+for my $seconds (-20 * $DAY, 20 * $DAY, 0)
+{
+	offset_is($seconds);
+	$node->restart;
+	workers_ready($node, 'clicks');
+	send_all_kinds();
+	exact_ok($node, 'clicks', "a restart, off by $seconds s", questions => 6);
+}
+$held->quit;
+sql(q{COMMIT PREPARED 'held'});
+exact_ok($node, 'clicks', 'in the end', questions => 6);
+is(sql('SELECT balanced FROM adclick.check_ledger()'), 't', 'the ledger is balanced');
+is(sql(q{SELECT string_agg(n::text, ' ' ORDER BY ad_id) FROM (
+	SELECT ad_id, count(*) AS n FROM adclick.click_log WHERE ad_id IN (4001, 4004, 4005, 4006) AND verdict = 'counted' GROUP BY 1) c}),
+	'120 80 90 1', 'what has no time of its own counts, whatever the clock says');
+$node->stop;
+done_testing();
