@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "executor/tuptable.h"
+#include "nodes/nodes.h"
 #include "storage/itemptr.h"
 #include "utils/snapshot.h"
 
@@ -49,5 +50,8 @@ extern TupleTableSlot *inbox_make_slot(const InboxReader *reader);
 extern void inbox_take(InboxReader *reader, const ItemPointerData *tids, size_t n);
 
 extern void inbox_end(InboxReader *reader);
+
+/* An error if the statement would give the inbox another access method. */
+extern void inbox_check_statement(Node *statement);
 
 #endif							/* ADCLICK_INBOX_H */

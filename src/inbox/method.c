@@ -27,13 +27,16 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
+#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -85,31 +88,45 @@ refuse(const char *what)
 			 errhint("Ticks take them from there; adclick.click_log has all of them.")));
 }
 
-/* Whether this is the new table that ALTER TABLE fills with the rows of another, before it takes its place. */
-static bool
-is_rewritten(Relation relation)
-{
-	return OidIsValid(relation->rd_rel->relrewrite);
-}
-
 /*
- * It is filled, be it with nothing.  Older snapshots see none of its rows, so it may only
- * make an inbox again of a table that was none.  (VACUUM FULL keeps what they see, and
- * does not come by here.)
+ * A table is filled, be it with nothing: the new one that ALTER TABLE makes, to take the
+ * inbox's place.  Older snapshots would see none of its rows.  (VACUUM FULL keeps what
+ * they see, and does not come by here.)
  */
 static void
 refuse_rewriting(Relation relation, int options)
 {
-	Relation	old;
-	bool		was_inbox;
-
-	if (!is_rewritten(relation))
-		return;
-	old = table_open(relation->rd_rel->relrewrite, NoLock);
-	was_inbox = old->rd_rel->relam == relation->rd_rel->relam;
-	table_close(old, NoLock);
-	if (was_inbox)
+	if (OidIsValid(relation->rd_rel->relrewrite))
 		refuse("An ALTER TABLE that writes all rows anew");
+}
+
+/* Whether the table, if it is there, is of this access method. */
+static bool
+is_inbox(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	char	   *method;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	method = get_am_name(((Form_pg_class) GETSTRUCT(tuple))->relam);
+	ReleaseSysCache(tuple);
+	return method && strcmp(method, INBOX_AM) == 0;
+}
+
+/* The same by which it would be filled as a table of another kind. */
+void
+inbox_check_statement(Node *statement)
+{
+	AlterTableStmt *alter = (AlterTableStmt *) statement;
+	ListCell   *cell;
+
+	if (!IsA(statement, AlterTableStmt))
+		return;
+	foreach(cell, alter->cmds)
+		if (lfirst_node(AlterTableCmd, cell)->subtype == AT_SetAccessMethod &&
+			is_inbox(RangeVarGetRelid(alter->relation, NoLock, true)))
+			refuse("ALTER TABLE with SET ACCESS METHOD");
 }
 
 /* The time in whole milliseconds: the ledger has no more of it (click_delay). */
@@ -160,8 +177,7 @@ insert(Relation relation, TupleTableSlot *slot, CommandId cid, int options, Bulk
 	pg_uuid_t	new_id;
 
 	check_columns(relation);
-	if (!is_rewritten(relation) || slot_attisnull(slot, CLICK_RECEIVED_AT))
-		stamp(slot, arrival_time(), &new_id);
+	stamp(slot, arrival_time(), &new_id);
 	heap->tuple_insert(relation, slot, cid, ALLOWED_OPTIONS(options), bistate);
 	note_insert(inbox_map(relation), slot);
 }

@@ -1,13 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * utility.c
- *	  Statements of others that concern the workers.
+ *	  Statements of others that concern the extension.
  *
  * Some statements need a database for themselves (DROP DATABASE, renaming it,
  * using it as a template): its workers are stopped first and kept out until the
  * statement has ended.  CREATE EXTENSION wakes the launcher when it commits;
  * ALTER DATABASE ... SET adclick.workers ends the workers, which read it when they
  * start.
+ *
+ * Others would lose clicks, and are refused (method.c, uninstall.c).
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -32,6 +34,7 @@
 
 #include "base/compat.h"
 #include "base/shmem.h"
+#include "inbox/inbox.h"
 #include "uninstall.h"
 #include "utility.h"
 
@@ -170,6 +173,7 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, Proc
 	const char *name = database_needed(node);
 	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
 
+	inbox_check_statement(node);
 	uninstall_check(node);
 	if (!OidIsValid(database) || !is_owner(database))
 	{

@@ -266,30 +266,17 @@ refused_ok('CREATE TABLE other USING adclick_inbox AS SELECT 1 AS n', 'access me
 refused_ok('CREATE TABLE heir () INHERITS (adclick.clicks); SELECT adclick.tick()', 'relation "adclick.clicks" of adclick has been altered');
 refused_ok('ALTER TABLE adclick.clicks REPLICA IDENTITY FULL; SELECT adclick.tick()', 'relation "adclick.clicks" of adclick has been altered');
 # Older snapshots would not see the rows of a table written anew like this.
-for my $change ('ADD COLUMN extra float DEFAULT random()', 'SET UNLOGGED')
+for my $change ('ADD COLUMN extra float DEFAULT random()', 'SET UNLOGGED', 'SET ACCESS METHOD heap', 'ADD COLUMN extra int, SET ACCESS METHOD heap')
 {
 	refused_ok("ALTER TABLE adclick.clicks $change", 'clicks can only be inserted');
 }
-# An inbox of another access method takes no clicks; what is in it stays.
-my (undef, undef, $stderr) = $node->psql('clicks', 'BEGIN; ALTER TABLE adclick.clicks SET ACCESS METHOD heap; SELECT adclick.tick()');
-like($stderr, qr/ERROR:  relation "adclick.clicks" of adclick has been altered\nDETAIL:  Its access method should be adclick_inbox/,
-	'another access method is noticed');
+refused_ok('SET search_path = adclick; DO $$ BEGIN ALTER TABLE IF EXISTS clicks SET ACCESS METHOD heap; END $$', 'clicks can only be inserted');
 
 # What an index leaves that cannot be made: clicks go in all the same.
-($stderr) = ($node->psql('clicks', 'CREATE INDEX CONCURRENTLY stays ON adclick.clicks (ad_id)'))[2];
+my ($stderr) = ($node->psql('clicks', 'CREATE INDEX CONCURRENTLY stays ON adclick.clicks (ad_id)'))[2];
 like($stderr, qr/An index is not allowed/, 'CREATE INDEX CONCURRENTLY');
 sql('INSERT INTO adclick.clicks (ad_id) VALUES (2008); DROP INDEX IF EXISTS adclick.stays');
 all_taken_ok('refused');
-
-# Made an inbox again, it has clicks that came without being told when.
-sql(q{
-	BEGIN;
-	ALTER TABLE adclick.clicks SET ACCESS METHOD heap;
-	INSERT INTO adclick.clicks (click_id, ad_id) VALUES (gen_random_uuid(), 2012);
-	ALTER TABLE adclick.clicks SET ACCESS METHOD adclick_inbox;
-	COMMIT});
-is(sql('SELECT adclick.ad_click_count(2012, 60)'), '1', 'an inbox again');
-all_taken_ok('an inbox again');
 
 #
 # What the map of the inbox must not forget
@@ -298,7 +285,7 @@ all_taken_ok('an inbox again');
 # A row is left where a tick ends, the last of the table.
 anew();
 refused_ok("ALTER TABLE adclick.clicks $_", 'clicks can only be inserted', "$_, without clicks")
-  for 'ADD COLUMN extra float DEFAULT random()', 'SET UNLOGGED';
+  for 'ADD COLUMN extra float DEFAULT random()', 'SET UNLOGGED', 'SET ACCESS METHOD heap';
 sql('INSERT INTO adclick.clicks (ad_id) SELECT 1 FROM generate_series(1, 262145)');
 full_tick_ok('one row more');
 is(sql('SELECT adclick.ad_click_count(1, 60), lag_rows FROM adclick.status'), '262145|1', 'the one that is left is seen');
