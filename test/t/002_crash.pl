@@ -57,17 +57,8 @@ sub kill_one
 	# not waiting for anything: this is what makes the moment a random one
 	usleep(int rand 120_000);
 	$killed{$kind} += kill 'KILL', $pid;
-
-	my $back;
-	for (1 .. 1000)
-	{
-		$back = eval {
-			$node->poll_query_until('postgres',
-				"SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
-		};
-		last if defined $back;
-	}
-	die "the server does not come back" if !$back;
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
+	  or die 'the server does not come back';
 	return;
 }
 

@@ -95,11 +95,7 @@ for my $kind ('aggregator', 'compactor')
 	my $pid = $kind eq 'aggregator' ? $aggregator : $compactor;
 
 	is(kill('KILL', $pid), 1, "the $kind is killed");
-	for (1 .. 1000)
-	{
-		# the server may be on its way down or up
-		last if eval { $node->poll_query_until('clicks', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") };
-	}
+	$node->poll_query_until('clicks', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") or die 'the server does not come back';
 	workers_ready($node, 'clicks');
 	answers_ok($node, 'clicks', "the $kind killed, under load", questions => 12);
 }

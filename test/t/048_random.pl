@@ -1065,10 +1065,7 @@ sub do_kill_worker
 	get_busy();
 	record("kill -9 of the $kind");
 	kill 'KILL', $pid;
-	for (1 .. 1000)
-	{
-		last if eval { $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") };
-	}
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") or die "the $kind does not end";
 	connections_lost();
 	connect_again();
 	return;

@@ -24,6 +24,26 @@ our @EXPORT = qw(
   writers_start writers_stop
 );
 
+# Where the server lets nobody in, psql may end before it has read the question: that is no
+# reason for a test to end, which waits for the server.
+{
+	no warnings 'redefine';
+
+	my $poll_query_until = \&PostgreSQL::Test::Cluster::poll_query_until;
+
+	*PostgreSQL::Test::Cluster::poll_query_until = sub {
+		my @arguments = @_;
+		my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+		my $answer;
+
+		until (eval { $answer = $poll_query_until->(@arguments); 1 })
+		{
+			die $@ if $@ !~ /Broken pipe/ || time > $end;
+		}
+		return $answer;
+	};
+}
+
 our $COLUMNS = 'click_id, ad_id, clicked_at, user_id, ip, country, region, device';
 
 # A server with adclick preloaded, initialised but not started.
