@@ -308,20 +308,31 @@ forget_checked(Datum arg, Oid relid)
 		}
 }
 
+/* NULL, and a difference, if it is missing. */
+static Relation
+open_relation(const Definition *definition, Difference *found)
+{
+	Oid			relid = get_relname_relid(definition->name, get_namespace_oid(definition->schema, false));
+	Relation	relation = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+
+	*found = no_difference;
+	if (relation == NULL)
+		*found = (Difference) {
+			quote_qualified_identifier(definition->schema, definition->name), "It is missing."
+		};
+	return relation;
+}
+
 static Difference
 check_one(int i, Oid owner)
 {
-	const Definition *definition = &definitions[i];
-	Oid			relid = get_relname_relid(definition->name, get_namespace_oid(definition->schema, false));
-	Relation	relation = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
 	Difference	found;
+	Relation	relation = open_relation(&definitions[i], &found);
 
 	if (relation == NULL)
-		return (Difference) {
-			quote_qualified_identifier(definition->schema, definition->name), "It is missing."
-		};
-	checked[i] = relid;
-	found = check_relation(relation, definition, owner);
+		return found;
+	checked[i] = RelationGetRelid(relation);
+	found = check_relation(relation, &definitions[i], owner);
 	relation_close(relation, NoLock);
 	return found;
 }
@@ -354,25 +365,45 @@ definitions_check(void)
 	refuse(check_all());
 }
 
-bool
-definitions_are_right(void)
-{
-	return check_all().relation == NULL;
-}
-
-void
-definitions_check_inbox(Relation relation)
+static Difference
+check_inbox(Relation relation)
 {
 	char	   *method = get_am_name(relation->rd_rel->relam);
 
-	refuse(check_relation(relation, &inbox_definition, privileges_owner()));
 	if (method == NULL || strcmp(method, INBOX_AM) != 0)
-		refuse(difference(relation, psprintf("Its access method should be %s.", INBOX_AM)));
+		return difference(relation, psprintf("Its access method should be %s.", INBOX_AM));
 	if (has_heirs(relation))
-		refuse(difference(relation, NO_HEIRS));
+		return difference(relation, NO_HEIRS);
 	/* what a tick deletes is nobody else's business */
 	if (relation->rd_rel->relreplident != REPLICA_IDENTITY_NOTHING)
-		refuse(difference(relation, "Its replica identity should be NOTHING."));
+		return difference(relation, "Its replica identity should be NOTHING.");
+	return check_relation(relation, &inbox_definition, privileges_owner());
+}
+
+Relation
+definitions_open_inbox(void)
+{
+	Difference	found;
+	Relation	relation = open_relation(&inbox_definition, &found);
+
+	refuse(relation ? check_inbox(relation) : found);
+	return relation;
+}
+
+bool
+definitions_are_right(void)
+{
+	Difference	found = check_all();
+	Relation	relation;
+
+	if (found.relation)
+		return false;
+	relation = open_relation(&inbox_definition, &found);
+	if (relation == NULL)
+		return false;
+	found = check_inbox(relation);
+	relation_close(relation, AccessShareLock);
+	return found.relation == NULL;
 }
 
 void

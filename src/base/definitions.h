@@ -25,11 +25,11 @@
  */
 extern void definitions_check(void);
 
-/* Whether there is none. */
-extern bool definitions_are_right(void);
+/* Open the inbox, which is read and emptied without SQL, with the same check and a share lock. */
+extern Relation definitions_open_inbox(void);
 
-/* The same for the inbox, which is read and emptied without SQL. */
-extern void definitions_check_inbox(Relation relation);
+/* Whether there is no difference, in those and in the inbox. */
+extern bool definitions_are_right(void);
 
 /* The same for adclick.ads. */
 extern void definitions_check_ads(Relation relation);

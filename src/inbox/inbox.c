@@ -82,8 +82,7 @@ inbox_begin(Snapshot snapshot, int64 seen_tick, InboxPurpose purpose)
 {
 	InboxReader *reader = palloc0(sizeof(InboxReader));
 
-	reader->inbox = table_open(inbox_relid(), AccessShareLock);
-	definitions_check_inbox(reader->inbox);
+	reader->inbox = definitions_open_inbox();
 	/* of a serializable transaction: clicks that others insert from here on are a conflict */
 	PredicateLockRelation(reader->inbox, snapshot);
 	reader->snapshot = snapshot;

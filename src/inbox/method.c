@@ -114,19 +114,39 @@ is_inbox(Oid relid)
 	return method && strcmp(method, INBOX_AM) == 0;
 }
 
-/* The same by which it would be filled as a table of another kind. */
+/*
+ * What the methods are not asked about: it would be filled as a table of another kind,
+ * or have columns that the ledger has not, and lose what is in them.
+ */
+static const char *
+harm_of(const AlterTableCmd *command)
+{
+	switch (command->subtype)
+	{
+		case AT_SetAccessMethod:
+			return "SET ACCESS METHOD";
+		case AT_AddColumn:
+			return "ADD COLUMN";
+		default:
+			return NULL;
+	}
+}
+
 void
 inbox_check_statement(Node *statement)
 {
 	AlterTableStmt *alter = (AlterTableStmt *) statement;
 	ListCell   *cell;
 
-	if (!IsA(statement, AlterTableStmt))
+	if (!IsA(statement, AlterTableStmt) || !is_inbox(RangeVarGetRelid(alter->relation, NoLock, true)))
 		return;
 	foreach(cell, alter->cmds)
-		if (lfirst_node(AlterTableCmd, cell)->subtype == AT_SetAccessMethod &&
-			is_inbox(RangeVarGetRelid(alter->relation, NoLock, true)))
-			refuse("ALTER TABLE with SET ACCESS METHOD");
+	{
+		const char *harm = harm_of(lfirst(cell));
+
+		if (harm)
+			refuse(harm);
+	}
 }
 
 /* The time in whole milliseconds: the ledger has no more of it (click_delay). */
