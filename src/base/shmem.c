@@ -94,7 +94,7 @@ init_inbox_map(InboxMap *map)
 {
 	pg_atomic_init_u32(&map->file, 0);
 	for (int i = 0; i < SHMEM_INBOX_RANGES; i++)
-		pg_atomic_init_u64(&map->empty_from[i], 0);
+		pg_atomic_init_u64(&map->words[i], 0);
 }
 
 DatabaseSlot *

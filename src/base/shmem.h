@@ -80,7 +80,7 @@ typedef struct Shmem
 typedef struct InboxMap
 {
 	pg_atomic_uint32 file;		/* of the inbox; 0: none */
-	pg_atomic_uint64 empty_from[SHMEM_INBOX_RANGES];
+	pg_atomic_uint64 words[SHMEM_INBOX_RANGES];
 } InboxMap;
 
 extern Shmem *shmem;

@@ -19,6 +19,7 @@
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/subtrans.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
@@ -46,6 +47,7 @@ struct InboxReader
 	bool		at_end;
 	BlockNumber nblocks;
 	BlockNumber next;			/* block to read */
+	TransactionId noted;		/* of a row of this range that others may see later, the last such */
 
 	/* rows of the block read last that the snapshot sees */
 	Buffer		buffer;			/* pinned */
@@ -128,14 +130,29 @@ is_over(const InboxReader *reader, HeapTupleHeader header)
 		 !XidInMVCCSnapshot(HeapTupleHeaderGetRawXmin(header), reader->snapshot));
 }
 
-/* Note the rows of the page that the snapshot sees; whether there can be others later. */
-static bool
+/* Who ticks says in the map that the range has a row which can be seen later. */
+static void
+note_other(InboxReader *reader, HeapTupleHeader header)
+{
+	TransactionId xid = HeapTupleHeaderGetRawXmin(header);
+	BlockNumber block = BufferGetBlockNumber(reader->buffer);
+
+	if (!reader->to_take || reader->map == NULL || xid == reader->noted)
+		return;
+	reader->noted = xid;
+	if (XidInMVCCSnapshot(xid, reader->snapshot) && !TransactionIdIsCurrentTransactionId(xid))
+		inbox_map_set_open(reader->map, block, SubTransGetTopmostTransaction(xid));
+	else
+		inbox_map_set_filled(reader->map, block);
+}
+
+/* Note the rows of the page that the snapshot sees. */
+static void
 find_rows(InboxReader *reader)
 {
 	Page		page = BufferGetPage(reader->buffer);
 	OffsetNumber last = PageGetMaxOffsetNumber(page);
 	HeapTuple	tuple = &reader->tuple;
-	bool		others = false;
 
 	for (OffsetNumber offset = FirstOffsetNumber; offset <= last; offset++)
 	{
@@ -149,26 +166,21 @@ find_rows(InboxReader *reader)
 											reader->snapshot);
 		if (visible)
 			reader->rows[reader->nrows++] = offset;
-		else
-			others |= !is_over(reader, tuple->t_data);
+		else if (!is_over(reader, tuple->t_data))
+			note_other(reader, tuple->t_data);
 	}
-	return others;
 }
 
 static void
 read_block(InboxReader *reader, BlockNumber block)
 {
-	bool		others;
-
 	CHECK_FOR_INTERRUPTS();
 	reader->nrows = reader->at = 0;
 	reader->buffer = ReleaseAndReadBuffer(reader->buffer, reader->inbox, block);
 	LockBuffer(reader->buffer, BUFFER_LOCK_SHARE);
-	others = find_rows(reader);
+	find_rows(reader);
 	LockBuffer(reader->buffer, BUFFER_LOCK_UNLOCK);
 	reader->found |= reader->nrows > 0;
-	if (others && reader->to_take && reader->map)
-		inbox_map_set_filled(reader->map, block);
 }
 
 /*
@@ -179,8 +191,9 @@ read_block(InboxReader *reader, BlockNumber block)
 static bool
 enter_range(InboxReader *reader)
 {
-	if (inbox_map_is_empty(reader->map, reader->next, reader->seen))
+	if (inbox_map_shows_none(reader->map, reader->next, reader->snapshot, reader->seen))
 		return false;
+	reader->noted = InvalidTransactionId;
 	if (reader->to_take)
 	{
 		inbox_map_set_empty(reader->map, reader->next, reader->seen + 1);

@@ -24,6 +24,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
@@ -185,7 +186,7 @@ static void
 note_insert(InboxMap *map, TupleTableSlot *slot)
 {
 	if (map)
-		inbox_map_set_filled(map, ItemPointerGetBlockNumber(&slot->tts_tid));
+		inbox_map_set_open(map, ItemPointerGetBlockNumber(&slot->tts_tid), GetTopTransactionId());
 }
 
 /* Not frozen (COPY FREEZE): an older snapshot would see it. */

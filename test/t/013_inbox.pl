@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 # Every tick is done by hand, and every VACUUM.
-my $node = adclick_node('main', 'adclick.workers' => 'off', 'autovacuum' => 'off');
+my $node = adclick_node('main', 'adclick.workers' => 'off', 'autovacuum' => 'off', 'max_prepared_transactions' => 5);
 $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE clicks');
 # what the oracle looks at comes and goes
@@ -322,6 +322,81 @@ like($old->{stderr}, qr/another tick came first/, 'a tick of an old snapshot fai
 $old->quit;
 is(sql('SELECT adclick.ad_click_count(4, 60), lag_rows FROM adclick.status'), '10|10', 'what it does not see is seen by others');
 all_taken_ok('a tick of an old snapshot');
+
+#
+# Clicks of transactions that are open: they are passed over, but by who must know of them
+#
+# By a question, in a session that has asked before.
+sub blocks_read
+{
+	my $question = 'EXPLAIN (ANALYZE, BUFFERS) SELECT adclick.ad_click_count(5, 60);';
+	my @buffers = sql("$question $question") =~ /Buffers: (.*)/g;
+	my $blocks = 0;
+
+	$blocks += $_ for $buffers[-1] =~ /(?:hit|read)=(\d+)/g;
+	note("a question: $buffers[-1]");
+	return $blocks;
+}
+
+anew();
+my $large = $node->background_psql('clicks', on_error_stop => 0);
+my $earlier = $node->background_psql('clicks');
+$earlier->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+$large->query_safe(qq{
+	BEGIN;
+	INSERT INTO adclick.clicks (ad_id) SELECT 5 FROM generate_series(1, 900 * $per_page);
+	SAVEPOINT s;
+	INSERT INTO adclick.clicks (ad_id) SELECT 5 FROM generate_series(1, 300 * $per_page)});
+cmp_ok(blocks_read(), '>', 1200, 'a question reads the clicks of a large transaction');
+is(sql('SELECT rows_read FROM adclick.tick()'), '0', 'and a tick does, and finds none');
+cmp_ok(blocks_read(), '<', 100, 'from then on nobody does');
+is($large->query_safe('SELECT adclick.ad_click_count(5, 60)'), 1200 * $per_page, 'but the transaction itself');
+for my $query ('SELECT adclick.ad_click_count(5, 60)', 'SET LOCAL max_parallel_workers_per_gather = 2; SELECT adclick.ad_click_count(5, 60)')
+{
+	is($earlier->query_safe($query), '0', 'a snapshot from before');
+}
+$large->query_safe(qq{
+	ROLLBACK TO s;
+	INSERT INTO adclick.clicks (ad_id) SELECT 5 FROM generate_series(1, 1000);
+	SAVEPOINT s2;
+	INSERT INTO adclick.clicks (ad_id) SELECT 5 FROM generate_series(1, 1000)});
+sql('INSERT INTO adclick.clicks (ad_id) SELECT 5 FROM generate_series(1, 70)');
+is(sql('SELECT adclick.ad_click_count(5, 60)'), '70', 'those of another beside them');
+is(sql('SELECT rows_read FROM adclick.tick()'), '70', 'are taken');
+cmp_ok(blocks_read(), '<', 100, 'and the rest is passed over again');
+my $meanwhile = $node->background_psql('clicks');
+$meanwhile->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+$large->query_safe('COMMIT');
+is(sql('SELECT adclick.ad_click_count(5, 60)'), 900 * $per_page + 2070, 'once it commits they are seen');
+is($meanwhile->query_safe('SELECT adclick.ad_click_count(5, 60)'), '70', 'not by a snapshot from before that');
+is($earlier->query_safe('SELECT adclick.ad_click_count(5, 60)'), '0', 'nor by an older one');
+all_taken_ok('a large transaction');
+is($meanwhile->query_safe('SELECT adclick.ad_click_count(5, 60)'), '70', 'nor when they are taken');
+$_->quit for $earlier, $meanwhile;
+
+# Two of them, one prepared, and one that is rolled back.
+anew();
+$large->query_safe("BEGIN; INSERT INTO adclick.clicks (ad_id) SELECT 6 FROM generate_series(1, 20 * $per_page)");
+sql('BEGIN; INSERT INTO adclick.clicks (ad_id) SELECT 6 FROM generate_series(1, 300); PREPARE TRANSACTION \'open\'');
+$large->query_safe("INSERT INTO adclick.clicks (ad_id) SELECT 6 FROM generate_series(1, 20 * $per_page)");
+is(sql('SELECT rows_read FROM adclick.tick()'), '0', 'two transactions are open');
+sql('COMMIT PREPARED \'open\'');
+is(sql('SELECT adclick.ad_click_count(6, 60)'), '300', 'one has ended');
+$large->query_safe('ROLLBACK');
+sql('VACUUM adclick.clicks');
+sql("INSERT INTO adclick.clicks (ad_id) SELECT 6 FROM generate_series(1, 20 * $per_page)");
+is(sql('SELECT adclick.ad_click_count(6, 60)'), 20 * $per_page + 300, 'the room of the other is used again');
+all_taken_ok('two transactions');
+
+# What a serializable transaction passes over is a conflict all the same.
+$large->query_safe('BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT adclick.ad_click_count(7, 60); INSERT INTO adclick.clicks (ad_id) VALUES (8)');
+is(sql('SELECT rows_read FROM adclick.tick()'), '0', 'a serializable transaction is open');
+my $other = $node->background_psql('clicks', on_error_stop => 0);
+$other->query_safe('BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT adclick.ad_click_count(8, 60); INSERT INTO adclick.clicks (ad_id) VALUES (7)');
+$_->query('COMMIT') for $large, $other;
+like($large->{stderr} . $other->{stderr}, qr/could not serialize access/, 'of two that each miss a click of the other, one fails');
+$_->quit for $large, $other;
+all_taken_ok('serializable');
 
 #
 # Rounds of clicks, some rolled back: their room is used again
