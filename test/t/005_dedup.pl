@@ -176,8 +176,9 @@ send_clicks($node, 'clicks', 300);
 drained($node, 'clicks');
 is($node->safe_psql('clicks', "SELECT adclick.ad_click_count_between(930001, timestamptz '-infinity', 'infinity')"),
 	'2', 'arrivals claimed: clicks are judged by the real one');
-is($node->safe_psql('clicks', 'SELECT string_agg(verdict, \', \' ORDER BY verdict) FROM adclick.click_log WHERE ad_id = 930001'),
-	'counted, counted, in the future, too old', 'arrivals claimed: verdicts');
+# (the copies sent can be of these)
+is($node->safe_psql('clicks', "SELECT string_agg(DISTINCT verdict, ', ') FROM adclick.click_log WHERE ad_id = 930001 AND verdict <> 'duplicate'"),
+	'counted, in the future, too old', 'arrivals claimed: verdicts');
 exact_ok($node, 'clicks', 'arrivals claimed');
 
 #
