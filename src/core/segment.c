@@ -12,11 +12,12 @@
  *	1		1		k, the number of key columns
  *	2		2		n, the number of facts
  *
- *	offset	bytes	descriptor of column c, at 4 + 12 c
- *	0		8		base
- *	8		1		bits 0 .. 6: width, bit 7: whether the values are deltas
- *	9		1		patch width
- *	10		2		p, the number of patches
+ *	bytes	descriptor of a column, one after the other
+ *	1		bits 0 .. 6: width, bit 7: whether the values are deltas
+ *	1		bits 0 .. 6: b, the bytes of the base, bit 7: whether there are patches
+ *	b		base
+ *	1		with patches: patch width
+ *	2		with patches: p, their number
  *
  *	bits				streams of a column, each begins at a whole byte
  *	n * width			the low "width" bits of each value
@@ -42,10 +43,12 @@
 
 #include <string.h>
 
-#define SEGMENT_VERSION 1
+#define SEGMENT_VERSION 2
 #define HEADER_BYTES 4
-#define DESCRIPTOR_BYTES 12
+#define DESCRIPTOR_BYTES 2		/* and the base, and what patches take */
+#define PATCHES_BYTES 3
 #define DELTA_FLAG 0x80
+#define PATCHES_FLAG 0x80
 #define MAX_STREAM_COLUMNS (FACTS_MAX_COLUMNS + 1)	/* keys and count */
 
 /* Bits of a patch's position: it must hold SEGMENT_MAX_FACTS - 1. */
@@ -145,6 +148,19 @@ static inline size_t
 stream_bytes(size_t nvalues, int width)
 {
 	return (nvalues * width + 7) / 8;
+}
+
+/* The bytes of a number without the zeros at its high end. */
+static inline int
+number_bytes(uint64_t value)
+{
+	return value == 0 ? 0 : 8 - __builtin_clzll(value) / 8;
+}
+
+static inline size_t
+descriptor_bytes(const Packing *packing)
+{
+	return DESCRIPTOR_BYTES + number_bytes(packing->base) + (packing->npatches > 0 ? PATCHES_BYTES : 0);
 }
 
 static inline size_t
@@ -353,7 +369,7 @@ plan_segment(Plan *plan, size_t n)
 	for (int c = 0; c < plan->ncolumns; c++)
 	{
 		plan_column(&plan->column[c], n);
-		bytes += DESCRIPTOR_BYTES + packing_bytes(&plan->column[c].packing, n);
+		bytes += descriptor_bytes(&plan->column[c].packing) + packing_bytes(&plan->column[c].packing, n);
 	}
 	return bytes;
 }
@@ -473,13 +489,21 @@ end_with_zeros(uint64_t *values, size_t n)
 	memset(values + n, 0, (GROUP - 1) * sizeof(uint64_t));
 }
 
-static void
+/* Returns its end. */
+static uint8_t *
 write_descriptor(uint8_t *out, const Packing *packing)
 {
-	store64(out, packing->base);
-	out[8] = (uint8_t) (packing->width | (packing->delta ? DELTA_FLAG : 0));
-	out[9] = (uint8_t) packing->patch_width;
-	store_bytes(out + 10, packing->npatches, 2);
+	int			base_bytes = number_bytes(packing->base);
+
+	*out++ = (uint8_t) (packing->width | (packing->delta ? DELTA_FLAG : 0));
+	*out++ = (uint8_t) (base_bytes | (packing->npatches > 0 ? PATCHES_FLAG : 0));
+	store_bytes(out, packing->base, base_bytes);
+	out += base_bytes;
+	if (packing->npatches == 0)
+		return out;
+	*out = (uint8_t) packing->patch_width;
+	store_bytes(out + 1, packing->npatches, 2);
+	return out + PATCHES_BYTES;
 }
 
 /* Write a column's streams; returns their end. */
@@ -517,8 +541,7 @@ segment_encode(const Facts *facts, size_t start, size_t guess, uint8_t *out, siz
 	size_t		left = facts->n - start;
 	size_t		most = left < SEGMENT_MAX_FACTS ? left : SEGMENT_MAX_FACTS;
 	uint8_t		data[SEGMENT_MAX_BYTES + WRITE_PADDING];
-	uint8_t    *descriptor = data + HEADER_BYTES;
-	uint8_t    *end;
+	uint8_t    *end = data + HEADER_BYTES;
 	Plan		plan;
 	size_t		bytes;
 
@@ -527,13 +550,10 @@ segment_encode(const Facts *facts, size_t start, size_t guess, uint8_t *out, siz
 	data[0] = SEGMENT_VERSION;
 	data[1] = (uint8_t) facts->ncolumns;
 	store_bytes(data + 2, plan.n, 2);
-	end = descriptor + DESCRIPTOR_BYTES * plan.ncolumns;
 	for (int c = 0; c < plan.ncolumns; c++)
-	{
-		write_descriptor(descriptor, &plan.column[c].packing);
-		descriptor += DESCRIPTOR_BYTES;
+		end = write_descriptor(end, &plan.column[c].packing);
+	for (int c = 0; c < plan.ncolumns; c++)
 		end = write_streams(end, &plan.column[c]);
-	}
 	memcpy(out, data, bytes);
 	*taken = plan.n;
 	return bytes;
@@ -544,14 +564,37 @@ segment_encode(const Facts *facts, size_t start, size_t guess, uint8_t *out, siz
  *----------
  */
 
-static SegmentStatus
-read_descriptor(const uint8_t *in, size_t n, Packing *packing)
+static inline uint64_t
+load_bytes(const uint8_t *in, int nbytes)
 {
-	packing->base = load64(in);
-	packing->delta = (in[8] & DELTA_FLAG) != 0;
-	packing->width = in[8] & ~DELTA_FLAG;
-	packing->patch_width = in[9];
-	packing->npatches = load16(in + 10);
+	uint64_t	value = 0;
+
+	for (int i = 0; i < nbytes; i++)
+		value |= (uint64_t) in[i] << (8 * i);
+	return value;
+}
+
+/* Read a descriptor; "left" bytes are there, *bytes is what it takes. */
+static SegmentStatus
+read_descriptor(const uint8_t *in, size_t left, size_t n, Packing *packing, size_t *bytes)
+{
+	size_t		base_bytes;
+	bool		patched;
+
+	if (left < DESCRIPTOR_BYTES)
+		return SEGMENT_BAD_LENGTH;
+	base_bytes = in[1] & ~PATCHES_FLAG;
+	patched = (in[1] & PATCHES_FLAG) != 0;
+	*bytes = DESCRIPTOR_BYTES + base_bytes + (patched ? PATCHES_BYTES : 0);
+	if (base_bytes > sizeof(uint64_t))
+		return SEGMENT_BAD_WIDTH;
+	if (left < *bytes)
+		return SEGMENT_BAD_LENGTH;
+	packing->delta = (in[0] & DELTA_FLAG) != 0;
+	packing->width = in[0] & ~DELTA_FLAG;
+	packing->base = load_bytes(in + DESCRIPTOR_BYTES, (int) base_bytes);
+	packing->patch_width = patched ? in[*bytes - PATCHES_BYTES] : 0;
+	packing->npatches = patched ? load16(in + *bytes - 2) : 0;
 	if (packing->width + packing->patch_width > 64)
 		return SEGMENT_BAD_WIDTH;
 	if ((packing->patch_width > 0) != (packing->npatches > 0))
@@ -576,16 +619,19 @@ read_header(const uint8_t *data, size_t length, Header *header)
 	if (header->ncolumns < 1 || header->ncolumns > FACTS_MAX_COLUMNS ||
 		header->n < 1 || header->n > SEGMENT_MAX_FACTS)
 		return SEGMENT_BAD_COUNT;
-	offset = HEADER_BYTES + DESCRIPTOR_BYTES * ((size_t) header->ncolumns + 1);
-	if (length < offset)
-		return SEGMENT_BAD_LENGTH;
+	offset = HEADER_BYTES;
 	for (int c = 0; c <= header->ncolumns; c++)
 	{
-		const uint8_t *descriptor = data + HEADER_BYTES + DESCRIPTOR_BYTES * c;
-		SegmentStatus status = read_descriptor(descriptor, header->n, &header->packing[c]);
+		size_t		bytes;
+		SegmentStatus status = read_descriptor(data + offset, length - offset, header->n, &header->packing[c],
+											   &bytes);
 
 		if (status != SEGMENT_OK)
 			return status;
+		offset += bytes;
+	}
+	for (int c = 0; c <= header->ncolumns; c++)
+	{
 		header->offset[c] = offset;
 		offset += packing_bytes(&header->packing[c], header->n);
 	}

@@ -392,8 +392,8 @@ test_damage(void)
 	{
 		length = next_random() % sizeof(data);
 		for (size_t i = 0; i < length; i++)
-			data[i] = (uint8_t) (i >= 4 && i < 52 && round % 2 == 0 ? 0 : next_random());
-		data[0] = 1;
+			data[i] = (uint8_t) (i >= 4 && i < 14 && round % 2 == 0 ? 0 : next_random());
+		data[0] = 2;
 		data[1] = 3;
 		right &= harmless(data, length, &decoded);
 	}
@@ -410,12 +410,12 @@ static void
 test_format(void)
 {
 	static const uint8_t stored[] = {
-		1, 2, 3, 0,				/* version, columns, facts */
-		10, 0, 0, 0, 0, 0, 0, 0, 0x82, 0, 0, 0, /* from 10, 2-bit deltas */
-		5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, /* from 5, 1 bit */
-		1, 0, 0, 0, 0, 0, 0, 0, 0, 9, 1, 0, /* from 1, one patch of 9 bits */
+		2, 2, 3, 0,				/* version, columns, facts */
+		0x82, 2, 0x0a, 0x01,	/* from 266, 2-bit deltas */
+		1, 0,					/* from 0, 1 bit */
+		0, 0x81, 1, 9, 1, 0,	/* from 1, one patch of 9 bits */
 		0x0c,					/* deltas 0, 3, 0 */
-		0x05,					/* 6, 5, 6 */
+		0x05,					/* 1, 0, 1 */
 		0x01, 0x00,				/* the patch is for fact 1 */
 		0x2c, 0x01				/* 300 */
 	};
@@ -425,20 +425,28 @@ test_format(void)
 	size_t		taken = 0;
 
 	ok(segment_decode(stored, sizeof(stored), &facts) == SEGMENT_OK && facts.n == 3 &&
-	   facts.key[0][0] == 10 && facts.key[0][1] == 13 && facts.key[0][2] == 13 &&
-	   facts.key[1][0] == 6 && facts.key[1][1] == 5 && facts.key[1][2] == 6 &&
+	   facts.key[0][0] == 266 && facts.key[0][1] == 269 && facts.key[0][2] == 269 &&
+	   facts.key[1][0] == 1 && facts.key[1][1] == 0 && facts.key[1][2] == 1 &&
 	   facts.count[0] == 1 && facts.count[1] == 301 && facts.count[2] == 1,
-	   "version 1 is read");
+	   "version 2 is read");
 	ok(segment_encode(&facts, 0, 0, data, &taken) == sizeof(stored) && taken == 3 &&
-	   memcmp(data, stored, sizeof(stored)) == 0, "version 1 is written");
+	   memcmp(data, stored, sizeof(stored)) == 0, "version 2 is written");
 	memcpy(damaged, stored, sizeof(stored));
-	damaged[0] = 2;
+	damaged[0] = 1;
 	ok(segment_decode(damaged, sizeof(stored), &facts) == SEGMENT_BAD_VERSION,
 	   "another version is refused");
 	memcpy(damaged, stored, sizeof(stored));
 	damaged[sizeof(stored) - 4] = 3;
 	ok(segment_decode(damaged, sizeof(stored), &facts) == SEGMENT_BAD_ORDER,
 	   "a patch for a fact that is not there is refused");
+	memcpy(damaged, stored, sizeof(stored));
+	damaged[5] = 9;
+	ok(segment_decode(damaged, sizeof(stored), &facts) == SEGMENT_BAD_WIDTH,
+	   "a base of nine bytes is refused");
+	damaged[5] = 0;
+	damaged[6] = 0x81;
+	ok(segment_decode(damaged, 8, &facts) == SEGMENT_BAD_LENGTH,
+	   "a descriptor that ends early is refused");
 	facts.ncolumns = 1;
 	ok(segment_decode(stored, sizeof(stored), &facts) == SEGMENT_BAD_COUNT,
 	   "another number of columns is refused");
@@ -451,38 +459,38 @@ static void
 test_overflow(void)
 {
 	uint8_t		stored[] = {
-		1, 1, 2, 0,
-		9, 0, 0, 0, 0, 0, 0, 0, 0x81, 0, 0, 0, /* from 9, 1-bit deltas */
-		1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, /* from 1, 1 bit */
+		2, 1, 2, 0,
+		0x81, 8, 9, 0, 0, 0, 0, 0, 0, 0, /* from 9, 1-bit deltas */
+		1, 8, 1, 0, 0, 0, 0, 0, 0, 0,	/* from 1, 1 bit */
 		0x02,					/* 9, 10 */
 		0x02					/* 1, 2 */
 	};
-	uint8_t		wide[52] = {
-		1, 1, 3, 0,
-		9, 0, 0, 0, 0, 0, 0, 0, 0xbf, 0, 0, 0,	/* from 9, 63-bit deltas */
-		1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+	uint8_t		wide[34] = {
+		2, 1, 3, 0,
+		0xbf, 1, 9,				/* from 9, 63-bit deltas */
+		0, 1, 1
 	};
 	Facts		facts = new_facts(1, SEGMENT_MAX_FACTS);
 
-	memset(wide + 28, 0xff, sizeof(wide) - 28);
+	memset(wide + 10, 0xff, sizeof(wide) - 10);
 
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_OK &&
 	   facts.n == 2 && facts.key[0][1] == 10 && facts.count[1] == 2, "two facts");
 	memset(stored + 16, 0xff, 8);
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_ORDER,
 	   "an overflowing count is refused");
-	stored[24] |= 0x80;
+	stored[14] |= 0x80;
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_ORDER,
 	   "an overflowing count of deltas is refused");
 	memset(stored + 16, 0, 8);
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_COUNT,
 	   "a count of 0 is refused");
 	stored[16] = 1;
-	memset(stored + 4, 0xff, 8);
+	memset(stored + 6, 0xff, 8);
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_ORDER,
 	   "an overflowing key is refused");
-	memset(stored + 4, 0, 8);
-	stored[12] = 1;
+	memset(stored + 6, 0, 8);
+	stored[4] = 1;
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_ORDER,
 	   "a first column that is not of deltas is refused");
 	ok(segment_decode_columns(wide, sizeof(wide), 1, &facts) == SEGMENT_BAD_ORDER,
