@@ -15,7 +15,7 @@
  *	bytes	descriptor of a column, one after the other
  *	1		bits 0 .. 6: width, bit 7: whether the values are deltas
  *	1		bits 0 .. 6: b, the bytes of the base, bit 7: whether there are patches
- *	b		base
+ *	b		base, rotated left by a bit: of what has a sign the highest is set
  *	1		with patches: patch width
  *	2		with patches: p, their number
  *
@@ -73,7 +73,7 @@
 #define WRITE_PADDING 72
 
 /* The encoder is content when it wastes fewer bytes than this. */
-#define GOOD_ENOUGH_BYTES 64
+#define GOOD_ENOUGH_BYTES 32
 
 /* Where the search for the number of facts begins without a guess. */
 #define FIRST_GUESS 256
@@ -150,17 +150,31 @@ stream_bytes(size_t nvalues, int width)
 	return (nvalues * width + 7) / 8;
 }
 
-/* The bytes of a number without the zeros at its high end. */
-static inline int
-number_bytes(uint64_t value)
+static inline uint64_t
+rotate_left(uint64_t value)
 {
-	return value == 0 ? 0 : 8 - __builtin_clzll(value) / 8;
+	return value << 1 | value >> 63;
+}
+
+static inline uint64_t
+rotate_right(uint64_t value)
+{
+	return value >> 1 | value << 63;
+}
+
+/* How many bytes of it are stored: without the zeros at its high end. */
+static inline int
+base_bytes(const Packing *packing)
+{
+	uint64_t	base = rotate_left(packing->base);
+
+	return base == 0 ? 0 : 8 - __builtin_clzll(base) / 8;
 }
 
 static inline size_t
 descriptor_bytes(const Packing *packing)
 {
-	return DESCRIPTOR_BYTES + number_bytes(packing->base) + (packing->npatches > 0 ? PATCHES_BYTES : 0);
+	return DESCRIPTOR_BYTES + base_bytes(packing) + (packing->npatches > 0 ? PATCHES_BYTES : 0);
 }
 
 static inline size_t
@@ -493,12 +507,12 @@ end_with_zeros(uint64_t *values, size_t n)
 static uint8_t *
 write_descriptor(uint8_t *out, const Packing *packing)
 {
-	int			base_bytes = number_bytes(packing->base);
+	int			nbytes = base_bytes(packing);
 
 	*out++ = (uint8_t) (packing->width | (packing->delta ? DELTA_FLAG : 0));
-	*out++ = (uint8_t) (base_bytes | (packing->npatches > 0 ? PATCHES_FLAG : 0));
-	store_bytes(out, packing->base, base_bytes);
-	out += base_bytes;
+	*out++ = (uint8_t) (nbytes | (packing->npatches > 0 ? PATCHES_FLAG : 0));
+	store_bytes(out, rotate_left(packing->base), nbytes);
+	out += nbytes;
 	if (packing->npatches == 0)
 		return out;
 	*out = (uint8_t) packing->patch_width;
@@ -578,21 +592,21 @@ load_bytes(const uint8_t *in, int nbytes)
 static SegmentStatus
 read_descriptor(const uint8_t *in, size_t left, size_t n, Packing *packing, size_t *bytes)
 {
-	size_t		base_bytes;
+	size_t		nbytes;			/* of the base */
 	bool		patched;
 
 	if (left < DESCRIPTOR_BYTES)
 		return SEGMENT_BAD_LENGTH;
-	base_bytes = in[1] & ~PATCHES_FLAG;
+	nbytes = in[1] & ~PATCHES_FLAG;
 	patched = (in[1] & PATCHES_FLAG) != 0;
-	*bytes = DESCRIPTOR_BYTES + base_bytes + (patched ? PATCHES_BYTES : 0);
-	if (base_bytes > sizeof(uint64_t))
+	*bytes = DESCRIPTOR_BYTES + nbytes + (patched ? PATCHES_BYTES : 0);
+	if (nbytes > sizeof(uint64_t))
 		return SEGMENT_BAD_WIDTH;
 	if (left < *bytes)
 		return SEGMENT_BAD_LENGTH;
 	packing->delta = (in[0] & DELTA_FLAG) != 0;
 	packing->width = in[0] & ~DELTA_FLAG;
-	packing->base = load_bytes(in + DESCRIPTOR_BYTES, (int) base_bytes);
+	packing->base = rotate_right(load_bytes(in + DESCRIPTOR_BYTES, (int) nbytes));
 	packing->patch_width = patched ? in[*bytes - PATCHES_BYTES] : 0;
 	packing->npatches = patched ? load16(in + *bytes - 2) : 0;
 	if (packing->width + packing->patch_width > 64)

@@ -411,9 +411,9 @@ test_format(void)
 {
 	static const uint8_t stored[] = {
 		2, 2, 3, 0,				/* version, columns, facts */
-		0x82, 2, 0x0a, 0x01,	/* from 266, 2-bit deltas */
+		0x82, 2, 0x14, 0x02,	/* from 266, 2-bit deltas */
 		1, 0,					/* from 0, 1 bit */
-		0, 0x81, 1, 9, 1, 0,	/* from 1, one patch of 9 bits */
+		0, 0x81, 2, 9, 1, 0,	/* from 1, one patch of 9 bits */
 		0x0c,					/* deltas 0, 3, 0 */
 		0x05,					/* 1, 0, 1 */
 		0x01, 0x00,				/* the patch is for fact 1 */
@@ -460,15 +460,15 @@ test_overflow(void)
 {
 	uint8_t		stored[] = {
 		2, 1, 2, 0,
-		0x81, 8, 9, 0, 0, 0, 0, 0, 0, 0, /* from 9, 1-bit deltas */
-		1, 8, 1, 0, 0, 0, 0, 0, 0, 0,	/* from 1, 1 bit */
+		0x81, 8, 18, 0, 0, 0, 0, 0, 0, 0, /* from 9, 1-bit deltas */
+		1, 8, 2, 0, 0, 0, 0, 0, 0, 0,	/* from 1, 1 bit */
 		0x02,					/* 9, 10 */
 		0x02					/* 1, 2 */
 	};
 	uint8_t		wide[34] = {
 		2, 1, 3, 0,
-		0xbf, 1, 9,				/* from 9, 63-bit deltas */
-		0, 1, 1
+		0xbf, 1, 18,			/* from 9, 63-bit deltas */
+		0, 1, 2
 	};
 	Facts		facts = new_facts(1, SEGMENT_MAX_FACTS);
 
@@ -485,7 +485,7 @@ test_overflow(void)
 	memset(stored + 16, 0, 8);
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_COUNT,
 	   "a count of 0 is refused");
-	stored[16] = 1;
+	stored[16] = 2;
 	memset(stored + 6, 0xff, 8);
 	ok(segment_decode_columns(stored, sizeof(stored), 1, &facts) == SEGMENT_BAD_ORDER,
 	   "an overflowing key is refused");
