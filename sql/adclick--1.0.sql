@@ -511,7 +511,7 @@ COMMENT ON FUNCTION adclick_internal.workers() IS 'the workers of this database,
 
 CREATE VIEW adclick.status AS
 	SELECT p.tail_rows AS lag_rows,
-		CASE WHEN p.tail_rows IS NOT NULL THEN coalesce(extract(epoch FROM clock_timestamp() - p.tail_oldest), 0)::float8 END AS lag_seconds,
+		CASE WHEN p.tail_rows IS NOT NULL THEN greatest(coalesce(extract(epoch FROM clock_timestamp() - p.tail_oldest), 0), 0)::float8 END AS lag_seconds,
 		p.last_tick,
 		p.last_tick_at,
 		p.taken AS clicks_taken,

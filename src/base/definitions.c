@@ -256,6 +256,7 @@ check_triggers(Relation relation)
 }
 
 #define NO_HEIRS "No table should inherit from it."
+#define NO_FORCED_ROW_SECURITY "It should not force row security."
 
 static bool
 has_heirs(Relation relation)
@@ -284,7 +285,7 @@ check_relation(Relation relation, const Definition *definition, Oid owner)
 	if (relation->rd_rules != NULL)
 		return difference(relation, "It should have no rules.");
 	if (relation->rd_rel->relforcerowsecurity)
-		return difference(relation, "It should not force row security.");
+		return difference(relation, NO_FORCED_ROW_SECURITY);
 	if (has_heirs(relation))
 		return difference(relation, NO_HEIRS);
 	if (constraints && constraints->num_check > 0)
@@ -374,6 +375,9 @@ check_inbox(Relation relation)
 		return difference(relation, psprintf("Its access method should be %s.", INBOX_AM));
 	if (has_heirs(relation))
 		return difference(relation, NO_HEIRS);
+	/* the view of all clicks would lack some */
+	if (relation->rd_rel->relforcerowsecurity)
+		return difference(relation, NO_FORCED_ROW_SECURITY);
 	/* what a tick deletes is nobody else's business */
 	if (relation->rd_rel->relreplident != REPLICA_IDENTITY_NOTHING)
 		return difference(relation, "Its replica identity should be NOTHING.");

@@ -97,6 +97,14 @@ init_inbox_map(InboxMap *map)
 		pg_atomic_init_u64(&map->words[i], 0);
 }
 
+static void
+init_slot(DatabaseSlot *slot, Oid database)
+{
+	memset(slot, 0, sizeof(DatabaseSlot));
+	init_inbox_map(shmem_inbox_map(slot));
+	slot->database = database;
+}
+
 DatabaseSlot *
 shmem_slot(Oid database, bool make)
 {
@@ -113,10 +121,25 @@ shmem_slot(Oid database, bool make)
 	}
 	if (!make || unused == NULL)
 		return NULL;
-	memset(unused, 0, sizeof(DatabaseSlot));
-	init_inbox_map(shmem_inbox_map(unused));
-	unused->database = database;
+	init_slot(unused, database);
 	return unused;
+}
+
+void
+shmem_forget(Oid database)
+{
+	DatabaseSlot *slot;
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	slot = shmem_slot(database, false);
+	if (slot)
+	{
+		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
+		dedup_drop_space(shmem_dedup, database);
+		LWLockRelease(shmem->dedup_lock);
+		init_slot(slot, database);
+	}
+	LWLockRelease(shmem->lock);
 }
 
 void

@@ -101,6 +101,12 @@ extern InboxMap *shmem_inbox_map(const DatabaseSlot *slot);
 /* The slot of this database, for one who has the extension; an error if all are taken. */
 extern DatabaseSlot *shmem_my_slot(void);
 
+/*
+ * The database is gone, and another that is a copy of it may get its oid, and has the
+ * same files and ticks: nothing of what was known of it may outlive it.
+ */
+extern void shmem_forget(Oid database);
+
 /* Someone in it has the extension and wants workers.  The caller holds shmem->lock exclusively. */
 extern void shmem_want_workers(DatabaseSlot *slot);
 

@@ -49,6 +49,13 @@ struct InboxReader
 	BlockNumber next;			/* block to read */
 	TransactionId noted;		/* of a row of this range that others may see later, the last such */
 
+	/* the row looked at last, and what came of it: mostly the next ones are of the same transactions */
+	TransactionId xmin;
+	TransactionId xmax;
+	uint16		infomask;		/* before it was looked at */
+	bool		visible;
+	bool		over;
+
 	/* rows of the block read last that the snapshot sees */
 	Buffer		buffer;			/* pinned */
 	int			nrows;
@@ -146,28 +153,54 @@ note_other(InboxReader *reader, HeapTupleHeader header)
 		inbox_map_set_filled(reader->map, block);
 }
 
+static bool
+is_like_last(const InboxReader *reader, HeapTupleHeader header)
+{
+	return HeapTupleHeaderGetRawXmin(header) == reader->xmin && HeapTupleHeaderGetRawXmax(header) == reader->xmax &&
+		(header->t_infomask & HEAP_XACT_MASK) == reader->infomask;
+}
+
+/*
+ * Whether the snapshot sees the row that reader->tuple is, and whether it is over.  Two
+ * of the same transactions are alike, but for those of this one, where commands matter,
+ * and if it is serializable, where each is looked at for conflicts.
+ */
+static void
+look_at_row(InboxReader *reader)
+{
+	HeapTuple	tuple = &reader->tuple;
+	HeapTupleHeader header = tuple->t_data;
+
+	if (is_like_last(reader, header))
+		return;
+	reader->xmin = HeapTupleHeaderGetRawXmin(header);
+	reader->xmax = HeapTupleHeaderGetRawXmax(header);
+	reader->infomask = header->t_infomask & HEAP_XACT_MASK;
+	reader->visible = HeapTupleSatisfiesVisibility(tuple, reader->snapshot, reader->buffer);
+	reader->over = !reader->visible && is_over(reader, header);
+	HeapCheckForSerializableConflictOut(reader->visible, reader->inbox, tuple, reader->buffer, reader->snapshot);
+	if (IsolationIsSerializable() || TransactionIdIsCurrentTransactionId(reader->xmin) ||
+		TransactionIdIsCurrentTransactionId(reader->xmax))
+		reader->xmin = InvalidTransactionId;
+}
+
 /* Note the rows of the page that the snapshot sees. */
 static void
 find_rows(InboxReader *reader)
 {
 	Page		page = BufferGetPage(reader->buffer);
 	OffsetNumber last = PageGetMaxOffsetNumber(page);
-	HeapTuple	tuple = &reader->tuple;
 
 	for (OffsetNumber offset = FirstOffsetNumber; offset <= last; offset++)
 	{
-		bool		visible;
-
 		if (!ItemIdIsNormal(PageGetItemId(page, offset)))
 			continue;
 		set_tuple(reader, page, offset);
-		visible = HeapTupleSatisfiesVisibility(tuple, reader->snapshot, reader->buffer);
-		HeapCheckForSerializableConflictOut(visible, reader->inbox, tuple, reader->buffer,
-											reader->snapshot);
-		if (visible)
+		look_at_row(reader);
+		if (reader->visible)
 			reader->rows[reader->nrows++] = offset;
-		else if (!is_over(reader, tuple->t_data))
-			note_other(reader, tuple->t_data);
+		else if (!reader->over)
+			note_other(reader, reader->tuple.t_data);
 	}
 }
 

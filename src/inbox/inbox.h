@@ -51,7 +51,7 @@ extern void inbox_take(InboxReader *reader, const ItemPointerData *tids, size_t 
 
 extern void inbox_end(InboxReader *reader);
 
-/* An error if the statement would give the inbox another access method, or more columns. */
+/* An error if the statement would give the inbox another access method, or more columns, now or later. */
 extern void inbox_check_statement(Node *statement);
 
 #endif							/* ADCLICK_INBOX_H */

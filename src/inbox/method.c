@@ -117,7 +117,8 @@ is_inbox(Oid relid)
 
 /*
  * What the methods are not asked about: it would be filled as a table of another kind,
- * or have columns that the ledger has not, and lose what is in them.
+ * or have columns that the ledger has not, now or when its parent or its type gets some,
+ * and lose what is in them.
  */
 static const char *
 harm_of(const AlterTableCmd *command)
@@ -128,9 +129,22 @@ harm_of(const AlterTableCmd *command)
 			return "SET ACCESS METHOD";
 		case AT_AddColumn:
 			return "ADD COLUMN";
+		case AT_AddInherit:
+			return "INHERIT";
+		case AT_AttachPartition:
+			return "ATTACH PARTITION";
+		case AT_AddOf:
+			return "OF";
 		default:
 			return NULL;
 	}
+}
+
+/* The table that a part of ALTER TABLE changes. */
+static const RangeVar *
+altered(const AlterTableStmt *alter, const AlterTableCmd *command)
+{
+	return command->subtype == AT_AttachPartition ? castNode(PartitionCmd, command->def)->name : alter->relation;
 }
 
 void
@@ -139,13 +153,14 @@ inbox_check_statement(Node *statement)
 	AlterTableStmt *alter = (AlterTableStmt *) statement;
 	ListCell   *cell;
 
-	if (!IsA(statement, AlterTableStmt) || !is_inbox(RangeVarGetRelid(alter->relation, NoLock, true)))
+	if (!IsA(statement, AlterTableStmt))
 		return;
 	foreach(cell, alter->cmds)
 	{
-		const char *harm = harm_of(lfirst(cell));
+		const AlterTableCmd *command = lfirst(cell);
+		const char *harm = harm_of(command);
 
-		if (harm)
+		if (harm && is_inbox(RangeVarGetRelid(altered(alter, command), NoLock, true)))
 			refuse(harm);
 	}
 }

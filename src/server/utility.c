@@ -187,6 +187,8 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, Proc
 	{
 		wait_for_workers(database);
 		call_next(statement, text, read_only_tree, context, parameters, environment, dest, completion);
+		if (IsA(node, DropdbStmt))
+			shmem_forget(database);
 	}
 	PG_FINALLY();
 	{

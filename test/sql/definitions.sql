@@ -51,6 +51,7 @@ SELECT changed('ALTER TABLE adclick_internal.runs SET UNLOGGED');
 SELECT try('ALTER TABLE adclick.clicks SET UNLOGGED');
 SELECT try('ALTER TABLE adclick.clicks SET ACCESS METHOD heap');
 SELECT changed('ALTER TABLE adclick.clicks OWNER TO regress_other');
+SELECT changed('ALTER TABLE adclick.clicks FORCE ROW LEVEL SECURITY');
 SELECT changed('ALTER TABLE adclick.clicks RENAME TO old');
 SELECT changed('ALTER TABLE adclick.clicks SET SCHEMA public');
 -- The status goes on telling what it can: the error, and who runs.

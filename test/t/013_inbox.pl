@@ -273,6 +273,11 @@ for my $change ('SET UNLOGGED', 'SET ACCESS METHOD heap')
 # And no ledger keeps the values of further columns.
 refused_ok("ALTER TABLE adclick.clicks $_", "clicks can only be inserted\nDETAIL:  ADD COLUMN is not allowed")
   for 'ADD COLUMN note text', 'ALTER ad_id SET STATISTICS 0, ADD IF NOT EXISTS note int';
+refused_ok('CREATE TABLE parent (ad_id bigint NOT NULL); ALTER TABLE adclick.clicks INHERIT parent', "clicks can only be inserted\nDETAIL:  INHERIT is not allowed");
+refused_ok('CREATE TABLE parent (LIKE adclick.clicks) PARTITION BY LIST (ad_id); ALTER TABLE parent ATTACH PARTITION adclick.clicks DEFAULT',
+	"clicks can only be inserted\nDETAIL:  ATTACH PARTITION is not allowed");
+refused_ok('CREATE TYPE click AS (click_id uuid, ad_id bigint, clicked_at timestamptz, user_id bigint, received_at timestamptz, ip inet, country text,
+		region text, device text); ALTER TABLE adclick.clicks OF click', "clicks can only be inserted\nDETAIL:  OF is not allowed");
 refused_ok('SET search_path = adclick; DO $$ BEGIN ALTER TABLE IF EXISTS clicks SET ACCESS METHOD heap; END $$', 'clicks can only be inserted');
 
 # What an index leaves that cannot be made: clicks go in all the same.

@@ -47,6 +47,34 @@ workers_ready($node, 'copied');
 send_clicks($node, 'copied', 500);
 exact_ok($node, 'copied', 'in a copy of the database');
 
+# A copy takes the place of a database, its oid included, before the launcher has looked:
+# what was known of the former is not taken for true of it.
+sub without_workers { $node->safe_psql('postgres', "ALTER DATABASE $_[0] SET adclick.workers = off"); return }
+
+my $ID = '00000000-0000-4000-8000-000000000001';
+my $count = q{SELECT adclick.ad_click_count_between(1, '-infinity', 'infinity'), lag_rows FROM adclick.status};
+$node->safe_psql('postgres', 'CREATE DATABASE place');
+without_workers('place');
+$node->safe_psql('place', 'CREATE EXTENSION adclick; INSERT INTO adclick.clicks (ad_id) VALUES (1)');
+$node->safe_psql('place', 'SELECT adclick.tick()') for 1 .. 2;
+$node->safe_psql('postgres', 'CREATE DATABASE other TEMPLATE place');
+without_workers('other');
+# it has ticked more often than the other will have when its place is taken
+$node->safe_psql('other', 'INSERT INTO adclick.clicks (ad_id) VALUES (3); SELECT adclick.tick()') for 1 .. 3;
+$node->safe_psql('other', 'INSERT INTO adclick.clicks (ad_id) VALUES (1)');
+$node->safe_psql('place', "INSERT INTO adclick.clicks (ad_id, click_id) VALUES (2, '$ID'); SELECT adclick.tick()");
+my $oid = $node->safe_psql('postgres', q{SELECT oid FROM pg_database WHERE datname = 'place'});
+# it is started again a second later
+$node->safe_psql('postgres', qq{
+	SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'adclick launcher';
+	DROP DATABASE place;
+	CREATE DATABASE place TEMPLATE other OID $oid});
+without_workers('place');
+is($node->safe_psql('place', $count), '2|1', 'a copy in the place of a database: clicks are seen');
+$node->safe_psql('place', "INSERT INTO adclick.clicks (ad_id, click_id) VALUES (2, '$ID')");
+is($node->safe_psql('place', 'SELECT counted, duplicates FROM adclick.tick()'), '2|0', 'and taken, and none is known from there');
+is($node->safe_psql('place', $count), '2|0', 'and counted');
+
 # No worker process is left: the status and the log say so, and the log names the database.
 $node->append_conf('postgresql.conf', 'max_worker_processes = 3');
 my $before = -s $node->logfile;

@@ -112,6 +112,14 @@ for my $seconds (0, 3 * $HOUR, -2 * $HOUR, 40 * $DAY, 0, -40 * $DAY, $HOUR / 2, 
 	exact_ok($node, 'clicks', "$name, what was held back", questions => 6);
 }
 
+# A click that seems to come from the future has waited for no time yet.
+set_clock($DAY);
+quiet_workers($node, 'clicks');
+sql('INSERT INTO adclick.clicks (ad_id) VALUES (4007)');
+set_clock(0);
+is(sql('SELECT lag_rows, lag_seconds FROM adclick.status'), '1|0', 'one that waits from the future on');
+wake_workers($node);
+
 # Something fails while the clock is ahead: when it is set right, nobody waits until then.
 set_clock(10 * $DAY);
 sql('ALTER TABLE adclick_internal.state RENAME COLUMN event_time TO time_of_event');
