@@ -366,12 +366,18 @@ definitions_check(void)
 	refuse(check_all());
 }
 
+bool
+definitions_is_inbox_method(Oid method)
+{
+	char	   *name = get_am_name(method);
+
+	return name && strcmp(name, INBOX_AM) == 0;
+}
+
 static Difference
 check_inbox(Relation relation)
 {
-	char	   *method = get_am_name(relation->rd_rel->relam);
-
-	if (method == NULL || strcmp(method, INBOX_AM) != 0)
+	if (!definitions_is_inbox_method(relation->rd_rel->relam))
 		return difference(relation, psprintf("Its access method should be %s.", INBOX_AM));
 	if (has_heirs(relation))
 		return difference(relation, NO_HEIRS);

@@ -28,6 +28,9 @@ extern void definitions_check(void);
 /* Open the inbox, which is read and emptied without SQL, with the same check and a share lock. */
 extern Relation definitions_open_inbox(void);
 
+/* Whether this is the access method of the inbox. */
+extern bool definitions_is_inbox_method(Oid method);
+
 /* Whether there is no difference, in those and in the inbox. */
 extern bool definitions_are_right(void);
 

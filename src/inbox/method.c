@@ -28,7 +28,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_type.h"
-#include "commands/defrem.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -43,6 +42,7 @@
 
 #include "base/adclick.h"
 #include "base/compat.h"
+#include "base/definitions.h"
 #include "click.h"
 #include "inbox.h"
 #include "map.h"
@@ -106,13 +106,13 @@ static bool
 is_inbox(Oid relid)
 {
 	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	char	   *method;
+	Oid			method;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	method = get_am_name(((Form_pg_class) GETSTRUCT(tuple))->relam);
+	method = ((Form_pg_class) GETSTRUCT(tuple))->relam;
 	ReleaseSysCache(tuple);
-	return method && strcmp(method, INBOX_AM) == 0;
+	return definitions_is_inbox_method(method);
 }
 
 /*

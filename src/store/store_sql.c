@@ -36,7 +36,8 @@ static const struct
 {
 	[GET_STATE] = {
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
-		" counted, in_future, too_old, duplicates, undecided, s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
+		" counted, in_future, too_old, duplicates, undecided,"
+		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
 		" (SELECT count(*) FROM adclick_internal.dedup_rules)"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},

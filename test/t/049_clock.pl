@@ -147,4 +147,5 @@ is(sql(q{SELECT string_agg(n::text, ' ' ORDER BY ad_id) FROM (
 	SELECT ad_id, count(*) AS n FROM adclick.click_log WHERE ad_id IN (4001, 4004, 4005, 4006) AND verdict = 'counted' GROUP BY 1) c}),
 	'120 80 90 1', 'what has no time of its own counts, whatever the clock says');
 $node->stop;
+
 done_testing();
