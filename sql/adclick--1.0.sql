@@ -167,13 +167,17 @@ CREATE TABLE adclick_internal.runs (
 	facts bigint NOT NULL,
 	clicks bigint NOT NULL,
 	minutes timestamptz[],
-	minute_facts bigint[]
+	minute_facts bigint[],
+	minute_clicks bigint[]
 ) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
 CREATE INDEX runs_minute_idx ON adclick_internal.runs (sort_order, is_delta, last_minute);
-COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one a minute, from compaction)';
+COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one for each closed minute, or settled hour, from compaction)';
 COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip, 3 dedup key (the ledger: each click that was counted, whole)';
 COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run; of order ledger: the minutes in which its buckets begin';
+COMMENT ON COLUMN adclick_internal.runs.first_minute IS 'the first with a fact; of a run of an hour, that in which it begins';
+COMMENT ON COLUMN adclick_internal.runs.last_minute IS 'the last with a fact; of a run of an hour, its last';
 COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'how many facts each of them has';
+COMMENT ON COLUMN adclick_internal.runs.minute_clicks IS 'how many clicks each of them has';
 
 CREATE TABLE adclick_internal.deltas (
 	run_id bigint NOT NULL,
@@ -219,7 +223,7 @@ CREATE TABLE adclick_internal.gaps (
 COMMENT ON TABLE adclick_internal.gaps IS 'minutes with clicks that were counted while adclick.user_and_ip_orders was off, and so cannot be found by user or address';
 
 --
--- Top-N kept for each closed minute
+-- Top-N kept for each closed minute and settled hour
 --
 
 CREATE TYPE adclick.ad_click AS (ad_id bigint, click_count bigint);
@@ -241,6 +245,20 @@ COMMENT ON COLUMN adclick.most_clicked_ads.click_minute IS 'the minute (UTC)';
 COMMENT ON COLUMN adclick.most_clicked_ads.filter_id IS 'the filter, see adclick.filters';
 COMMENT ON COLUMN adclick.most_clicked_ads.most_clicked_ads IS 'ads and their clicks in this minute, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
 COMMENT ON COLUMN adclick.most_clicked_ads.cut_off IS 'the most clicks an ad had that is not among them, 0 if all ads are';
+
+CREATE TABLE adclick.most_clicked_ads_hourly (
+	click_hour timestamptz NOT NULL,
+	filter_id int NOT NULL,
+	most_clicked_ads adclick.ad_click[] NOT NULL,
+	cut_off bigint NOT NULL,
+	PRIMARY KEY (filter_id, click_hour)
+);
+ALTER TABLE adclick.most_clicked_ads_hourly ALTER most_clicked_ads SET STORAGE EXTERNAL;
+COMMENT ON TABLE adclick.most_clicked_ads_hourly IS 'the most clicked ads of each hour that is settled, an hour after its end, as adclick.most_clicked_ads has them of each minute';
+COMMENT ON COLUMN adclick.most_clicked_ads_hourly.click_hour IS 'the hour (UTC)';
+COMMENT ON COLUMN adclick.most_clicked_ads_hourly.filter_id IS 'the filter, see adclick.filters';
+COMMENT ON COLUMN adclick.most_clicked_ads_hourly.most_clicked_ads IS 'ads and their clicks in this hour, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
+COMMENT ON COLUMN adclick.most_clicked_ads_hourly.cut_off IS 'the most clicks an ad had that is not among them, 0 if all ads are';
 
 CREATE TABLE adclick.ads (
 	ad_id bigint PRIMARY KEY,
@@ -266,10 +284,10 @@ CREATE FUNCTION adclick.tick(OUT tick bigint, OUT rows_read bigint, OUT counted 
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.tick() IS 'take committed clicks from the inbox now, as the aggregator does; more: not all of them fitted one tick';
 
-CREATE FUNCTION adclick.compact(OUT runs_merged int, OUT minutes_written int, OUT more boolean)
+CREATE FUNCTION adclick.compact(OUT runs_merged int, OUT minutes_written int, OUT hours_written int, OUT more boolean)
 	AS 'MODULE_PATHNAME', 'adclick_compact' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.compact() IS 'merge deltas into minutes now, as the compactor does, and fold in every late click; more: not all of them fitted one round';
+COMMENT ON FUNCTION adclick.compact() IS 'merge deltas into minutes, and minutes into hours, now, as the compactor does, and fold in every late click; more: not all of it fitted one round';
 
 CREATE FUNCTION adclick.check_ledger(OUT taken bigint, OUT counted bigint, OUT duplicates bigint,
 		OUT discarded bigint, OUT unread bigint, OUT in_ledger bigint, OUT balanced boolean)

@@ -91,4 +91,11 @@ minute_of(TimestampTz at)
 	return floor_div(at, USECS_PER_MINUTE);
 }
 
+/* The first minute of the hour (UTC) that has this one. */
+static inline int64
+hour_of(int64 minute)
+{
+	return floor_div(minute, MINS_PER_HOUR) * MINS_PER_HOUR;
+}
+
 #endif							/* ADCLICK_H */

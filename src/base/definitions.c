@@ -87,6 +87,10 @@ static const Definition definitions[] = {
 			{"click_minute", TIMESTAMPTZOID}, {"filter_id", INT4OID}, {"most_clicked_ads", AD_CLICKS},
 			{"cut_off", INT8OID}
 	}},
+	{ADCLICK_SCHEMA, "most_clicked_ads_hourly", RELKIND_RELATION, false, {
+			{"click_hour", TIMESTAMPTZOID}, {"filter_id", INT4OID}, {"most_clicked_ads", AD_CLICKS},
+			{"cut_off", INT8OID}
+	}},
 	{ADCLICK_SCHEMA, "ad_click", RELKIND_COMPOSITE_TYPE, false, {
 			{"ad_id", INT8OID}, {"click_count", INT8OID}
 	}},
@@ -104,7 +108,7 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "runs", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"sort_order", INT2OID}, {"is_delta", BOOLOID}, {"first_minute", TIMESTAMPTZOID},
 			{"last_minute", TIMESTAMPTZOID}, {"segments", INT4OID}, {"facts", INT8OID}, {"clicks", INT8OID},
-			{"minutes", TIMESTAMPTZARRAYOID}, {"minute_facts", INT8ARRAYOID}
+			{"minutes", TIMESTAMPTZARRAYOID}, {"minute_facts", INT8ARRAYOID}, {"minute_clicks", INT8ARRAYOID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "deltas", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}

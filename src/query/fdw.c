@@ -221,7 +221,7 @@ estimate_scan(PlannerInfo *root, RelOptInfo *rel, List *infos, Cost *cost)
 	return clamp_row_est(facts * clauselist_selectivity(root, others, rel->relid, JOIN_INNER, NULL));
 }
 
-/* What it costs to look for a minute in the deltas: each minute does, if they come in order. */
+/* What it costs to look for a minute in the deltas: each does, if they come in order. */
 static Cost
 cost_of_minute(PlannerInfo *root, RelOptInfo *rel)
 {
@@ -230,6 +230,18 @@ cost_of_minute(PlannerInfo *root, RelOptInfo *rel)
 
 	return PROBE_COST + (ads > 0 ? ads * fact_rel->size.deltas * PROBE_COST :
 						 fact_rel->size.delta_facts * FACT_COST);
+}
+
+/* And in the runs of hours: each but the first minute of an hour, as that is counted already. */
+static Cost
+cost_of_hours(PlannerInfo *root, RelOptInfo *rel)
+{
+	FactRel    *fact_rel = rel->fdw_private;
+	const StoreSize *size = &fact_rel->size;
+	double		ads = count_ads(root, rel, fact_rel->pushed[PUSHED_ADS]);
+
+	return ads > 0 ? ads * Min(size->hours * (MINS_PER_HOUR - 1), size->hour_facts) * PROBE_COST :
+		size->hour_facts * (MINS_PER_HOUR - 1) * FACT_COST;
 }
 
 /* Of what the window has, the part expected if its bounds are not known. */
@@ -241,6 +253,8 @@ shrink_size(StoreSize *size)
 	size->deltas *= UNKNOWN_WINDOW;
 	size->delta_facts *= UNKNOWN_WINDOW;
 	size->minutes *= UNKNOWN_WINDOW;
+	size->hours *= UNKNOWN_WINDOW;
+	size->hour_facts *= UNKNOWN_WINDOW;
 }
 
 static void
@@ -308,7 +322,7 @@ add_ordered_path(PlannerInfo *root, RelOptInfo *rel, Cost cost, MinuteOrder orde
 		linitial(pathkeys) != linitial(root->query_pathkeys))
 		return;
 	add_path(rel, (Path *) compat_foreignscan_path(root, rel, rel->rows, STARTUP_COST + each,
-												   cost + fact_rel->size.minutes * each +
+												   cost + fact_rel->size.minutes * each + cost_of_hours(root, rel) +
 												   rel->rows * cpu_tuple_cost,
 												   pathkeys, NULL, list_make1_int(order)));
 }

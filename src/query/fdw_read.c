@@ -30,7 +30,7 @@
 #include "core/segment.h"
 #include "fdw_scan.h"
 
-/* Minute runs read side by side, if the window can be cut: at first, and at most. */
+/* Final runs read side by side, if the window can be cut: at first, and at most. */
 #define FIRST_CHUNK 4
 #define LARGEST_CHUNK 64
 
@@ -83,7 +83,7 @@ plan_runs(FactScan *scan)
 	scan->next_minute = 0;
 	scan->from = scan->range.to;
 	scan->high = scan->range.high;
-	scan->minutes_ahead = FIRST_CHUNK;
+	scan->runs_ahead = FIRST_CHUNK;
 	scan->chunk = palloc(sizeof(StoreRun) * (scan->nruns + 1));
 }
 
@@ -241,12 +241,43 @@ read_run(FactScan *scan, StoreScan *store, const StoreRun *run)
 			read_range(scan, store, run, scan->range.ads[i], scan->range.ads[i]);
 }
 
-/* Whether the clicks of the whole run are the answer, as they stand in the directory. */
+/* Whether the clicks of the run, or of its minutes, are the answer, as they stand in the directory. */
 static bool
 is_total_known(const FactScan *scan, const StoreRun *run)
 {
-	return !scan->by_ad && scan->filter == NULL && has_one_minute(run) &&
+	return !scan->by_ad && scan->filter == NULL && (has_one_minute(run) || !run->is_delta) &&
 		row_range_has_all_ads(&scan->range);
+}
+
+static void
+add_total(FactScan *scan, int64 minute, int64 clicks)
+{
+	int32		group = group_of_minute(scan, minute);
+
+	if (group != PART_REJECTED)
+		add_group(scan, 0, group, 0, clicks);
+}
+
+/* Add what the directory says of the run. */
+static void
+add_totals(FactScan *scan, const StoreRun *run)
+{
+	StoreMinute *minutes;
+	int			n;
+
+	scan->counts.totals++;
+	make_room(scan, MINS_PER_HOUR);
+	if (!needs_minutes(scan, run))
+	{
+		add_total(scan, run->first_minute, run->clicks);
+		return;
+	}
+	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
+	minutes = store_get_run_minutes(run, scan->from, scan->to - 1, &n);
+	PopActiveSnapshot();
+	for (int i = 0; i < n; i++)
+		add_total(scan, minutes[i].minute, minutes[i].clicks);
+	pfree(minutes);
 }
 
 static StoreScan *
@@ -323,11 +354,7 @@ read_in_turn(FactScan *scan)
 
 		CHECK_FOR_INTERRUPTS();
 		if (is_total_known(scan, run))
-		{
-			make_room(scan, 1);
-			scan->counts.totals++;
-			add_group(scan, 0, group_of_minute(scan, run->first_minute), 0, run->clicks);
-		}
+			add_totals(scan, run);
 		else
 		{
 			read_run(scan, stores[run->is_delta], run);
@@ -385,18 +412,18 @@ read_slices(FactScan *scan)
 static bool
 next_chunk(FactScan *scan)
 {
-	int			nminutes = scan->nruns - scan->next_run;
+	int			nfinal = scan->nruns - scan->next_run;
 
 	if (scan->from <= scan->range.from)
 		return false;
 	if (scan->by_ad && scan->by_minute)
-		nminutes = Min(nminutes, scan->minutes_ahead);
+		nfinal = Min(nfinal, scan->runs_ahead);
 	scan->to = scan->from;
-	scan->from = scan->next_run + nminutes == scan->nruns ? scan->range.from :
-		scan->runs[scan->next_run + nminutes - 1].first_minute;
+	scan->from = scan->next_run + nfinal == scan->nruns ? scan->range.from :
+		scan->runs[scan->next_run + nfinal - 1].first_minute;
 
 	scan->nchunk = 0;
-	for (int i = 0; i < scan->next_run + nminutes; i++)
+	for (int i = 0; i < scan->next_run + nfinal; i++)
 	{
 		const StoreRun *run = &scan->runs[i];
 
@@ -407,8 +434,8 @@ next_chunk(FactScan *scan)
 			continue;
 		scan->chunk[scan->nchunk++] = *run;
 	}
-	scan->next_run += nminutes;
-	scan->minutes_ahead = Min(2 * scan->minutes_ahead, LARGEST_CHUNK);
+	scan->next_run += nfinal;
+	scan->runs_ahead = Min(2 * scan->runs_ahead, LARGEST_CHUNK);
 	first_piece(scan);
 	return true;
 }
@@ -419,6 +446,19 @@ take_minute(FactScan *scan)
 	int			i = scan->next_minute++;
 
 	return scan->minutes[scan->order == NEWEST_FIRST ? scan->nminutes - 1 - i : i];
+}
+
+static bool
+has_minute(const StoreRun *run, int64 minute)
+{
+	return run->first_minute <= minute && run->last_minute >= minute;
+}
+
+/* Whether minutes, as they come in order, lie behind those of the run. */
+static bool
+is_passed(const FactScan *scan, const StoreRun *run)
+{
+	return scan->order == NEWEST_FIRST ? run->first_minute > scan->from : run->last_minute < scan->from;
 }
 
 /* The next minute, if they come in order: a chunk of its own. */
@@ -435,12 +475,14 @@ next_minute(FactScan *scan)
 		scan->from = take_minute(scan);
 		scan->to = scan->from + 1;
 		scan->nchunk = 0;
-		while (scan->next_run < scan->nruns && scan->runs[scan->next_run].first_minute == scan->from)
-			scan->chunk[scan->nchunk++] = scan->runs[scan->next_run++];
+		while (scan->next_run < scan->nruns && is_passed(scan, &scan->runs[scan->next_run]))
+			scan->next_run++;
+		if (scan->next_run < scan->nruns && has_minute(&scan->runs[scan->next_run], scan->from))
+			scan->chunk[scan->nchunk++] = scan->runs[scan->next_run];
 		is_rejected = group_of_minute(scan, scan->from) == PART_REJECTED;
 	} while (is_rejected);
 	for (int i = 0; i < scan->ndeltas; i++)
-		if (scan->runs[i].first_minute <= scan->from && scan->runs[i].last_minute >= scan->from)
+		if (has_minute(&scan->runs[i], scan->from))
 			scan->chunk[scan->nchunk++] = scan->runs[i];
 	first_piece(scan);
 	return true;

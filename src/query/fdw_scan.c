@@ -256,20 +256,23 @@ load_tail(FactScan *scan)
 		load_filters(scan);
 }
 
-/* A minute that is left out would go unnoticed. */
+/* A minute that is left out would go unnoticed.  Of an hour, it need not have the first and the last. */
 static void
 check_minutes(const FactScan *scan)
 {
 	for (int i = 0; i < scan->nruns; i++)
 	{
-		int64		ends[] = {scan->runs[i].first_minute, scan->runs[i].last_minute};
+		const StoreRun *run = &scan->runs[i];
+		int64		ends[] = {run->first_minute, run->last_minute};
 
+		if (!run->is_delta && store_grain(run) == GRAIN_HOUR)
+			continue;
 		for (int j = 0; j < lengthof(ends); j++)
 			if (ends[j] >= scan->range.from && ends[j] < scan->range.to &&
 				bsearch(&ends[j], scan->minutes, scan->nminutes, sizeof(int64), compare_int64) == NULL)
 				ereport(ERROR,
 						(errcode(ERRCODE_DATA_CORRUPTED),
-						 errmsg("run " INT64_FORMAT " of \"runs\" is damaged", scan->runs[i].run_id),
+						 errmsg("run " INT64_FORMAT " of \"runs\" is damaged", run->run_id),
 						 errdetail("Its row in adclick_internal.runs misses minutes.")));
 	}
 }

@@ -88,8 +88,8 @@ typedef struct FactScan
 	bool		by_probes;		/* by looking for each ad */
 	int			nruns;
 	StoreRun   *runs;
-	int			ndeltas;		/* they come first, then minutes, the newest first */
-	int			next_run;		/* minutes from here on are still to be read */
+	int			ndeltas;		/* they come first, then final ones, the newest first */
+	int			next_run;		/* final ones from here on are still to be read */
 	int			nminutes;
 	int64	   *minutes;		/* all that have facts, as scans in order and minutes_only need */
 	int			next_minute;	/* those from here on are still to be read */
@@ -101,7 +101,7 @@ typedef struct FactScan
 	/* a chunk of the window */
 	int64		from;
 	int64		to;
-	int			minutes_ahead;	/* minute runs to take next time */
+	int			runs_ahead;		/* final runs to take next time */
 	int			nchunk;
 	StoreRun   *chunk;
 	bool		in_turn;		/* its runs are read one after the other */

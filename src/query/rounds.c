@@ -44,8 +44,8 @@ compact(FunctionCallInfo fcinfo, Oid asker)
 {
 	CompactResult r;
 	int			level;
-	bool		nulls[3] = {false};
-	Datum		values[3];
+	bool		nulls[4] = {false};
+	Datum		values[4];
 
 	prevent_read_only("adclick.compact()");
 	level = definitions_begin_writes();
@@ -53,7 +53,8 @@ compact(FunctionCallInfo fcinfo, Oid asker)
 	definitions_end_writes(level);
 	values[0] = Int32GetDatum(r.runs_merged);
 	values[1] = Int32GetDatum(r.minutes_written);
-	values[2] = BoolGetDatum(r.more);
+	values[2] = Int32GetDatum(r.hours_written);
+	values[3] = BoolGetDatum(r.more);
 	return make_row(fcinfo, values, nulls);
 }
 

@@ -6,8 +6,9 @@
  * Of some users, addresses or ads, all facts are gathered.
  *
  * Without a filter, or with a registered one, the lists kept of each closed
- * minute are merged with what is not in a list: deltas and tail.  An ad that is
- * in no list of a minute can have no more clicks there than were cut off; if no
+ * minute and settled hour are merged with what is not in a list: deltas and tail.
+ * For a run of an hour of which the window has a part, those of its minutes are taken.
+ * An ad that is not in a list can have no more clicks there than were cut off; if no
  * such ad can reach the Nth, the answer is proved.  That is the threshold
  * algorithm of Fagin, Lotem and Naor (Optimal aggregation algorithms for
  * middleware, 2001, doi 10.1145/375551.375567).  Ads that could be among the N, but
@@ -224,51 +225,124 @@ typedef struct Candidate
 	uint64		missing;		/* what it can have besides */
 } Candidate;
 
+/* A list, and the run with the facts that it represents. */
+typedef struct Listed
+{
+	StoreList	list;
+	StoreRun	run;
+} Listed;
+
 typedef struct Lists
 {
-	int			nlists;
-	StoreList  *lists;
-	int			nlisted;		/* runs with a list: the first ones */
-	int			nruns;
+	int			nlisted;
+	Listed	   *listed;
+	int			nruns;			/* those without lists */
 	StoreRun   *runs;
-	int		   *list_of;		/* for each of the listed runs, which list */
 	uint64		cut_off;		/* sum over all lists */
+	bool		whole;			/* no list has more than was read of it */
 } Lists;
 
-static StoreList *
-list_of_minute(const Lists *lists, int64 minute)
+/* The lists that a run may have: of the whole, or of the minutes that the window has of it. */
+typedef struct Wanted
 {
-	int			low = 0;
-	int			high = lists->nlists;
+	StoreRun	run;
+	StoreGrain	grain;
+	int			n;
+	int64	   *firsts;
+} Wanted;
 
-	while (low < high)
+static Wanted
+lists_wanted(const StoreRun *run, const Conditions *conditions)
+{
+	Wanted		wanted = {*run, GRAIN_MINUTE};
+	StoreMinute *minutes;
+
+	if (run->is_delta)
+		return wanted;
+	if (run_is_inside(run, conditions))
 	{
-		int			middle = (low + high) / 2;
-
-		if (lists->lists[middle].minute < minute)
-			low = middle + 1;
-		else
-			high = middle;
+		wanted.grain = store_grain(run);
+		wanted.n = 1;
+		wanted.firsts = palloc(sizeof(int64));
+		wanted.firsts[0] = run->first_minute;
+		return wanted;
 	}
-	return low < lists->nlists && lists->lists[low].minute == minute ? &lists->lists[low] : NULL;
+	minutes = store_get_run_minutes(run, conditions->from, conditions->to - 1, &wanted.n);
+	wanted.firsts = palloc(sizeof(int64) * (wanted.n + 1));
+	for (int i = 0; i < wanted.n; i++)
+		wanted.firsts[i] = minutes[i].minute;
+	return wanted;
 }
 
-/* Put the runs first whose facts are represented by a list. */
-static void
-match_lists(Lists *lists)
+/* The lists of a grain that are wanted. */
+static StoreList *
+get_wanted(const Wanted *wanted, int nwanted, StoreGrain grain, int32 filter_id, int64 depth, int *nlists)
 {
-	lists->list_of = palloc(sizeof(int) * (lists->nruns + 1));
-	for (int i = 0; i < lists->nruns; i++)
+	int64	   *firsts;
+	int			n = 0;
+
+	for (int i = 0; i < nwanted; i++)
+		n += wanted[i].grain == grain ? wanted[i].n : 0;
+	firsts = palloc(sizeof(int64) * (n + 1));
+	n = 0;
+	for (int i = 0; i < nwanted; i++)
+		for (int j = 0; j < wanted[i].n && wanted[i].grain == grain; j++)
+			firsts[n++] = wanted[i].firsts[j];
+	return store_get_lists(grain, filter_id, firsts, n, depth, nlists);
+}
+
+static int
+compare_lists(const void *a, const void *b)
+{
+	return compare_int64(&((const StoreList *) a)->first, &((const StoreList *) b)->first);
+}
+
+/* Take the lists of a run, if all are there that should be. */
+static bool
+match_run(Lists *lists, const Wanted *wanted, const StoreList *stored, int nstored)
+{
+	Listed	   *listed = &lists->listed[lists->nlisted];
+
+	for (int i = 0; i < wanted->n; i++)
 	{
-		StoreRun	run = lists->runs[i];
-		StoreList  *list = run.is_delta ? NULL : list_of_minute(lists, run.first_minute);
+		StoreList  *list = bsearch(&(StoreList) {.first = wanted->firsts[i]}, stored, nstored,
+								   sizeof(StoreList), compare_lists);
 
 		if (list == NULL)
-			continue;
-		lists->runs[i] = lists->runs[lists->nlisted];
-		lists->runs[lists->nlisted] = run;
-		lists->list_of[lists->nlisted++] = list - lists->lists;
-		lists->cut_off += list->cut_off;
+			return false;
+		listed[i] = (Listed) {*list, wanted->run};
+	}
+	lists->nlisted += wanted->n;
+	return wanted->n > 0;
+}
+
+/* Get the lists of a filter that there are for some runs, their best ads down to "depth". */
+static void
+get_lists(Lists *lists, const Conditions *conditions, int32 filter_id, int64 depth,
+		  const StoreRun *runs, int nruns)
+{
+	Wanted	   *wanted = palloc(sizeof(Wanted) * (nruns + 1));
+	StoreList  *stored[2];
+	int			nstored[2];
+	int			nwanted = 0;
+
+	for (int i = 0; i < nruns; i++)
+	{
+		wanted[i] = lists_wanted(&runs[i], conditions);
+		nwanted += wanted[i].n;
+	}
+	for (StoreGrain grain = GRAIN_MINUTE; grain <= GRAIN_HOUR; grain++)
+		stored[grain] = get_wanted(wanted, nruns, grain, filter_id, depth, &nstored[grain]);
+	lists->listed = palloc(sizeof(Listed) * (nwanted + 1));
+	lists->runs = palloc(sizeof(StoreRun) * (nruns + 1));
+	for (int i = 0; i < nruns; i++)
+		if (!match_run(lists, &wanted[i], stored[wanted[i].grain], nstored[wanted[i].grain]))
+			lists->runs[lists->nruns++] = runs[i];
+	lists->whole = true;
+	for (int i = 0; i < lists->nlisted; i++)
+	{
+		lists->cut_off += lists->listed[i].list.cut_off;
+		lists->whole &= lists->listed[i].list.n < depth;
 	}
 }
 
@@ -280,7 +354,7 @@ merge_lists(const Lists *lists, const Facts *tail, const uint64 *more, size_t nm
 	size_t		n = tail->n + nmore;
 
 	for (int i = 0; i < lists->nlisted; i++)
-		n += lists->lists[lists->list_of[i]].n;
+		n += lists->listed[i].list.n;
 	facts_init(sums, 1, n + 1, MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(1, n + 1)));
 	facts_append(sums, tail, 0, tail->n);
 	for (size_t i = 0; i < nmore; i++)
@@ -290,7 +364,7 @@ merge_lists(const Lists *lists, const Facts *tail, const uint64 *more, size_t nm
 	}
 	for (int i = 0; i < lists->nlisted; i++)
 	{
-		const StoreList *list = &lists->lists[lists->list_of[i]];
+		const StoreList *list = &lists->listed[i].list;
 
 		CHECK_FOR_INTERRUPTS();
 		for (size_t j = 0; j < list->n; j++)
@@ -405,7 +479,7 @@ count_unlisted(Counting *c, const Lists *lists, Facts *sums, uint64 limit, ReadC
 
 	c->sums = sums;
 	c->limit = limit;
-	for (int i = lists->nlisted; i < lists->nruns; i++)
+	for (int i = 0; i < lists->nruns; i++)
 	{
 		const StoreRun *run = &lists->runs[i];
 
@@ -431,7 +505,6 @@ sum_up(const Lists *lists, const Conditions *conditions, const Facts *tail, int3
 {
 	Facts	   *sums = merge_lists(lists, tail, NULL, 0);
 	uint64		nth = nth_clicks(sums, n);
-	int			unlisted = lists->nruns - lists->nlisted;
 	Counting   *c = palloc0(sizeof(Counting));
 
 	if (nth <= lists->cut_off)
@@ -440,7 +513,7 @@ sum_up(const Lists *lists, const Conditions *conditions, const Facts *tail, int3
 	facts_init(&c->segment, FACT_COLUMNS, SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
 	facts_init(&c->picked, 1, SEGMENT_MAX_FACTS, palloc(facts_memory(1, SEGMENT_MAX_FACTS)));
-	count_unlisted(c, lists, sums, (nth - lists->cut_off - 1) / (unlisted + 1) + 1, read);
+	count_unlisted(c, lists, sums, (nth - lists->cut_off - 1) / (lists->nruns + 1) + 1, read);
 	if (c->nnoted == MOST_NOTED)
 		return NULL;
 	if (c->nnoted > 0)
@@ -484,7 +557,7 @@ choose_candidates(const Lists *lists, const Facts *sums, uint64 nth, int *ncandi
 			};
 	for (int i = 0; i < lists->nlisted; i++)
 	{
-		const StoreList *list = &lists->lists[lists->list_of[i]];
+		const StoreList *list = &lists->listed[i].list;
 
 		CHECK_FOR_INTERRUPTS();
 		for (size_t j = 0; j < list->n && list->cut_off > 0; j++)
@@ -507,7 +580,7 @@ is_listed(const StoreList *list, uint64 ad)
 	return false;
 }
 
-/* Count a candidate in the minutes whose lists do not have it. */
+/* Count a candidate in the minutes and hours whose lists do not have it. */
 static void
 probe_candidate(const Lists *lists, const Conditions *conditions, Candidate *c, ReadCounts *read)
 {
@@ -519,11 +592,14 @@ probe_candidate(const Lists *lists, const Conditions *conditions, Candidate *c, 
 	g = gather_begin(ORDER_AD, &of_ad, NULL, 0);
 	for (int i = 0; i < lists->nlisted; i++)
 	{
-		const StoreList *list = &lists->lists[lists->list_of[i]];
+		const StoreList *list = &lists->listed[i].list;
 
 		CHECK_FOR_INTERRUPTS();
-		if (list->cut_off > 0 && !is_listed(list, c->ad))
-			gather_run(g, &lists->runs[i]);
+		if (list->cut_off == 0 || is_listed(list, c->ad))
+			continue;
+		of_ad.from = list->first;
+		of_ad.to = list->first + grain_minutes(list->grain);
+		gather_run(g, &lists->listed[i].run);
 	}
 	c->clicks += gather_clicks(g);
 	c->missing = 0;
@@ -543,7 +619,7 @@ decide_candidates(const Lists *lists, const Conditions *conditions, Candidate *c
 	int			undecided = 0;
 
 	for (int i = 0; i < lists->nlisted; i++)
-		facts += lists->runs[i].facts;
+		facts += lists->listed[i].run.facts;
 	for (int i = 0; i < ncandidates; i++)
 		undecided += candidates[i].missing > 0 && candidates[i].clicks + candidates[i].missing >= nth;
 	if ((int64) undecided * lists->nlisted > facts / FACTS_PER_PROBE + lists->nlisted)
@@ -560,21 +636,17 @@ decide_candidates(const Lists *lists, const Conditions *conditions, Candidate *c
  */
 static bool
 try_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 depth,
-		  StoreRun *runs, int nruns, const Facts *tail, Ranking *ranking, bool *whole)
+		  const StoreRun *runs, int nruns, const Facts *tail, Ranking *ranking, bool *whole)
 {
-	Lists		lists = {.nruns = nruns, .runs = runs};
+	Lists		lists = {0};
 	Facts	   *sums;
 	Candidate  *candidates;
 	int			ncandidates;
 	uint64		nth;
 	TopN		best;
 
-	lists.lists = store_get_lists(filter_id, conditions->from, conditions->to - 1, depth,
-								  &lists.nlists);
-	match_lists(&lists);
-	*whole = true;
-	for (int i = 0; i < lists.nlists; i++)
-		*whole &= lists.lists[i].n < depth;
+	get_lists(&lists, conditions, filter_id, depth, runs, nruns);
+	*whole = lists.whole;
 	ranking->lists = lists.nlisted;
 	ranking->cut_off = lists.cut_off;
 	if (lists.nlisted == 0)
@@ -604,7 +676,7 @@ try_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 depth,
 
 /* Rank by the best of the lists of a filter, or if need be by all of them. */
 static bool
-rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, StoreRun *runs, int nruns,
+rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, const StoreRun *runs, int nruns,
 			  const Facts *tail, Ranking *ranking)
 {
 	int64		depth = Max((int64) n * FIRST_DEPTH, FIRST_DEPTH_LEAST);

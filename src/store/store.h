@@ -105,8 +105,9 @@ typedef struct StoreSetAside
 extern void store_count_set_aside(StoreSetAside *rows);
 
 /*
- * Runs.  A run of order ad that is no delta has the facts of one closed minute;
- * those of other orders have any minutes.
+ * Runs.  A run of order ad that is no delta has the facts of one closed minute, or
+ * of one settled hour, and then no other has any of that hour; those of other orders
+ * have any minutes.
  */
 typedef struct StoreRun
 {
@@ -119,6 +120,26 @@ typedef struct StoreRun
 	int64		facts;
 	int64		clicks;
 } StoreRun;
+
+/* What a final run of order ad has, and a list is of. */
+typedef enum StoreGrain
+{
+	GRAIN_MINUTE,
+	GRAIN_HOUR
+} StoreGrain;
+
+static inline int64
+grain_minutes(StoreGrain grain)
+{
+	return grain == GRAIN_HOUR ? MINS_PER_HOUR : 1;
+}
+
+/* Of a run of an hour, first_minute and last_minute are those of the hour. */
+static inline StoreGrain
+store_grain(const StoreRun *run)
+{
+	return run->first_minute < run->last_minute ? GRAIN_HOUR : GRAIN_MINUTE;
+}
 
 /* The column by which minutes of an order's runs are told: of order ledger, the bucket. */
 static inline int
@@ -151,6 +172,16 @@ extern StoreRun *store_get_key_runs(const int64 *minutes, int nminutes, int *cou
 /* The minutes in which they have facts, of order ad, ascending. */
 extern int64 *store_get_fact_minutes(int64 from, int64 to, int *count);
 
+/* A minute of a run, and its clicks there. */
+typedef struct StoreMinute
+{
+	int64		minute;
+	int64		clicks;
+} StoreMinute;
+
+/* The minutes from .. to (included) in which a run of order ad has facts, ascending. */
+extern StoreMinute *store_get_run_minutes(const StoreRun *run, int64 from, int64 to, int *count);
+
 /* How much there is of order ad in minutes from .. to. */
 typedef struct StoreSize
 {
@@ -159,6 +190,8 @@ typedef struct StoreSize
 	double		deltas;			/* of the runs */
 	double		delta_facts;	/* of the facts */
 	double		minutes;		/* no fewer than there are */
+	double		hours;			/* of the runs, those of hours */
+	double		hour_facts;		/* and their facts */
 } StoreSize;
 
 extern void store_get_size(int64 from, int64 to, StoreSize *size);
@@ -170,20 +203,39 @@ typedef struct StoreLeftOut
 	int			n;
 } StoreLeftOut;
 
-/* The oldest deltas, no more than "limit"; and the run of a closed minute: 0 or 1. */
-extern StoreRun *store_get_deltas(FactOrder order, int limit, const StoreLeftOut *left_out, int *count);
-extern int	store_get_minute(int64 minute, StoreRun *run);
+/* The oldest deltas with a fact in minute "from" or later, no more than "limit". */
+extern StoreRun *store_get_deltas(FactOrder order, int64 from, int limit, const StoreLeftOut *left_out,
+								  int *count);
+
+/* All deltas of order ad without one, the oldest first. */
+extern StoreRun *store_get_late(int64 from, const StoreLeftOut *left_out, int *count);
+
+/* The runs of the minutes of the oldest hour before minute "before" that still has them. */
+extern StoreRun *store_get_settled(int64 before, const StoreLeftOut *left_out, int *count);
+
+/* The run of the minute or hour that begins with "first": 0 or 1. */
+extern int	store_get_final(int64 first, StoreGrain grain, StoreRun *run);
+
+/* How many facts final runs of order ad have, of those that end in minutes from .. to. */
+extern int64 store_count_final_facts(int64 from, int64 to);
+
 extern void store_delete_runs(const StoreRun *runs, int count);
 
-/* A minute that has facts in deltas of order ad, and whose own run is not left out. */
+/* A minute or an hour that has facts in deltas of order ad. */
 typedef struct StorePending
 {
-	int64		minute;
+	int64		first;			/* its first minute */
 	int64		pending;		/* facts in deltas */
-	int64		compacted;		/* facts in the minute's own run */
+	int64		compacted;		/* facts in its own run */
 } StorePending;
 
-extern StorePending *store_get_pending(const StoreLeftOut *left_out, int *count);
+/*
+ * What some deltas have for runs of a grain, ascending: of hours before minute
+ * "settled", or with a run, and of minutes in the others.  Without those whose run is
+ * left out, and hours that still have runs of minutes.
+ */
+extern StorePending *store_get_pending(StoreGrain grain, const StoreRun *deltas, int ndeltas, int64 settled,
+									   const StoreLeftOut *left_out, int *count);
 
 /*
  * Write a run: begin, add sorted facts (columns of the order) in one or more
@@ -191,6 +243,7 @@ extern StorePending *store_get_pending(const StoreLeftOut *left_out, int *count)
  */
 typedef struct StoreWriter StoreWriter;
 extern StoreWriter *store_writer_begin(FactOrder order, bool is_delta);
+extern StoreWriter *store_writer_begin_final(StoreGrain grain);
 extern void store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n);
 extern void store_writer_end(StoreWriter *writer);
 
@@ -237,24 +290,26 @@ extern void store_add_gaps(const int64 *minutes, int count);
 extern bool store_has_gap(int64 from, int64 to, int64 *minute);
 
 /*
- * adclick.most_clicked_ads: of each closed minute, the ads with the most clicks
- * for "no filter" and for each registered filter.
+ * adclick.most_clicked_ads and, for hours, adclick.most_clicked_ads_hourly: the ads
+ * with the most clicks, for "no filter" and for each registered filter.
  */
 typedef struct StoreList
 {
-	int64		minute;
+	StoreGrain	grain;
+	int64		first;			/* its first minute */
 	uint64		cut_off;		/* the most clicks of an ad that is not in it */
 	size_t		n;
 	AdCount    *ads;			/* best first */
 } StoreList;
 
 /*
- * The lists of a filter for minutes from .. to (included), in their order, their
- * best ads down to "depth": the rest is cut off.
+ * The lists of a filter for some minutes or hours, by their first minutes, in their
+ * order, their best ads down to "depth": the rest is cut off.
  */
-extern StoreList *store_get_lists(int32 filter_id, int64 from, int64 to, int64 depth, int *count);
+extern StoreList *store_get_lists(StoreGrain grain, int32 filter_id, const int64 *firsts, int nfirsts,
+								  int64 depth, int *count);
 extern void store_put_list(int32 filter_id, const StoreList *list);
-extern void store_delete_lists(const int64 *minutes, int count);
+extern void store_delete_lists(StoreGrain grain, const int64 *firsts, int count);
 
 /* Combinations of dimensions that clicks came with, as the active snapshot sees them. */
 typedef void (*store_combination_callback) (int32 filter_id, char *const *values);
@@ -281,8 +336,8 @@ extern int32 store_find_filter(const StoreFilter *filter);
 extern int32 store_add_filter(const StoreFilter *filter);
 extern void store_drop_filter(int32 filter_id);
 
-/* The runs of closed minutes after one, in their order. */
-extern StoreRun *store_get_minutes(int64 after, int limit, int *count);
+/* The final runs of order ad that end after a minute, in their order. */
+extern StoreRun *store_get_final_runs(int64 after, int limit, int *count);
 
 /* Ads of some advertisers, ascending. */
 extern int64 *store_get_ads(const int64 *advertisers, int nadvertisers, int *count);

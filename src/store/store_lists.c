@@ -81,13 +81,14 @@ store_has_gap(int64 from, int64 to, int64 *minute)
 #define MAX_LIST ((int64) (MaxAllocSize / AD_CLICK_BYTES))
 
 static void
-damaged_list(int64 minute)
+damaged_list(const StoreList *list)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("a list in adclick.most_clicked_ads is damaged"),
+			 errmsg("a list in adclick.%s is damaged",
+					list->grain == GRAIN_HOUR ? "most_clicked_ads_hourly" : "most_clicked_ads"),
 			 errdetail("The one of %s is not an array of ads with their clicks, or more was cut off.",
-					   timestamptz_to_str(minute * USECS_PER_MINUTE))));
+					   timestamptz_to_str(list->first * USECS_PER_MINUTE))));
 }
 
 static bool
@@ -120,23 +121,23 @@ read_list(uint64 row, int64 depth, StoreList *list, MemoryContext context)
 	size_t		size = VARSIZE(array);
 	size_t		n;
 
-	list->minute = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+	list->first = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
 	list->cut_off = (uint64) DatumGetInt64(sql_result(row, 2, 0));
 	list->n = 0;
 	if (size < sizeof(ArrayType) || ARR_HASNULL(array) ||
 		(ARR_NDIM(array) == 0 && list->cut_off != 0))
-		damaged_list(list->minute);
+		damaged_list(list);
 	if (ARR_NDIM(array) == 0)
 		return;
 	n = size < ARR_OVERHEAD_NONULLS(1) ? 0 : (size - ARR_OVERHEAD_NONULLS(1)) / AD_CLICK_BYTES;
 	if (ARR_NDIM(array) != 1 || n < 1 || n != Min(most, ARR_DIMS(array)[0]))
-		damaged_list(list->minute);
+		damaged_list(list);
 	list->ads = MemoryContextAlloc(context, sizeof(AdCount) * n);
 	for (size_t i = 0; i < n; i++)
 		if (!read_ad_click(ARR_DATA_PTR(array) + i * AD_CLICK_BYTES, &list->ads[i]))
-			damaged_list(list->minute);
+			damaged_list(list);
 	if (list->cut_off > list->ads[n - 1].clicks)
-		damaged_list(list->minute);
+		damaged_list(list);
 	list->n = Min(depth, n);
 	if (list->n < n)
 		list->cut_off = list->ads[list->n].clicks;
@@ -144,18 +145,21 @@ read_list(uint64 row, int64 depth, StoreList *list, MemoryContext context)
 }
 
 StoreList *
-store_get_lists(int32 filter_id, int64 from, int64 to, int64 depth, int *count)
+store_get_lists(StoreGrain grain, int32 filter_id, const int64 *firsts, int nfirsts, int64 depth, int *count)
 {
-	Datum		values[3] = {Int32GetDatum(filter_id), sql_minute(from), sql_minute(to)};
+	Datum		values[2] = {Int32GetDatum(filter_id), minute_array(firsts, nfirsts)};
 	MemoryContext context = CurrentMemoryContext;
 	StoreList  *lists;
 	uint64		rows;
 
 	SPI_connect();
-	rows = sql_run(GET_LISTS, values, NULL, true);
+	rows = sql_run(grain == GRAIN_HOUR ? GET_HOUR_LISTS : GET_LISTS, values, NULL, true);
 	lists = MemoryContextAlloc(context, sizeof(StoreList) * (rows + 1));
 	for (uint64 row = 0; row < rows; row++)
+	{
+		lists[row].grain = grain;
 		read_list(row, depth, &lists[row], context);
+	}
 	SPI_finish();
 	*count = (int) rows;
 	return lists;
@@ -167,7 +171,7 @@ store_put_list(int32 filter_id, const StoreList *list)
 	int64	   *ads = palloc(sizeof(int64) * (list->n + 1));
 	int64	   *clicks = palloc(sizeof(int64) * (list->n + 1));
 	Datum		values[5] = {
-		Int32GetDatum(filter_id), sql_minute(list->minute), Int64GetDatum((int64) list->cut_off)
+		Int32GetDatum(filter_id), sql_minute(list->first), Int64GetDatum((int64) list->cut_off)
 	};
 
 	for (size_t i = 0; i < list->n; i++)
@@ -177,7 +181,7 @@ store_put_list(int32 filter_id, const StoreList *list)
 	}
 	values[3] = sql_array(INT8OID, ads, (int) list->n);
 	values[4] = sql_array(INT8OID, clicks, (int) list->n);
-	sql_write(PUT_LIST, values, NULL);
+	sql_write(list->grain == GRAIN_HOUR ? PUT_HOUR_LIST : PUT_LIST, values, NULL);
 	pfree(ads);
 	pfree(clicks);
 	pfree(DatumGetPointer(values[3]));
@@ -185,11 +189,11 @@ store_put_list(int32 filter_id, const StoreList *list)
 }
 
 void
-store_delete_lists(const int64 *minutes, int count)
+store_delete_lists(StoreGrain grain, const int64 *firsts, int count)
 {
-	Datum		values[1] = {minute_array(minutes, count)};
+	Datum		values[1] = {minute_array(firsts, count)};
 
-	sql_write(DELETE_LISTS, values, NULL);
+	sql_write(grain == GRAIN_HOUR ? DELETE_HOUR_LISTS : DELETE_LISTS, values, NULL);
 }
 
 StoreFilter *
@@ -317,6 +321,7 @@ store_drop_filter(int32 filter_id)
 	Datum		values[1] = {Int32GetDatum(filter_id)};
 
 	sql_write(DROP_LISTS, values, NULL);
+	sql_write(DROP_HOUR_LISTS, values, NULL);
 	sql_write(DROP_FILTER, values, NULL);
 }
 

@@ -35,19 +35,33 @@
 #include "store.h"
 #include "store_sql.h"
 
+static void
+damaged_run(int64 run_id, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("run " INT64_FORMAT " of \"runs\" is damaged", run_id),
+			 errdetail_internal("%s", detail)));
+}
+
+/* A final run of order ad is one of a minute or of an hour. */
+static bool
+has_grain(const StoreRun *run)
+{
+	return run->order != ORDER_AD || run->is_delta || run->first_minute == run->last_minute ||
+		(run->first_minute == hour_of(run->first_minute) &&
+		 run->last_minute == run->first_minute + MINS_PER_HOUR - 1);
+}
+
 /* What a run says of itself must be possible: questions rely on it. */
 static void
 check_run(const StoreRun *run)
 {
 	if (run->first_minute < FIRST_MINUTE || run->last_minute > LAST_MINUTE ||
-		run->first_minute > run->last_minute ||
-		(run->order == ORDER_AD && !run->is_delta && run->first_minute != run->last_minute) ||
+		run->first_minute > run->last_minute || !has_grain(run) ||
 		run->segments < 1 || run->facts < run->segments ||
 		run->facts > run->segments * SEGMENT_MAX_FACTS || run->clicks < run->facts)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("run " INT64_FORMAT " of \"runs\" is damaged", run->run_id),
-				 errdetail("Its row in adclick_internal.runs has times or numbers that cannot be.")));
+		damaged_run(run->run_id, "Its row in adclick_internal.runs has times or numbers that cannot be.");
 }
 
 /* Run a statement that selects RUN_COLUMNS. */
@@ -83,7 +97,10 @@ store_get_runs(FactOrder order, int64 from, int64 to, int *count)
 {
 	Datum		values[3] = {sql_minute(from), sql_minute(to), Int32GetDatum(order)};
 
-	return get_runs(order == ORDER_AD ? GET_MINUTE_RUNS : GET_RUNS, values, count);
+	if (order != ORDER_AD)
+		return get_runs(GET_RUNS, values, count);
+	values[2] = sql_minute(to + MINS_PER_HOUR - 1);
+	return get_runs(GET_MINUTE_RUNS, values, count);
 }
 
 StoreRun *
@@ -112,9 +129,57 @@ store_get_fact_minutes(int64 from, int64 to, int *count)
 	rows = sql_run(GET_FACT_MINUTES, values, NULL, true);
 	minutes = MemoryContextAllocHuge(context, sizeof(int64) * (rows + 1));
 	for (uint64 row = 0; row < rows; row++)
-		minutes[row] = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+	{
+		TimestampTz minute = DatumGetTimestampTz(sql_result(row, 1, TimestampTzGetDatum(DT_NOBEGIN)));
+
+		if (minute == DT_NOBEGIN)
+			damaged_run(DatumGetInt64(sql_result(row, 2, 0)), "Its row in adclick_internal.runs misses minutes.");
+		minutes[row] = minute_of(minute);
+	}
 	SPI_finish();
 	*count = (int) rows;
+	return minutes;
+}
+
+/* Together they must be what the run has. */
+static void
+check_minutes(const StoreRun *run, const StoreMinute *minutes, int n)
+{
+	int64		clicks = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		clicks += minutes[i].clicks;
+		if (minutes[i].minute < run->first_minute || minutes[i].minute > run->last_minute ||
+			minutes[i].clicks < 1 || clicks > run->clicks)
+			break;
+	}
+	if (clicks != run->clicks)
+		damaged_run(run->run_id, "Its row in adclick_internal.runs has minutes or clicks that cannot be.");
+}
+
+StoreMinute *
+store_get_run_minutes(const StoreRun *run, int64 from, int64 to, int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[1] = {Int64GetDatum(run->run_id)};
+	StoreMinute *minutes;
+	int			rows;
+	int			n = 0;
+
+	SPI_connect();
+	rows = (int) sql_run(GET_RUN_MINUTES, values, NULL, true);
+	minutes = MemoryContextAllocHuge(context, sizeof(StoreMinute) * (rows + 1));
+	for (int row = 0; row < rows; row++)
+		minutes[row] = (StoreMinute) {
+			minute_of(DatumGetTimestampTz(sql_result(row, 1, 0))), DatumGetInt64(sql_result(row, 2, 0))
+		};
+	SPI_finish();
+	check_minutes(run, minutes, rows);
+	for (int i = 0; i < rows; i++)
+		if (minutes[i].minute >= from && minutes[i].minute <= to)
+			minutes[n++] = minutes[i];
+	*count = n;
 	return minutes;
 }
 
@@ -130,53 +195,104 @@ store_get_size(int64 from, int64 to, StoreSize *size)
 	size->deltas = DatumGetFloat8(sql_result(0, 3, 0));
 	size->delta_facts = DatumGetFloat8(sql_result(0, 4, 0));
 	size->minutes = DatumGetFloat8(sql_result(0, 5, 0));
+	size->hours = DatumGetFloat8(sql_result(0, 6, 0));
+	size->hour_facts = DatumGetFloat8(sql_result(0, 7, 0));
 	SPI_finish();
 }
 
-StoreRun *
-store_get_deltas(FactOrder order, int limit, const StoreLeftOut *left_out, int *count)
+static Datum
+left_out_array(const StoreLeftOut *left_out)
 {
-	Datum		values[3] = {
-		Int32GetDatum(order), Int64GetDatum(limit), sql_array(INT8OID, left_out->run_ids, left_out->n)
+	return sql_array(INT8OID, left_out->run_ids, left_out->n);
+}
+
+static Datum
+run_array(const StoreRun *runs, int count)
+{
+	int64	   *ids = palloc(sizeof(int64) * (count + 1));
+
+	for (int i = 0; i < count; i++)
+		ids[i] = runs[i].run_id;
+	return sql_array(INT8OID, ids, count);
+}
+
+StoreRun *
+store_get_deltas(FactOrder order, int64 from, int limit, const StoreLeftOut *left_out, int *count)
+{
+	Datum		values[4] = {
+		Int32GetDatum(order), Int64GetDatum(limit), left_out_array(left_out), sql_minute(from)
 	};
 
 	return get_runs(GET_DELTAS, values, count);
 }
 
 StoreRun *
-store_get_minutes(int64 after, int limit, int *count)
+store_get_late(int64 from, const StoreLeftOut *left_out, int *count)
+{
+	Datum		values[2] = {sql_minute(from), left_out_array(left_out)};
+
+	return get_runs(GET_LATE, values, count);
+}
+
+StoreRun *
+store_get_settled(int64 before, const StoreLeftOut *left_out, int *count)
+{
+	Datum		values[2] = {sql_minute(before), left_out_array(left_out)};
+	StoreRun   *runs = get_runs(GET_SETTLED, values, count);
+
+	while (*count > 0 && hour_of(runs[*count - 1].first_minute) != hour_of(runs[0].first_minute))
+		--*count;
+	return runs;
+}
+
+StoreRun *
+store_get_final_runs(int64 after, int limit, int *count)
 {
 	Datum		values[2] = {sql_minute(after), Int64GetDatum(limit)};
 
-	return get_runs(GET_MINUTES, values, count);
+	return get_runs(GET_FINAL_RUNS, values, count);
 }
 
 int
-store_get_minute(int64 minute, StoreRun *run)
+store_get_final(int64 first, StoreGrain grain, StoreRun *run)
 {
-	Datum		values[1] = {sql_minute(minute)};
+	Datum		values[2] = {sql_minute(first), sql_minute(first + grain_minutes(grain) - 1)};
 	int			count;
-	StoreRun   *runs = get_runs(GET_MINUTE, values, &count);
+	StoreRun   *runs = get_runs(GET_FINAL, values, &count);
 
 	if (count > 0)
 		*run = runs[0];
 	return count > 0;
 }
 
-StorePending *
-store_get_pending(const StoreLeftOut *left_out, int *count)
+int64
+store_count_final_facts(int64 from, int64 to)
 {
-	Datum		values[1] = {sql_array(INT8OID, left_out->run_ids, left_out->n)};
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+	int64		facts;
+
+	SPI_connect();
+	sql_run(COUNT_FINAL_FACTS, values, NULL, true);
+	facts = DatumGetInt64(sql_result(0, 1, 0));
+	SPI_finish();
+	return facts;
+}
+
+StorePending *
+store_get_pending(StoreGrain grain, const StoreRun *deltas, int ndeltas, int64 settled,
+				  const StoreLeftOut *left_out, int *count)
+{
+	Datum		values[3] = {run_array(deltas, ndeltas), sql_minute(settled), left_out_array(left_out)};
 	MemoryContext context = CurrentMemoryContext;
 	StorePending *pending;
 	uint64		rows;
 
 	SPI_connect();
-	rows = sql_run(GET_PENDING, values, NULL, true);
-	pending = MemoryContextAlloc(context, sizeof(StorePending) * (rows + 1));
+	rows = sql_run(grain == GRAIN_MINUTE ? GET_PENDING_MINUTES : GET_PENDING_HOURS, values, NULL, true);
+	pending = MemoryContextAllocHuge(context, sizeof(StorePending) * (rows + 1));
 	for (uint64 row = 0; row < rows; row++)
 	{
-		pending[row].minute = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+		pending[row].first = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
 		pending[row].pending = DatumGetInt64(sql_result(row, 2, 0));
 		pending[row].compacted = DatumGetInt64(sql_result(row, 3, 0));
 	}
@@ -188,12 +304,8 @@ store_get_pending(const StoreLeftOut *left_out, int *count)
 void
 store_delete_runs(const StoreRun *runs, int count)
 {
-	int64	   *ids = palloc(sizeof(int64) * (count + 1));
-	Datum		values[1];
+	Datum		values[1] = {run_array(runs, count)};
 
-	for (int i = 0; i < count; i++)
-		ids[i] = runs[i].run_id;
-	values[0] = sql_array(INT8OID, ids, count);
 	sql_write(DELETE_DELTAS, values, NULL);
 	sql_write(DELETE_SEGMENTS, values, NULL);
 	if (sql_write(DELETE_RUNS, values, NULL) != (uint64) count)
@@ -279,6 +391,7 @@ struct StoreWriter
 {
 	MemoryContext context;		/* in which it was begun: batches may come in shorter-lived ones */
 	StoreRun	run;
+	bool		of_hour;
 	int			minute_column;
 	struct minute_facts_hash *minutes;	/* of a run of order ad or ledger */
 	Facts		pending;		/* not yet in a segment */
@@ -287,11 +400,12 @@ struct StoreWriter
 	struct varlena *data;
 };
 
-/* How many facts a run has of each minute. */
+/* How many facts and clicks a run has of each minute. */
 typedef struct MinuteFacts
 {
 	int64		minute;
 	int64		facts;
+	int64		clicks;
 	char		status;
 } MinuteFacts;
 
@@ -323,6 +437,15 @@ store_writer_begin(FactOrder order, bool is_delta)
 	writer->data = palloc(VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES);
 	if (order == ORDER_AD || order == ORDER_LEDGER)
 		writer->minutes = minute_facts_create(CurrentMemoryContext, 16, NULL);
+	return writer;
+}
+
+StoreWriter *
+store_writer_begin_final(StoreGrain grain)
+{
+	StoreWriter *writer = store_writer_begin(ORDER_AD, false);
+
+	writer->of_hour = grain == GRAIN_HOUR;
 	return writer;
 }
 
@@ -390,13 +513,13 @@ count_minute(StoreWriter *writer, int64 minute)
 	MinuteFacts *entry = minute_facts_insert(writer->minutes, minute, &found);
 
 	if (!found)
-		entry->facts = 0;
+		entry->facts = entry->clicks = 0;
 	return entry;
 }
 
 /* Note which minutes the facts are of: for order ad and ledger, how many of each. */
 static void
-note_minutes(StoreWriter *writer, const uint64 *values, size_t n)
+note_minutes(StoreWriter *writer, const uint64 *values, const uint64 *clicks, size_t n)
 {
 	StoreRun   *run = &writer->run;
 	uint64		first = PG_UINT64_MAX;
@@ -417,6 +540,7 @@ note_minutes(StoreWriter *writer, const uint64 *values, size_t n)
 		if (entry == NULL || entry->minute != minute)
 			entry = count_minute(writer, minute);
 		entry->facts++;
+		entry->clicks += clicks[i];
 	}
 }
 
@@ -433,7 +557,7 @@ store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n
 			writer_flush(writer, SEGMENT_MAX_FACTS);
 		part = Min(n, pending->capacity - pending->n);
 		facts_append(pending, facts, start, part);
-		note_minutes(writer, facts->key[writer->minute_column] + start, part);
+		note_minutes(writer, facts->key[writer->minute_column] + start, facts->count + start, part);
 		for (size_t i = start; i < start + part; i++)
 			writer->run.clicks += facts->count[i];
 		writer->run.facts += part;
@@ -442,13 +566,14 @@ store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n
 	}
 }
 
-/* The arrays "minutes" and "minute_facts" of a run. */
+/* The arrays "minutes", "minute_facts" and "minute_clicks" of a run. */
 static void
-minute_arrays(StoreWriter *writer, Datum *minutes, Datum *minute_facts)
+minute_arrays(StoreWriter *writer, Datum arrays[3])
 {
 	int			n = writer->minutes->members;
 	int64	   *times = palloc(sizeof(int64) * n);
 	int64	   *facts = palloc(sizeof(int64) * n);
+	int64	   *clicks = palloc(sizeof(int64) * n);
 	minute_facts_iterator iterator;
 	MinuteFacts *entry;
 
@@ -457,9 +582,11 @@ minute_arrays(StoreWriter *writer, Datum *minutes, Datum *minute_facts)
 	{
 		times[i] = entry->minute * USECS_PER_MINUTE;
 		facts[i] = entry->facts;
+		clicks[i] = entry->clicks;
 	}
-	*minutes = sql_array(TIMESTAMPTZOID, times, n);
-	*minute_facts = sql_array(INT8OID, facts, n);
+	arrays[0] = sql_array(TIMESTAMPTZOID, times, n);
+	arrays[1] = sql_array(INT8OID, facts, n);
+	arrays[2] = sql_array(INT8OID, clicks, n);
 }
 
 void
@@ -468,9 +595,14 @@ store_writer_end(StoreWriter *writer)
 	StoreRun   *run = &writer->run;
 
 	writer_flush(writer, 0);
+	if (writer->of_hour && run->facts > 0)
+	{
+		run->first_minute = hour_of(run->first_minute);
+		run->last_minute = run->first_minute + MINS_PER_HOUR - 1;
+	}
 	if (run->facts > 0)
 	{
-		Datum		values[10] = {
+		Datum		values[11] = {
 			Int64GetDatum(run->run_id), Int32GetDatum(run->order), BoolGetDatum(run->is_delta),
 			sql_minute(run->first_minute), sql_minute(run->last_minute),
 			Int32GetDatum(run->segments), Int64GetDatum(run->facts), Int64GetDatum(run->clicks)
@@ -478,8 +610,8 @@ store_writer_end(StoreWriter *writer)
 
 		sql_insert_end(&writer->inserter);
 		if (writer->minutes)
-			minute_arrays(writer, &values[8], &values[9]);
-		sql_write(ADD_RUN, values, writer->minutes ? NULL : "        nn");
+			minute_arrays(writer, &values[8]);
+		sql_write(ADD_RUN, values, writer->minutes ? NULL : "        nnn");
 	}
 	if (writer->minutes)
 		minute_facts_destroy(writer->minutes);

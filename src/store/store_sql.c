@@ -27,6 +27,22 @@
 
 #define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks"
 
+/* A run has facts in no more minutes than this. */
+#define MOST_MINUTES "least(facts, extract(epoch FROM last_minute - first_minute) / 60 + 1)"
+
+/* Beginning and last minute of the hour that has a time. */
+#define HOUR_OF(time) "date_bin('1 hour', " time ", '2000-01-01 00:00:00+00')"
+#define END_OF(hour) hour " + interval '59 minutes'"
+
+#define SELECT_LISTS(table, first) \
+	"SELECT " first ", cut_off, most_clicked_ads FROM " table \
+	" WHERE filter_id = $1 AND " first " = ANY ($2) ORDER BY " first
+#define INSERT_LIST(table, first) \
+	"INSERT INTO " table " (filter_id, " first ", cut_off, most_clicked_ads)" \
+	" SELECT $1, $2, $3, coalesce(" \
+	"array_agg(ROW(u.ad_id, u.click_count)::adclick.ad_click ORDER BY u.place), '{}')" \
+	" FROM unnest($4, $5) WITH ORDINALITY u (ad_id, click_count, place)"
+
 static const struct
 {
 	const char *text;
@@ -76,14 +92,14 @@ static const struct
 		"SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m"
 		" WHERE r.sort_order = 0 AND r.is_delta", 0
 	},
-	/* those of closed minutes are found by their only minute */
+	/* final ones are found by where they end: no later than an hour behind the window */
 	[GET_MINUTE_RUNS] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
 		" WHERE sort_order = 0 AND is_delta AND last_minute >= $1 AND first_minute <= $2"
 		" UNION ALL"
 		" SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
-		" WHERE sort_order = 0 AND NOT is_delta AND last_minute >= $1 AND last_minute <= $2",
-		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute >= $1 AND last_minute <= $3 AND first_minute <= $2",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[GET_RUNS] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
@@ -99,43 +115,80 @@ static const struct
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}
 	},
 	[GET_FACT_MINUTES] = {
-		"SELECT DISTINCT u.minute FROM adclick_internal.runs, unnest(minutes) u (minute)"
+		"SELECT u.minute, min(run_id) FROM adclick_internal.runs, unnest(minutes, minute_facts) u (minute, facts)"
 		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2"
-		" AND u.minute BETWEEN $1 AND $2 ORDER BY u.minute",
+		" AND (u.minute BETWEEN $1 AND $2 OR u.minute IS NULL) GROUP BY u.minute ORDER BY u.minute",
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[GET_SIZE] = {
 		"SELECT count(*)::float8, coalesce(sum(facts::float8), 0),"
 		" (count(*) FILTER (WHERE is_delta))::float8,"
 		" coalesce(sum(facts::float8) FILTER (WHERE is_delta), 0),"
-		" (count(*) FILTER (WHERE NOT is_delta)"
-		" + coalesce(max(cardinality(minutes)) FILTER (WHERE is_delta), 0))::float8"
+		" (coalesce(sum(" MOST_MINUTES ") FILTER (WHERE NOT is_delta), 0)"
+		" + coalesce(max(" MOST_MINUTES ") FILTER (WHERE is_delta), 0))::float8,"
+		" (count(*) FILTER (WHERE NOT is_delta AND first_minute < last_minute))::float8,"
+		" coalesce(sum(facts::float8) FILTER (WHERE NOT is_delta AND first_minute < last_minute), 0)"
 		" FROM adclick_internal.runs"
 		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2",
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
+	[GET_RUN_MINUTES] = {
+		"SELECT u.minute, u.clicks FROM adclick_internal.runs, unnest(minutes, minute_clicks) u (minute, clicks)"
+		" WHERE run_id = $1 ORDER BY u.minute",
+		1, {INT8OID}
+	},
 	[GET_DELTAS] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE sort_order = $1 AND is_delta"
-		" AND run_id <> ALL ($3) ORDER BY run_id LIMIT $2",
-		3, {INT4OID, INT8OID, INT8ARRAYOID}
+		" AND last_minute >= $4 AND run_id <> ALL ($3) ORDER BY run_id LIMIT $2",
+		4, {INT4OID, INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}
 	},
-	[GET_MINUTES] = {
+	[GET_LATE] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta"
+		" AND last_minute < $1 AND run_id <> ALL ($2) ORDER BY run_id",
+		2, {TIMESTAMPTZOID, INT8ARRAYOID}
+	},
+	/* no hour has more than the limit, so the first one is whole */
+	[GET_SETTLED] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs r"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute < $1 AND first_minute = last_minute"
+		" AND NOT EXISTS (SELECT FROM adclick_internal.runs o WHERE o.run_id = ANY ($2)"
+		" AND " HOUR_OF("o.last_minute") " = " HOUR_OF("r.last_minute") ") ORDER BY last_minute LIMIT 60",
+		2, {TIMESTAMPTZOID, INT8ARRAYOID}
+	},
+	[GET_FINAL_RUNS] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
 		" WHERE sort_order = 0 AND NOT is_delta AND last_minute > $1 ORDER BY last_minute LIMIT $2",
 		2, {TIMESTAMPTZOID, INT8OID}
 	},
-	[GET_MINUTE] = {
+	[GET_FINAL] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
-		" WHERE sort_order = 0 AND NOT is_delta AND last_minute = $1",
-		1, {TIMESTAMPTZOID}
+		" WHERE sort_order = 0 AND NOT is_delta AND first_minute = $1 AND last_minute = $2",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
-	[GET_PENDING] = {
-		"SELECT u.minute, sum(u.facts)::bigint, coalesce(max(r.facts), 0)"
-		" FROM adclick_internal.runs d"
-		" CROSS JOIN unnest(d.minutes, d.minute_facts) u (minute, facts)"
-		" LEFT JOIN adclick_internal.runs r ON r.sort_order = 0 AND NOT r.is_delta AND r.last_minute = u.minute"
-		" WHERE d.sort_order = 0 AND d.is_delta AND d.run_id <> ALL ($1)"
-		" AND (r.run_id IS NULL OR r.run_id <> ALL ($1)) GROUP BY u.minute", 1, {INT8ARRAYOID}
+	[COUNT_FINAL_FACTS] = {
+		"SELECT coalesce(sum(facts), 0)::bigint FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute BETWEEN $1 AND $2",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_PENDING_MINUTES] = {
+		"SELECT p.minute, p.facts, coalesce(r.facts, 0) FROM"
+		" (SELECT u.minute, sum(u.facts)::bigint AS facts FROM adclick_internal.runs d,"
+		" unnest(d.minutes, d.minute_facts) u (minute, facts) WHERE d.run_id = ANY ($1) AND u.minute >= $2 GROUP BY 1) p"
+		" LEFT JOIN adclick_internal.runs r ON r.sort_order = 0 AND NOT r.is_delta"
+		" AND r.last_minute BETWEEN p.minute AND " END_OF(HOUR_OF("p.minute")) " AND r.first_minute <= p.minute"
+		" WHERE r.run_id IS NULL OR (r.first_minute = r.last_minute AND r.run_id <> ALL ($3)) ORDER BY 1",
+		3, {INT8ARRAYOID, TIMESTAMPTZOID, INT8ARRAYOID}
+	},
+	[GET_PENDING_HOURS] = {
+		"SELECT p.hour, p.facts, coalesce(r.facts, 0) FROM"
+		" (SELECT " HOUR_OF("u.minute") " AS hour, sum(u.facts)::bigint AS facts FROM adclick_internal.runs d,"
+		" unnest(d.minutes, d.minute_facts) u (minute, facts) WHERE d.run_id = ANY ($1) GROUP BY 1) p"
+		" LEFT JOIN adclick_internal.runs r ON r.sort_order = 0 AND NOT r.is_delta"
+		" AND r.last_minute = " END_OF("p.hour") " AND r.first_minute = p.hour"
+		" WHERE (p.hour < $2 OR r.run_id IS NOT NULL) AND (r.run_id IS NULL OR r.run_id <> ALL ($3))"
+		" AND NOT EXISTS (SELECT FROM adclick_internal.runs m WHERE m.sort_order = 0 AND NOT m.is_delta"
+		" AND m.last_minute BETWEEN p.hour AND " END_OF("p.hour") " AND m.first_minute = m.last_minute) ORDER BY 1",
+		3, {INT8ARRAYOID, TIMESTAMPTZOID, INT8ARRAYOID}
 	},
 	[DELETE_DELTAS] = {
 		"DELETE FROM adclick_internal.deltas WHERE run_id = ANY ($1)", 1, {INT8ARRAYOID}
@@ -150,9 +203,9 @@ static const struct
 		"SELECT nextval('adclick_internal.runs_run_id_seq')", 0
 	},
 	[ADD_RUN] = {
-		"INSERT INTO adclick_internal.runs OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-		10, {INT8OID, INT4OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID,
-			TIMESTAMPTZARRAYOID, INT8ARRAYOID}
+		"INSERT INTO adclick_internal.runs OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+		11, {INT8OID, INT4OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID,
+			TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
 	},
 	[ADD_GAPS] = {
 		"INSERT INTO adclick_internal.gaps SELECT unnest($1) ON CONFLICT DO NOTHING",
@@ -163,19 +216,25 @@ static const struct
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[GET_LISTS] = {
-		"SELECT click_minute, cut_off, most_clicked_ads FROM adclick.most_clicked_ads"
-		" WHERE filter_id = $1 AND click_minute BETWEEN $2 AND $3 ORDER BY click_minute",
-		3, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+		SELECT_LISTS("adclick.most_clicked_ads", "click_minute"), 2, {INT4OID, TIMESTAMPTZARRAYOID}
+	},
+	[GET_HOUR_LISTS] = {
+		SELECT_LISTS("adclick.most_clicked_ads_hourly", "click_hour"), 2, {INT4OID, TIMESTAMPTZARRAYOID}
 	},
 	[PUT_LIST] = {
-		"INSERT INTO adclick.most_clicked_ads (filter_id, click_minute, cut_off, most_clicked_ads)"
-		" SELECT $1, $2, $3, coalesce("
-		"array_agg(ROW(u.ad_id, u.click_count)::adclick.ad_click ORDER BY u.place), '{}')"
-		" FROM unnest($4, $5) WITH ORDINALITY u (ad_id, click_count, place)",
+		INSERT_LIST("adclick.most_clicked_ads", "click_minute"),
+		5, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID}
+	},
+	[PUT_HOUR_LIST] = {
+		INSERT_LIST("adclick.most_clicked_ads_hourly", "click_hour"),
 		5, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID}
 	},
 	[DELETE_LISTS] = {
 		"DELETE FROM adclick.most_clicked_ads WHERE click_minute = ANY ($1)",
+		1, {TIMESTAMPTZARRAYOID}
+	},
+	[DELETE_HOUR_LISTS] = {
+		"DELETE FROM adclick.most_clicked_ads_hourly WHERE click_hour = ANY ($1)",
 		1, {TIMESTAMPTZARRAYOID}
 	},
 	[GET_COMBINATIONS] = {
@@ -205,6 +264,9 @@ static const struct
 	},
 	[DROP_LISTS] = {
 		"DELETE FROM adclick.most_clicked_ads WHERE filter_id = $1", 1, {INT4OID}
+	},
+	[DROP_HOUR_LISTS] = {
+		"DELETE FROM adclick.most_clicked_ads_hourly WHERE filter_id = $1", 1, {INT4OID}
 	},
 };
 

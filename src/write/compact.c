@@ -3,22 +3,28 @@
  * compact.c
  *	  Compaction.
  *
- * A round merges the delta runs.  Facts of minutes that are closed go to one run
- * a minute, together with what that minute had; all other facts go to one new
- * delta.  A minute is closed when event time has passed its end by the
- * watermark.
+ * In order ad a round has up to three steps, each of which merges some runs:
  *
- * Late clicks of closed minutes are few, and rewriting a minute for each would
- * cost more than all the rest: they are carried along in the delta until they
- * are a quarter of what the minute has, or too many are carried.
+ * Hours: the runs of the minutes of an hour that is settled become one.
+ *
+ * Minutes: the fresh deltas are merged.  Facts of minutes that are closed go to one
+ * run a minute, together with what that minute had; all others go to one new delta.
+ * A minute is closed when event time has passed its end by the watermark.  Late
+ * clicks of closed minutes are few, and rewriting a minute for each would cost more
+ * than all the rest: they are carried along in the delta until they are a quarter
+ * of what the minute has, or too many are carried.
+ *
+ * Late facts: deltas that have settled hours alone are merged with each other, and
+ * with the runs of hours for which they have enough (late.c).  What the fresh deltas
+ * have of settled hours becomes such a delta, or goes to its hour.
  *
  * The other orders have the minute within the key, and so need no run a
  * minute: their deltas are merged into one final run, which is never merged
  * again.
  *
  * After a failure each run is read alone.  Those that cannot be read are left out
- * for some minutes: deltas stay as they are, and the facts of a minute whose run
- * is damaged are carried along.
+ * for some minutes: deltas stay as they are, and the facts of a minute or an hour whose
+ * run is damaged are carried along.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -36,30 +42,41 @@
 #include "base/adclick.h"
 #include "base/facts_alloc.h"
 #include "compact.h"
+#include "late.h"
 #include "lists.h"
 #include "read/slices.h"
 #include "store/store.h"
 
-/* A minute is rewritten when its deltas have this part of its facts. */
+/* A minute is rewritten when its deltas have this part of its facts; an hour, when late ones have. */
 #define WORTHWHILE_PART 4
+#define WORTHWHILE_LATE_PART 8
 
 /* Facts of closed minutes that are carried along, at most. */
 #define CARRIED_FACTS (128 * 1024)
 
+/* An hour is settled when minutes that end so much later are closed, in minutes. */
+#define SETTLING_TIME 60
+
 /*
- * Deltas of order ad are merged when there are more, so that queries have few to
+ * Fresh deltas of order ad are merged when there are more, so that queries have few to
  * look at.  Those of the other orders are merged once, whenever minutes close, if
  * there are not too many before.
  */
 #define MAX_DELTAS 24
 #define MAX_OTHER_DELTAS 64
 
-/* Bounds of one round: runs read, and minutes written, at a time. */
-#define ROUND_DELTAS 128
-#define ROUND_MINUTES 60
+/*
+ * Bounds of one merge: deltas read, minutes written, and facts of hours written, give
+ * or take an hour; and of the facts of settled minutes merged in a round.
+ */
+#define MERGE_DELTAS 128
+#define MERGE_MINUTES 60
+#define MERGE_HOUR_FACTS (16 * 1024 * 1024)
 
-/* Places of the table from minutes to writers, a power of two above them. */
-#define MINUTE_PLACES 256
+#define MAX_TARGETS (MERGE_MINUTES + SPAN_PARTS)
+
+/* The ways from minutes to writers that are remembered, a power of two. */
+#define WAYS 1024
 
 /* A run that could not be read is tried again after this, in ms. */
 #define DAMAGED_TIME (5 * 60 * 1000)
@@ -68,18 +85,52 @@
 static StoreLeftOut damaged;
 static int64 damaged_at;		/* by steady_ms() */
 
+/* Late deltas that were left as they are: as many, the newest of them, before this minute. */
+static struct
+{
+	int			n;
+	int64		newest;
+	int64		settled;
+}			left_late;
+
 typedef struct Compaction
 {
 	MemoryContext context;
 	CompactResult *result;
-	StoreState	state;
-
-	int			nminutes;		/* minutes to write, ascending */
-	int64	   *minutes;
-	StoreWriter **writers;		/* one for each, and one for all other facts */
-	uint8		places[MINUTE_PLACES];	/* by minute, or after it: which writer */
-	Facts		sorted;			/* a batch, by writer */
+	bool		everything;		/* as in compact_run */
+	int64		closed;			/* minutes before this one are closed ... */
+	int64		settled;		/* ... and hours before this minute are settled */
 } Compaction;
+
+/* A run to write: of a minute, of an hour, or a delta. */
+typedef struct Target
+{
+	int64		first;			/* its first minute */
+	int64		end;			/* the one after its last */
+	bool		is_delta;
+	StoreWriter *writer;
+} Target;
+
+/* The target of a minute's facts. */
+typedef struct Way
+{
+	int64		minute;
+	int			target;
+} Way;
+
+typedef struct Merge
+{
+	MemoryContext context;
+	int64		settled;
+	int			ndeltas;
+	int			nruns;			/* the deltas first */
+	StoreRun   *runs;
+	int			ntargets;		/* ascending; behind them the deltas for other facts: settled, not settled */
+	Target		targets[MAX_TARGETS + 2];
+	Way			ways[WAYS];		/* by minute */
+	Facts		sorted;			/* a batch, by target */
+	uint8	   *target_of;		/* for each of its facts before */
+} Merge;
 
 /*
  * Where event time stands: at the newest click of the last tick, so that a
@@ -106,135 +157,307 @@ by_pending(const void *a, const void *b)
 
 	if (x->pending != y->pending)
 		return (x->pending < y->pending) - (x->pending > y->pending);
-	return (x->minute < y->minute) - (x->minute > y->minute);
+	return (x->first < y->first) - (x->first > y->first);
+}
+
+/*----------
+ * What to merge
+ *----------
+ */
+
+static Merge *
+new_merge(const Compaction *c)
+{
+	Merge	   *m = palloc0(sizeof(Merge));
+
+	m->context = c->context;
+	m->settled = c->settled;
+	return m;
+}
+
+static Merge *
+merge_deltas(const Compaction *c, const StoreRun *deltas, int ndeltas)
+{
+	Merge	   *m = new_merge(c);
+
+	m->ndeltas = m->nruns = Min(ndeltas, MERGE_DELTAS);
+	m->runs = palloc(sizeof(StoreRun) * (m->ndeltas + MAX_TARGETS));
+	memcpy(m->runs, deltas, sizeof(StoreRun) * m->ndeltas);
+	return m;
+}
+
+static void
+add_target(Merge *m, int64 first, int64 end, bool is_delta)
+{
+	m->targets[m->ntargets++] = (Target) {.first = first, .end = end, .is_delta = is_delta};
+}
+
+static StoreGrain
+target_grain(const Target *target)
+{
+	return target->end - target->first > 1 ? GRAIN_HOUR : GRAIN_MINUTE;
 }
 
 /* Choose the minutes to write. */
 static void
-plan_minutes(Compaction *c, bool everything)
+plan_minutes(const Compaction *c, Merge *m)
 {
-	int64		closed_before = minute_of(event_time(&c->state) - adclick_watermark * USECS_PER_SEC);
 	int64		carried = 0;
 	int			npending;
-	StorePending *pending = store_get_pending(&damaged, &npending);
+	StorePending *pending = store_get_pending(GRAIN_MINUTE, m->runs, m->ndeltas, c->settled, &damaged,
+											  &npending);
 
 	qsort(pending, npending, sizeof(StorePending), by_pending);
 	for (int i = 0; i < npending; i++)
-		if (pending[i].minute < closed_before)
+		if (pending[i].first < c->closed)
 			carried += pending[i].pending;
 
-	c->nminutes = 0;
-	c->minutes = palloc(sizeof(int64) * ROUND_MINUTES);
-	for (int i = 0; i < npending; i++)
+	for (int i = 0; i < npending && m->ntargets < MERGE_MINUTES; i++)
 	{
 		StorePending *p = &pending[i];
 
-		if (p->minute >= closed_before)
+		if (p->first >= c->closed)
 			continue;
-		if (!everything && carried <= CARRIED_FACTS &&
+		if (!c->everything && carried <= CARRIED_FACTS &&
 			p->pending < p->compacted / WORTHWHILE_PART)
 			continue;
-		if (c->nminutes == ROUND_MINUTES)
-		{
-			c->result->more = true;
-			break;
-		}
 		carried -= p->pending;
-		c->minutes[c->nminutes++] = p->minute;
+		add_target(m, p->first, p->first + 1, false);
 	}
-	c->nminutes = sort_unique_int64(c->minutes, c->nminutes);
 }
 
-/* The deltas to merge, oldest first; the others are for another round. */
-static StoreRun *
-plan_deltas(Compaction *c, FactOrder order, int *ndeltas)
+/* Write these hours; if that becomes too much, only part the rest from each other. */
+static void
+add_hours(Merge *m, const StorePending *hours, int nhours)
 {
-	StoreRun   *deltas = store_get_deltas(order, ROUND_DELTAS + 1, &damaged, ndeltas);
+	int64		facts = 0;
 
-	if (*ndeltas > ROUND_DELTAS)
+	for (int i = 0; i < nhours; i++)
 	{
-		*ndeltas = ROUND_DELTAS;
-		c->result->more = true;
+		add_target(m, hours[i].first, hours[i].first + MINS_PER_HOUR, facts > MERGE_HOUR_FACTS);
+		facts += hours[i].pending + hours[i].compacted;
 	}
-	return deltas;
 }
 
-/* The runs to merge: deltas, and what the chosen minutes have. */
-static StoreRun *
-plan_runs(Compaction *c, int *nruns, int *ndeltas)
+/* Part what these hours have into deltas of smaller spans. */
+static void
+add_spans(Merge *m, const StorePending *hours, int nhours)
 {
-	StoreRun   *runs = plan_deltas(c, ORDER_AD, ndeltas);
-	int			n = *ndeltas;
+	Span		all = span_of(hours[0].first, hours[nhours - 1].first);
+	int64		end = PG_INT64_MIN;
 
-	runs = repalloc(runs, sizeof(StoreRun) * (n + ROUND_MINUTES + 1));
-	for (int i = 0; i < c->nminutes; i++)
-		n += store_get_minute(c->minutes[i], &runs[n]);
-	*nruns = n;
-	return runs;
+	for (int i = 0; i < nhours && hours[i].first < m->settled; i++)
+	{
+		Span		part = span_part(all, hours[i].first);
+
+		if (hours[i].first < end)
+			continue;
+		end = Min(span_end(part), m->settled);
+		add_target(m, span_first(part), end, true);
+	}
+}
+
+/* Choose the hours to write. */
+static void
+plan_hours(const Compaction *c, Merge *m)
+{
+	int			npending;
+	StorePending *pending = store_get_pending(GRAIN_HOUR, m->runs, m->ndeltas, c->settled, &damaged, &npending);
+	int			n = 0;
+
+	for (int i = 0; i < npending; i++)
+		if (c->everything || pending[i].pending >= pending[i].compacted / WORTHWHILE_LATE_PART)
+			pending[n++] = pending[i];
+	if (n <= SPAN_PARTS)
+		add_hours(m, pending, n);
+	else
+		add_spans(m, pending, n);
+}
+
+static int
+by_first(const void *a, const void *b)
+{
+	int64		x = ((const Target *) a)->first;
+	int64		y = ((const Target *) b)->first;
+
+	return (x > y) - (x < y);
+}
+
+/* Targets are chosen: what minutes and hours have is merged, too. */
+static void
+add_final_runs(Merge *m)
+{
+	qsort(m->targets, m->ntargets, sizeof(Target), by_first);
+	for (int i = 0; i < m->ntargets; i++)
+		if (!m->targets[i].is_delta)
+			m->nruns += store_get_final(m->targets[i].first, target_grain(&m->targets[i]), &m->runs[m->nruns]);
 }
 
 /*
- * Where a minute stands in the table, or would.  Minutes of one time have places
- * of their own; chosen ones share them, but there are few.  What it takes does not
- * grow with the time between them.
+ * Fresh deltas, if minutes close, or if they are too many; NULL if not.  What they have
+ * of settled hours is no reason, unless everything is to be folded in.
  */
-static inline uint8
-place_of(const Compaction *c, int64 minute)
+static Merge *
+plan_fresh(const Compaction *c)
 {
-	uint8		place = (uint64) minute % MINUTE_PLACES;
+	int			ndeltas;
+	StoreRun   *deltas = store_get_deltas(ORDER_AD, c->settled, MERGE_DELTAS, &damaged, &ndeltas);
+	Merge	   *m = merge_deltas(c, deltas, ndeltas);
 
-	while (c->places[place] != c->nminutes && c->minutes[c->places[place]] != minute)
-		place++;
-	return place;
+	plan_minutes(c, m);
+	if (m->ntargets == 0 && ndeltas <= MAX_DELTAS && !c->everything)
+		return NULL;
+	plan_hours(c, m);
+	if (m->ntargets == 0 && ndeltas <= MAX_DELTAS)
+		return NULL;
+	add_final_runs(m);
+	return m;
 }
 
-/* A writer for each minute, and the way from a minute to it. */
-static void
-begin_minutes(Compaction *c)
+/* The runs of minutes of a settled hour, or NULL. */
+static Merge *
+plan_settled(const Compaction *c)
 {
-	c->writers = palloc(sizeof(StoreWriter *) * (c->nminutes + 1));
-	memset(c->places, c->nminutes, sizeof(c->places));
-	for (int i = 0; i < c->nminutes; i++)
+	Merge	   *m = new_merge(c);
+
+	m->runs = store_get_settled(c->settled, &damaged, &m->nruns);
+	if (m->nruns == 0)
+		return NULL;
+	add_target(m, hour_of(m->runs[0].first_minute), hour_of(m->runs[0].first_minute) + MINS_PER_HOUR, false);
+	return m;
+}
+
+/* Whether these late deltas have been looked at before. */
+static bool
+was_left(const Compaction *c, const StoreRun *late, int nlate)
+{
+	return left_late.n == nlate && left_late.newest == late[nlate - 1].run_id && left_late.settled == c->settled;
+}
+
+static void
+note_left(const Compaction *c, int nlate, int64 newest)
+{
+	left_late.n = nlate;
+	left_late.newest = newest;
+	left_late.settled = c->settled;
+}
+
+/* Late deltas that should be merged, or NULL.  (Where hours are damaged, there may be nothing to gain.) */
+static Merge *
+plan_late(const Compaction *c)
+{
+	int			nlate;
+	StoreRun   *late = store_get_late(c->settled, &damaged, &nlate);
+	const StoreRun *chosen;
+	int			next = 0;
+	int			n;
+	int64		newest;
+
+	if (nlate == 0 || (!c->everything && was_left(c, late, nlate)))
+		return NULL;
+	newest = late[nlate - 1].run_id;
+	late_sort(late, nlate);
+	while ((n = late_choose(late, nlate, c->everything, &next, &chosen)) > 0)
 	{
-		c->places[place_of(c, c->minutes[i])] = i;
-		c->writers[i] = store_writer_begin(ORDER_AD, false);
+		Merge	   *m = merge_deltas(c, chosen, n);
+
+		plan_hours(c, m);
+		add_final_runs(m);
+		if (m->ntargets > 0 || m->ndeltas > 1)
+			return m;
 	}
-	c->writers[c->nminutes] = store_writer_begin(ORDER_AD, true);
+	if (!c->everything)
+		note_left(c, nlate, newest);
+	return NULL;
 }
 
-/* Which writer takes facts of a minute. */
-static inline int
-writer_of(const Compaction *c, int64 minute)
-{
-	if (c->nminutes == 0 || minute < c->minutes[0] || minute > c->minutes[c->nminutes - 1])
-		return c->nminutes;
-	return c->places[place_of(c, minute)];
-}
+/* The steps, in their order. */
+static Merge *(*const steps[]) (const Compaction *) = {plan_settled, plan_fresh, plan_late};
 
-/* Sort a batch by writer, keeping the order within each; "end" is where each ends. */
+/*----------
+ * Merging
+ *----------
+ */
+
 static void
-sort_by_writer(Compaction *c, const Facts *facts, size_t *end)
+begin_targets(Merge *m)
 {
-	Facts	   *sorted = &c->sorted;
+	add_target(m, PG_INT64_MIN, m->settled, true);
+	add_target(m, m->settled, PG_INT64_MAX, true);
+	for (int i = 0; i < m->ntargets; i++)
+	{
+		Target	   *target = &m->targets[i];
+
+		target->writer = target->is_delta ? store_writer_begin(ORDER_AD, true) :
+			store_writer_begin_final(target_grain(target));
+	}
+	for (int i = 0; i < WAYS; i++)
+		m->ways[i].minute = PG_INT64_MAX;
+}
+
+/* Which target takes facts of a minute. */
+static int
+find_target(const Merge *m, int64 minute)
+{
+	int			low = 0;
+	int			high = m->ntargets - 2;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+
+		if (m->targets[middle].end <= minute)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < m->ntargets - 2 && m->targets[low].first <= minute)
+		return low;
+	return m->ntargets - 2 + (minute >= m->settled);
+}
+
+static inline int
+target_of(Merge *m, int64 minute)
+{
+	Way		   *way = &m->ways[(uint64) minute % WAYS];
+
+	if (way->minute != minute)
+		*way = (Way) {minute, find_target(m, minute)};
+	return way->target;
+}
+
+static void
+enlarge_sorted(Merge *m, const Facts *facts)
+{
+	m->sorted.ncolumns = facts->ncolumns;
+	facts_enlarge(&m->sorted, facts->n, m->context);
+	if (m->target_of)
+		pfree(m->target_of);
+	m->target_of = MemoryContextAllocHuge(m->context, facts->n);
+}
+
+/* Sort a batch by target, keeping the order within each; "end" is where each ends. */
+static void
+sort_by_target(Merge *m, const Facts *facts, size_t *end)
+{
+	Facts	   *sorted = &m->sorted;
 	size_t		next = 0;
 
-	sorted->ncolumns = facts->ncolumns;
-	sorted->n = 0;
 	if (sorted->capacity < facts->n)
-		facts_enlarge(sorted, facts->n, c->context);
-	memset(end, 0, sizeof(size_t) * (c->nminutes + 1));
+		enlarge_sorted(m, facts);
+	memset(end, 0, sizeof(size_t) * m->ntargets);
 	for (size_t i = 0; i < facts->n; i++)
-		end[writer_of(c, facts_to_int64(facts->key[FACT_MINUTE][i]))]++;
-	for (int w = 0; w <= c->nminutes; w++)
+		end[m->target_of[i] = target_of(m, facts_to_int64(facts->key[FACT_MINUTE][i]))]++;
+	for (int t = 0; t < m->ntargets; t++)
 	{
-		size_t		n = end[w];
+		size_t		n = end[t];
 
-		end[w] = next;
+		end[t] = next;
 		next += n;
 	}
 	for (size_t i = 0; i < facts->n; i++)
 	{
-		size_t		at = end[writer_of(c, facts_to_int64(facts->key[FACT_MINUTE][i]))]++;
+		size_t		at = end[m->target_of[i]]++;
 
 		for (int column = 0; column < facts->ncolumns; column++)
 			sorted->key[column][at] = facts->key[column][i];
@@ -246,29 +469,82 @@ sort_by_writer(Compaction *c, const Facts *facts, size_t *end)
 static void
 write_merged(const Facts *facts, void *arg)
 {
-	Compaction *c = arg;
-	size_t		end[ROUND_MINUTES + 1];
+	Merge	   *m = arg;
+	size_t		end[MAX_TARGETS + 2];
 	size_t		start = 0;
 
-	sort_by_writer(c, facts, end);
-	for (int w = 0; w <= c->nminutes; w++)
+	sort_by_target(m, facts, end);
+	for (int t = 0; t < m->ntargets; t++)
 	{
-		store_writer_add(c->writers[w], &c->sorted, start, end[w] - start);
-		start = end[w];
+		store_writer_add(m->targets[t].writer, &m->sorted, start, end[t] - start);
+		start = end[t];
 	}
 }
 
-/* Merge runs of order ad: into the minutes chosen, and a delta of the rest. */
+/* Merge runs of order ad into the targets chosen, and what is in none into deltas. */
 static void
-merge_minutes(Compaction *c, const StoreRun *runs, int nruns)
+merge_runs(Compaction *c, Merge *m)
 {
-	begin_minutes(c);
-	slices_merge(ORDER_AD, runs, nruns, write_merged, c);
-	for (int i = 0; i <= c->nminutes; i++)
-		store_writer_end(c->writers[i]);
-	store_delete_runs(runs, nruns);
-	c->result->runs_merged += nruns;
-	c->result->minutes_written += c->nminutes;
+	begin_targets(m);
+	slices_merge(ORDER_AD, m->runs, m->nruns, write_merged, m);
+	for (int i = 0; i < m->ntargets; i++)
+		store_writer_end(m->targets[i].writer);
+	store_delete_runs(m->runs, m->nruns);
+	c->result->runs_merged += m->nruns;
+}
+
+/* Make the lists of what was written; those of the minutes of an hour hold as long as it has no late facts. */
+static void
+make_lists(Compaction *c, const Merge *m, StoreGrain grain)
+{
+	int64		firsts[MAX_TARGETS];
+	int			n = 0;
+
+	for (int i = 0; i < m->ntargets; i++)
+		if (!m->targets[i].is_delta && target_grain(&m->targets[i]) == grain)
+			firsts[n++] = m->targets[i].first;
+	if (n == 0)
+		return;
+	if (grain == GRAIN_HOUR && m->ndeltas > 0)
+		lists_delete_minutes(firsts, n);
+	lists_make(grain, firsts, n);
+	if (grain == GRAIN_HOUR)
+		c->result->hours_written += n;
+	else
+		c->result->minutes_written += n;
+}
+
+/* See with what this transaction did. */
+static void
+push_snapshot(Compaction *c)
+{
+	StoreState	state;
+
+	CommandCounterIncrement();
+	store_push_snapshot();
+	store_get_state(&state);
+	c->closed = minute_of(event_time(&state) - adclick_watermark * USECS_PER_SEC);
+	c->settled = hour_of(c->closed - SETTLING_TIME);
+}
+
+/* A step of the round, if there is something to do. */
+static void
+run_step(Compaction *c, Merge *(*plan) (const Compaction *))
+{
+	Merge	   *m;
+
+	push_snapshot(c);
+	m = plan(c);
+	if (m)
+		merge_runs(c, m);
+	PopActiveSnapshot();
+	if (m)
+	{
+		push_snapshot(c);		/* that sees the new runs */
+		make_lists(c, m, GRAIN_MINUTE);
+		make_lists(c, m, GRAIN_HOUR);
+		PopActiveSnapshot();
+	}
 }
 
 static void
@@ -277,20 +553,27 @@ write_other(const Facts *facts, void *arg)
 	store_writer_add(arg, facts, 0, facts->n);
 }
 
+static StoreRun *
+get_other_deltas(FactOrder order, int *ndeltas)
+{
+	return store_get_deltas(order, FIRST_MINUTE, MERGE_DELTAS, &damaged, ndeltas);
+}
+
 /* Merge the deltas of another order: once minutes close, or if there are many. */
 static void
 merge_other(Compaction *c, FactOrder order)
 {
+	bool		closed = c->result->minutes_written + c->result->hours_written > 0;
 	int			nruns;
-	StoreRun   *runs = plan_deltas(c, order, &nruns);
+	StoreRun   *runs = get_other_deltas(order, &nruns);
 	StoreWriter *writer;
 	int64		facts = 0;
 
-	if (nruns == 0 || (c->nminutes == 0 && nruns <= MAX_OTHER_DELTAS))
+	if (nruns == 0 || (!closed && nruns <= MAX_OTHER_DELTAS))
 		return;
 	for (int i = 0; i < nruns; i++)
 		facts += runs[i].facts;
-	writer = store_writer_begin(order, c->nminutes == 0 && facts < LARGE_RUN_FACTS);
+	writer = store_writer_begin(order, !closed && facts < LARGE_RUN_FACTS);
 	slices_merge(order, runs, nruns, write_other, writer);
 	store_writer_end(writer);
 	store_delete_runs(runs, nruns);
@@ -298,58 +581,34 @@ merge_other(Compaction *c, FactOrder order)
 }
 
 static bool
-anything_to_do(Compaction *c, bool everything)
+anything_to_do(Compaction *c)
 {
-	bool		found;
-	int			nruns,
-				ndeltas;
+	bool		found = false;
 
-	store_push_snapshot();
-	store_get_state(&c->state);
-	plan_minutes(c, everything);
-	plan_runs(c, &nruns, &ndeltas);
-	found = c->nminutes > 0 || ndeltas > MAX_DELTAS;
+	push_snapshot(c);
+	for (int i = 0; i < lengthof(steps) && !found; i++)
+		found = steps[i] (c) != NULL;
 	for (FactOrder order = ORDER_AD + 1; order < ORDERS && !found; order++)
 	{
-		plan_deltas(c, order, &ndeltas);
+		int			ndeltas;
+
+		(void) get_other_deltas(order, &ndeltas);
 		found = ndeltas > MAX_OTHER_DELTAS;
 	}
 	PopActiveSnapshot();
 	return found;
 }
 
-/* See with what this transaction did. */
+/* Merge what there is to merge, of all orders. */
 static void
-push_snapshot(Compaction *c)
+compact_runs(Compaction *c)
 {
-	CommandCounterIncrement();
-	store_push_snapshot();
-	store_get_state(&c->state);
-}
-
-/* Merge the deltas, of all orders. */
-static void
-compact_runs(Compaction *c, bool everything)
-{
-	StoreRun   *runs;
-	int			nruns,
-				ndeltas;
-
+	for (int i = 0; i < lengthof(steps); i++)
+		run_step(c, steps[i]);
 	push_snapshot(c);
-	plan_minutes(c, everything);
-	runs = plan_runs(c, &nruns, &ndeltas);
-	if (c->nminutes > 0 || ndeltas > MAX_DELTAS)
-		merge_minutes(c, runs, nruns);
 	for (FactOrder order = ORDER_AD + 1; order < ORDERS; order++)
 		merge_other(c, order);
 	PopActiveSnapshot();
-	if (c->nminutes > 0)
-	{
-		/* that sees the runs of these minutes */
-		push_snapshot(c);
-		lists_make(c->minutes, c->nminutes);
-		PopActiveSnapshot();
-	}
 }
 
 static void
@@ -399,26 +658,30 @@ static void
 retry_damaged(void)
 {
 	if (damaged.n > 0 && steady_ms() - damaged_at > DAMAGED_TIME)
+	{
 		damaged.n = 0;
+		left_late.n = 0;
+	}
 }
 
 void
 compact_find_damaged(void)
 {
-	Compaction	c = {0};
-	CompactResult result;
-	StoreRun   *runs;
-	int			nruns,
-				ndeltas;
+	Compaction	c = {.context = CurrentMemoryContext};
 
-	c.result = &result;
 	push_snapshot(&c);
-	plan_minutes(&c, false);
-	runs = plan_runs(&c, &nruns, &ndeltas);
-	leave_out_damaged(ORDER_AD, runs, nruns);
+	for (int i = 0; i < lengthof(steps); i++)
+	{
+		Merge	   *m = steps[i] (&c);
+
+		if (m)
+			leave_out_damaged(ORDER_AD, m->runs, m->nruns);
+	}
 	for (FactOrder order = ORDER_AD + 1; order < ORDERS; order++)
 	{
-		runs = plan_deltas(&c, order, &nruns);
+		int			nruns;
+		StoreRun   *runs = get_other_deltas(order, &nruns);
+
 		leave_out_damaged(order, runs, nruns);
 	}
 	PopActiveSnapshot();
@@ -430,20 +693,18 @@ compact_run(bool everything, CompactResult *result)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick compaction",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
-	Compaction *c = palloc0(sizeof(Compaction));
+	Compaction	c = {.context = context, .result = result, .everything = everything};
 
 	memset(result, 0, sizeof(*result));
-	c->context = context;
-	c->result = result;
 	retry_damaged();
-	if (anything_to_do(c, everything))
+	if (anything_to_do(&c))
 	{
-		result->more = false;
 		store_lock(STORE_LOCK_COMPACTION);
 		store_push_snapshot();
 		store_claim_compaction();
 		PopActiveSnapshot();
-		compact_runs(c, everything);
+		compact_runs(&c);
+		result->more = anything_to_do(&c);
 	}
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

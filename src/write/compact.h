@@ -1,9 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compact.h
- *	  Compaction: deltas become minutes.
- *
-
+ *	  Compaction: deltas become minutes, and minutes hours.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -18,6 +16,7 @@ typedef struct CompactResult
 {
 	int32		runs_merged;	/* runs read and replaced */
 	int32		minutes_written;
+	int32		hours_written;
 	bool		more;			/* there is work left for another round */
 } CompactResult;
 

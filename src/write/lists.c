@@ -1,14 +1,18 @@
 /*-------------------------------------------------------------------------
  *
  * lists.c
- *	  The most clicked ads of each closed minute: making and keeping the lists.
+ *	  The most clicked ads of each closed minute and settled hour: making and keeping the lists.
  *
- * A list holds the ads with the most clicks in its minute's run, ties going to
+ * A list holds the ads with the most clicks in one run, ties going to
  * the smaller ad, and the largest count that was cut off: what any other ad can
  * have at most.  rank.c answers from them.
  *
- * Registering a filter and compaction take the same lock, so each closed minute
+ * Registering a filter and compaction take the same lock, so each final run
  * has a list of each registered filter.
+ *
+ * The lists of minutes stay when the runs of an hour become one: a window that has
+ * a part of the hour is answered from them.  Once late facts are merged into the hour
+ * they would be wrong, and go; then such a part is read from the run.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -26,8 +30,8 @@
 #include "lists.h"
 #include "read/slices.h"
 
-/* Minutes looked up in one go when a filter is filled in. */
-#define FILL_MINUTES 100
+/* Runs looked up in one go when a filter is filled in. */
+#define FILL_RUNS 100
 
 /* The first ads of a list that is being made have room at once. */
 #define FIRST_ADS 16
@@ -41,8 +45,8 @@ typedef struct FilterList
 	TopN		top;			/* one more than the list has: that is cut off */
 } FilterList;
 
-/* The lists of one minute. */
-typedef struct MinuteLists
+/* The lists of one run. */
+typedef struct RunLists
 {
 	MemoryContext context;
 	const KeptFilters *kept;
@@ -50,9 +54,9 @@ typedef struct MinuteLists
 	int			ncounted;
 	int		   *counted;		/* the filters that have clicks of it */
 	FilterList *lists;
-} MinuteLists;
+} RunLists;
 
-/* Making lists, minute by minute: no more than those of one are in memory. */
+/* Making lists, run by run: no more than those of one are in memory. */
 typedef struct Maker
 {
 	KeptFilters *kept;
@@ -75,10 +79,10 @@ end(Maker *maker)
 	store_scan_end(maker->scan);
 }
 
-static MinuteLists *
-begin_minute(const KeptFilters *kept)
+static RunLists *
+begin_run(const KeptFilters *kept)
 {
-	MinuteLists *lists = palloc0(sizeof(MinuteLists));
+	RunLists *lists = palloc0(sizeof(RunLists));
 
 	lists->context = CurrentMemoryContext;
 	lists->kept = kept;
@@ -101,7 +105,7 @@ enlarge(FilterList *list)
 
 /* All facts of the ad have been added. */
 static void
-offer_ad(MinuteLists *lists)
+offer_ad(RunLists *lists)
 {
 	CHECK_FOR_INTERRUPTS();
 	for (int i = 0; i < lists->ncounted; i++)
@@ -118,38 +122,35 @@ offer_ad(MinuteLists *lists)
 	lists->ncounted = 0;
 }
 
-static void
-add_segment(MinuteLists *lists, const Facts *facts)
+static inline void
+add_fact(RunLists *lists, const Facts *facts, size_t i)
 {
-	for (size_t i = 0; i < facts->n; i++)
+	const KeptMet *met = kept_met(lists->kept, facts->key[FACT_FILTER][i]);
+
+	if (facts->key[FACT_AD][i] != lists->ad)
 	{
-		const KeptMet *met = kept_met(lists->kept, facts->key[FACT_FILTER][i]);
+		offer_ad(lists);
+		lists->ad = facts->key[FACT_AD][i];
+	}
+	for (int j = 0; j < met->n; j++)
+	{
+		FilterList *list = &lists->lists[met->filter[j]];
 
-		if (facts->key[FACT_AD][i] != lists->ad)
-		{
-			offer_ad(lists);
-			lists->ad = facts->key[FACT_AD][i];
-		}
-		for (int j = 0; j < met->n; j++)
-		{
-			FilterList *list = &lists->lists[met->filter[j]];
-
-			if (!list->counted)
-				lists->counted[lists->ncounted++] = met->filter[j];
-			list->counted = true;
-			list->clicks += facts->count[i];
-		}
+		if (!list->counted)
+			lists->counted[lists->ncounted++] = met->filter[j];
+		list->counted = true;
+		list->clicks += facts->count[i];
 	}
 }
 
 static void
-put_lists(MinuteLists *lists, int64 minute)
+put_lists(RunLists *lists, StoreGrain grain, int64 first)
 {
 	offer_ad(lists);
 	for (int k = 0; k < lists->kept->n; k++)
 	{
 		TopN	   *top = &lists->lists[k].top;
-		StoreList	list = {.minute = minute, .ads = top->heap};
+		StoreList	list = {.grain = grain, .first = first, .ads = top->heap};
 
 		CHECK_FOR_INTERRUPTS();
 		topn_finish(top);
@@ -159,25 +160,54 @@ put_lists(MinuteLists *lists, int64 minute)
 	}
 }
 
-/* Make the lists of a minute from its run. */
+/* Make the lists of a run, from all its facts. */
 static void
-make_minute(Maker *maker, const StoreRun *run)
+make_run(Maker *maker, const StoreRun *run)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick lists of a minute",
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick lists of a run",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext outer = MemoryContextSwitchTo(context);
-	MinuteLists *lists = begin_minute(maker->kept);
+	RunLists   *lists = begin_run(maker->kept);
 
 	store_scan_run(maker->scan, run, 0, PG_UINT64_MAX);
 	while (store_scan_next(maker->scan, 1 << FACT_AD | 1 << FACT_FILTER, &maker->segment))
-		add_segment(lists, &maker->segment);
-	put_lists(lists, run->first_minute);
+		for (size_t i = 0; i < maker->segment.n; i++)
+			add_fact(lists, &maker->segment, i);
+	put_lists(lists, store_grain(run), run->first_minute);
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
+}
+
+/* Make the lists of the minutes of an hour from its run: for few filters, as all are in memory. */
+static void
+make_minutes(Maker *maker, const StoreRun *run)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick lists of minutes",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	RunLists   *lists[MINS_PER_HOUR] = {NULL};
+
+	store_scan_run(maker->scan, run, 0, PG_UINT64_MAX);
+	while (store_scan_next(maker->scan, STORE_WHOLE_KEY, &maker->segment))
+		for (size_t i = 0; i < maker->segment.n; i++)
+		{
+			int64		minute = facts_to_int64(maker->segment.key[FACT_MINUTE][i]) - run->first_minute;
+
+			if (minute < 0 || minute >= MINS_PER_HOUR)
+				store_scan_corrupt(maker->scan, "it has facts of other hours");
+			if (lists[minute] == NULL)
+				lists[minute] = begin_run(maker->kept);
+			add_fact(lists[minute], &maker->segment, i);
+		}
+	for (int minute = 0; minute < MINS_PER_HOUR; minute++)
+		if (lists[minute])
+			put_lists(lists[minute], GRAIN_MINUTE, run->first_minute + minute);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);
 }
 
 void
-lists_make(const int64 *minutes, int n)
+lists_make(StoreGrain grain, const int64 *firsts, int n)
 {
 	Maker		maker;
 	int			nfilters;
@@ -185,16 +215,27 @@ lists_make(const int64 *minutes, int n)
 	StoreRun	run;
 
 	begin(&maker, filters, nfilters);
-	store_delete_lists(minutes, n);
+	store_delete_lists(grain, firsts, n);
 	for (int i = 0; i < n; i++)
-		if (store_get_minute(minutes[i], &run) > 0)
-			make_minute(&maker, &run);
+		if (store_get_final(firsts[i], grain, &run) > 0)
+			make_run(&maker, &run);
 	end(&maker);
 }
 
-/* Make the lists of a filter, of all closed minutes. */
+void
+lists_delete_minutes(const int64 *hours, int n)
+{
+	int64	   *minutes = palloc(sizeof(int64) * n * MINS_PER_HOUR);
+
+	for (int i = 0; i < n * MINS_PER_HOUR; i++)
+		minutes[i] = hours[i / MINS_PER_HOUR] + i % MINS_PER_HOUR;
+	store_delete_lists(GRAIN_MINUTE, minutes, n * MINS_PER_HOUR);
+	pfree(minutes);
+}
+
+/* Make the lists of a filter, of all closed minutes and settled hours. */
 static void
-fill_minutes(const StoreFilter *filter)
+fill_runs(const StoreFilter *filter)
 {
 	Maker		maker;
 	int64		after = FIRST_MINUTE;
@@ -204,13 +245,17 @@ fill_minutes(const StoreFilter *filter)
 	begin(&maker, filter, 1);
 	do
 	{
-		runs = store_get_minutes(after, FILL_MINUTES, &n);
+		runs = store_get_final_runs(after, FILL_RUNS, &n);
 		for (int i = 0; i < n; i++)
-			make_minute(&maker, &runs[i]);
+		{
+			make_run(&maker, &runs[i]);
+			if (store_grain(&runs[i]) == GRAIN_HOUR)
+				make_minutes(&maker, &runs[i]);
+		}
 		if (n > 0)
-			after = runs[n - 1].first_minute;
+			after = runs[n - 1].last_minute;
 		pfree(runs);
-	} while (n == FILL_MINUTES);
+	} while (n == FILL_RUNS);
 	end(&maker);
 }
 
@@ -224,7 +269,7 @@ lists_add_filter(const StoreFilter *filter, int32 *filter_id)
 	store_claim_compaction();
 	added.filter_id = store_add_filter(filter);
 	if (added.filter_id != 0)
-		fill_minutes(&added);
+		fill_runs(&added);
 	*filter_id = added.filter_id != 0 ? added.filter_id : store_find_filter(filter);
 	PopActiveSnapshot();
 	return added.filter_id != 0;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lists.h
- *	  The most clicked ads of closed minutes, made from their runs.
+ *	  The most clicked ads of closed minutes and settled hours, made from their runs.
  *
  * There is a list for "no filter" (filter 0) and for each registered filter.
  *
@@ -17,10 +17,13 @@
 #include "core/facts.h"
 #include "store/store.h"
 
-/* Make the lists of some closed minutes anew, from their runs. */
-extern void lists_make(const int64 *minutes, int n);
+/* Make the lists of some closed minutes or settled hours anew, from their runs. */
+extern void lists_make(StoreGrain grain, const int64 *firsts, int n);
 
-/* Register a filter, filling in all closed minutes; false if it is registered already. */
+/* Hours have other facts than the lists of their minutes: these go. */
+extern void lists_delete_minutes(const int64 *hours, int n);
+
+/* Register a filter, filling in all of them; false if it is registered already. */
 extern bool lists_add_filter(const StoreFilter *filter, int32 *filter_id);
 
 /* End it; false if it is not registered. */

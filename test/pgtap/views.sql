@@ -304,7 +304,7 @@ SELECT cmp_ok(plain.counter('SELECT sum(click_count) FROM adclick.ad_click_count
 	'<', (SELECT count(*) / 2 FROM plain.facts), 'so does a condition on the advertiser');
 RESET ALL;
 SELECT cmp_ok(plain.counter('SELECT * FROM adclick.ad_click_counts LIMIT 1', 'Runs Read'), '<', 12::bigint, 'LIMIT opens few runs');
-SELECT cmp_ok(plain.counter('SELECT * FROM adclick.ad_click_counts', 'Runs Read'), '>', 100::bigint, 'of many');
+SELECT cmp_ok(plain.counter('SELECT * FROM adclick.ad_click_counts', 'Runs Read'), '>', 60::bigint, 'of many');
 SELECT cmp_ok(plain.counter('SELECT click_minute, sum(click_count) FROM adclick.ad_click_counts WHERE click_minute < now() - interval ''30 minutes'' GROUP BY 1', 'Runs Read'),
 	'<=', (SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta), 'totals of whole minutes come from the directory of runs');
 SELECT cmp_ok(plain.counter('SELECT sum(click_count) FROM adclick.ad_click_counts WHERE ad_id = 3 AND click_minute BETWEEN now() - interval ''60 minutes'' AND now() - interval ''50 minutes''', 'Runs Read'),
@@ -328,7 +328,7 @@ FROM (VALUES ('max(click_minute), count(*)', ''), ('max(click_minute), min(ad_id
 SELECT plain.has_lines(format('SELECT * FROM adclick.clicks_per_minute%s ORDER BY click_minute%s LIMIT 3', conditions, direction),
 	ARRAY['Limit', 'Foreign Scan', 'Minutes: ' || name || ' first'], '{}')
 FROM (VALUES ('', 'oldest'), (' DESC', 'newest')) d (direction, name),
-	unnest('{""," WHERE click_minute < now() - interval ''1 hour''"," WHERE ad_id = 1"," WHERE click_count < 9"}'::text[]) conditions;
+	unnest('{""," WHERE click_minute < now() - interval ''1 hour''"," WHERE click_count < 9"}'::text[]) conditions;
 SELECT cmp_ok(plain.counter('SELECT * FROM adclick.clicks_per_minute ORDER BY click_minute' || direction || ' LIMIT 1', 'Runs Read'),
 	'<=', 1 + (SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta), 'ORDER BY' || direction || ' LIMIT reads a minute, and the deltas')
 FROM unnest('{""," DESC"}'::text[]) direction;

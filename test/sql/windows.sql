@@ -7,7 +7,7 @@ INSERT INTO adclick.ads (ad_id, advertiser_id) VALUES (1, 7), (2, 7);
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip, country)
 SELECT 1 + i % 2, now() - i * interval '1 day', i, '10.0.0.1', 'C' || i FROM generate_series(1, 3) i;
 SELECT rows_read, counted FROM adclick.tick();
-SELECT minutes_written FROM adclick.compact();
+SELECT hours_written FROM adclick.compact();
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip, country) VALUES (1, now() - interval '4 days', 4, '10.0.0.1', 'C4');
 SELECT rows_read, counted FROM adclick.tick();
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip, country) VALUES (1, now() - interval '5 days', 5, '10.0.0.1', 'C5');

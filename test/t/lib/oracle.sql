@@ -364,35 +364,49 @@ WHERE expected IS DISTINCT FROM answer AND NOT (may_refuse AND of_users AND answ
 $$;
 
 /*
- * Differences between adclick.most_clicked_ads and plain SQL, for the minutes
- * that are wholly compacted.  "ads_kept"
- * is the length of the lists.
+ * Differences between adclick.most_clicked_ads and its like of hours and plain SQL, for
+ * the minutes and hours that are wholly compacted.  Minutes of an hour that has become
+ * one run need not have lists.  "ads_kept" is the length of the lists.
  */
 CREATE FUNCTION oracle.wrong_lists(ads_kept int DEFAULT oracle.setting('top_ads_kept'))
-	RETURNS TABLE (who text, click_minute timestamptz, filter_id int, ads text, cut_off bigint)
+	RETURNS TABLE (who text, first_minute timestamptz, filter_id int, ads text, cut_off bigint)
 	LANGUAGE sql STABLE SET work_mem = '64MB' SET jit = off AS $$
-WITH compacted AS MATERIALIZED (
-	SELECT m AS minute FROM adclick_internal.runs, unnest(minutes) m WHERE sort_order = 0 GROUP BY 1 HAVING NOT bool_or(is_delta)
+WITH minutes AS MATERIALIZED (
+	SELECT m AS minute, date_bin('1 hour', m, '2000-01-01 00:00+00') AS hour,
+		bool_or(NOT is_delta AND first_minute < last_minute) AS in_hour, bool_or(is_delta) AS pending
+	FROM adclick_internal.runs, unnest(minutes) m WHERE sort_order = 0 GROUP BY 1
+), compacted AS MATERIALIZED (
+	SELECT 'minute' AS grain, minute AS first, in_hour, minute FROM minutes WHERE NOT pending
+	UNION ALL
+	SELECT 'hour', hour, false, minute FROM minutes
+		JOIN (SELECT hour FROM minutes GROUP BY 1 HAVING bool_and(in_hour AND NOT pending)) h USING (hour)
 ), kept AS MATERIALIZED (
 	SELECT * FROM adclick.filters WHERE country IS NULL OR region IS NULL OR device IS NULL
 ), ranked AS MATERIALIZED (
-	SELECT c.minute, f.filter_id, c.ad_id, count(*) AS clicks,
-		row_number() OVER (PARTITION BY c.minute, f.filter_id ORDER BY count(*) DESC, c.ad_id) AS rank
-	FROM oracle.clicks(true) c JOIN compacted USING (minute) JOIN kept f
-		ON coalesce(f.country = c.country, true) AND coalesce(f.region = c.region, true) AND coalesce(f.device = c.device, true)
-	GROUP BY 1, 2, 3
+	SELECT c.grain, c.first, f.filter_id, ad_id, count(*) AS clicks,
+		row_number() OVER (PARTITION BY c.grain, c.first, f.filter_id ORDER BY count(*) DESC, ad_id) AS rank
+	FROM oracle.clicks(true) JOIN compacted c USING (minute) JOIN kept f
+		ON coalesce(f.country = clicks.country, true) AND coalesce(f.region = clicks.region, true)
+			AND coalesce(f.device = clicks.device, true)
+	GROUP BY 1, 2, 3, 4
+), lists AS MATERIALIZED (
+	SELECT 'minute' AS grain, click_minute AS first, filter_id, most_clicked_ads, cut_off FROM adclick.most_clicked_ads
+	UNION ALL
+	SELECT 'hour', click_hour, filter_id, most_clicked_ads, cut_off FROM adclick.most_clicked_ads_hourly
 ), expected AS MATERIALIZED (
-	SELECT minute, filter_id, string_agg(ad_id || ' ' || clicks, ', ' ORDER BY rank) FILTER (WHERE rank <= ads_kept),
+	SELECT grain, first, filter_id, string_agg(ad_id || ' ' || clicks, ', ' ORDER BY rank) FILTER (WHERE rank <= ads_kept),
 		coalesce(max(clicks) FILTER (WHERE rank > ads_kept), 0)
-	FROM compacted CROSS JOIN kept LEFT JOIN ranked USING (minute, filter_id) GROUP BY 1, 2
+	FROM (SELECT DISTINCT grain, first, in_hour FROM compacted) c CROSS JOIN kept k LEFT JOIN ranked USING (grain, first, filter_id)
+	WHERE NOT in_hour OR EXISTS (SELECT FROM lists l WHERE l.grain = c.grain AND l.first = c.first AND l.filter_id = k.filter_id)
+	GROUP BY 1, 2, 3
 ), stored AS MATERIALIZED (
-	SELECT l.click_minute, l.filter_id, (SELECT string_agg(ad_id || ' ' || click_count, ', ') FROM unnest(l.most_clicked_ads)),
+	SELECT grain, first, l.filter_id, (SELECT string_agg(ad_id || ' ' || click_count, ', ') FROM unnest(l.most_clicked_ads)),
 		l.cut_off
-	FROM adclick.most_clicked_ads l JOIN compacted ON minute = l.click_minute
+	FROM lists l JOIN (SELECT DISTINCT grain, first FROM compacted) c USING (grain, first)
 )
-(SELECT 'expected', * FROM (TABLE expected EXCEPT ALL TABLE stored) e)
+(SELECT 'expected ' || grain, first, filter_id, e.string_agg, e.coalesce FROM (TABLE expected EXCEPT ALL TABLE stored) e)
 UNION ALL
-(SELECT 'stored', * FROM (TABLE stored EXCEPT ALL TABLE expected) s)
+(SELECT 'stored ' || grain, first, filter_id, s.string_agg, s.cut_off FROM (TABLE stored EXCEPT ALL TABLE expected) s)
 $$;
 
 --
