@@ -230,12 +230,14 @@ typedef struct StorePending
 } StorePending;
 
 /*
- * What some deltas have for runs of a grain, ascending: of hours before minute
- * "settled", or with a run, and of minutes in the others.  Without those whose run is
- * left out, and hours that still have runs of minutes.
+ * What some deltas have for closed minutes from minute "settled" on, but for hours that
+ * have a run; and for hours that have one, or end before it.  Ascending, and without those
+ * whose run is left out, and hours that still have runs of minutes.
  */
-extern StorePending *store_get_pending(StoreGrain grain, const StoreRun *deltas, int ndeltas, int64 settled,
-									   const StoreLeftOut *left_out, int *count);
+extern StorePending *store_get_pending_minutes(const StoreRun *deltas, int ndeltas, int64 settled, int64 closed,
+											   const StoreLeftOut *left_out, int *count);
+extern StorePending *store_get_pending_hours(const StoreRun *deltas, int ndeltas, int64 settled,
+											 const StoreLeftOut *left_out, int *count);
 
 /*
  * Write a run: begin, add sorted facts (columns of the order) in one or more

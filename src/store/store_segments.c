@@ -278,17 +278,16 @@ store_count_final_facts(int64 from, int64 to)
 	return facts;
 }
 
-StorePending *
-store_get_pending(StoreGrain grain, const StoreRun *deltas, int ndeltas, int64 settled,
-				  const StoreLeftOut *left_out, int *count)
+/* Run a statement that selects a first minute, and facts in deltas and in its run. */
+static StorePending *
+get_pending(Statement statement, Datum *values, int *count)
 {
-	Datum		values[3] = {run_array(deltas, ndeltas), sql_minute(settled), left_out_array(left_out)};
 	MemoryContext context = CurrentMemoryContext;
 	StorePending *pending;
 	uint64		rows;
 
 	SPI_connect();
-	rows = sql_run(grain == GRAIN_MINUTE ? GET_PENDING_MINUTES : GET_PENDING_HOURS, values, NULL, true);
+	rows = sql_run(statement, values, NULL, true);
 	pending = MemoryContextAllocHuge(context, sizeof(StorePending) * (rows + 1));
 	for (uint64 row = 0; row < rows; row++)
 	{
@@ -299,6 +298,26 @@ store_get_pending(StoreGrain grain, const StoreRun *deltas, int ndeltas, int64 s
 	SPI_finish();
 	*count = (int) rows;
 	return pending;
+}
+
+StorePending *
+store_get_pending_minutes(const StoreRun *deltas, int ndeltas, int64 settled, int64 closed,
+						  const StoreLeftOut *left_out, int *count)
+{
+	Datum		values[4] = {
+		run_array(deltas, ndeltas), sql_minute(settled), left_out_array(left_out), sql_minute(closed)
+	};
+
+	return get_pending(GET_PENDING_MINUTES, values, count);
+}
+
+StorePending *
+store_get_pending_hours(const StoreRun *deltas, int ndeltas, int64 settled,
+						const StoreLeftOut *left_out, int *count)
+{
+	Datum		values[3] = {run_array(deltas, ndeltas), sql_minute(settled), left_out_array(left_out)};
+
+	return get_pending(GET_PENDING_HOURS, values, count);
 }
 
 void

@@ -37,6 +37,10 @@
 #define SELECT_LISTS(table, first) \
 	"SELECT " first ", cut_off, most_clicked_ads FROM " table \
 	" WHERE filter_id = $1 AND " first " = ANY ($2) ORDER BY " first
+/* All there are of these minutes or hours; the filters are named for the sake of the index. */
+#define REMOVE_LISTS(table, first) \
+	"DELETE FROM " table " WHERE filter_id = ANY (ARRAY(SELECT filter_id FROM adclick.filters" \
+	" WHERE country IS NULL OR region IS NULL OR device IS NULL)) AND " first " = ANY ($1)"
 #define INSERT_LIST(table, first) \
 	"INSERT INTO " table " (filter_id, " first ", cut_off, most_clicked_ads)" \
 	" SELECT $1, $2, $3, coalesce(" \
@@ -173,11 +177,11 @@ static const struct
 	[GET_PENDING_MINUTES] = {
 		"SELECT p.minute, p.facts, coalesce(r.facts, 0) FROM"
 		" (SELECT u.minute, sum(u.facts)::bigint AS facts FROM adclick_internal.runs d,"
-		" unnest(d.minutes, d.minute_facts) u (minute, facts) WHERE d.run_id = ANY ($1) AND u.minute >= $2 GROUP BY 1) p"
+		" unnest(d.minutes, d.minute_facts) u (minute, facts) WHERE d.run_id = ANY ($1) AND u.minute >= $2 AND u.minute < $4 GROUP BY 1) p"
 		" LEFT JOIN adclick_internal.runs r ON r.sort_order = 0 AND NOT r.is_delta"
 		" AND r.last_minute BETWEEN p.minute AND " END_OF(HOUR_OF("p.minute")) " AND r.first_minute <= p.minute"
 		" WHERE r.run_id IS NULL OR (r.first_minute = r.last_minute AND r.run_id <> ALL ($3)) ORDER BY 1",
-		3, {INT8ARRAYOID, TIMESTAMPTZOID, INT8ARRAYOID}
+		4, {INT8ARRAYOID, TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID}
 	},
 	[GET_PENDING_HOURS] = {
 		"SELECT p.hour, p.facts, coalesce(r.facts, 0) FROM"
@@ -187,7 +191,7 @@ static const struct
 		" AND r.last_minute = " END_OF("p.hour") " AND r.first_minute = p.hour"
 		" WHERE (p.hour < $2 OR r.run_id IS NOT NULL) AND (r.run_id IS NULL OR r.run_id <> ALL ($3))"
 		" AND NOT EXISTS (SELECT FROM adclick_internal.runs m WHERE m.sort_order = 0 AND NOT m.is_delta"
-		" AND m.last_minute BETWEEN p.hour AND " END_OF("p.hour") " AND m.first_minute = m.last_minute) ORDER BY 1",
+		" AND m.first_minute = m.last_minute AND " HOUR_OF("m.last_minute") " = p.hour) ORDER BY 1",
 		3, {INT8ARRAYOID, TIMESTAMPTZOID, INT8ARRAYOID}
 	},
 	[DELETE_DELTAS] = {
@@ -230,12 +234,10 @@ static const struct
 		5, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID}
 	},
 	[DELETE_LISTS] = {
-		"DELETE FROM adclick.most_clicked_ads WHERE click_minute = ANY ($1)",
-		1, {TIMESTAMPTZARRAYOID}
+		REMOVE_LISTS("adclick.most_clicked_ads", "click_minute"), 1, {TIMESTAMPTZARRAYOID}
 	},
 	[DELETE_HOUR_LISTS] = {
-		"DELETE FROM adclick.most_clicked_ads_hourly WHERE click_hour = ANY ($1)",
-		1, {TIMESTAMPTZARRAYOID}
+		REMOVE_LISTS("adclick.most_clicked_ads_hourly", "click_hour"), 1, {TIMESTAMPTZARRAYOID}
 	},
 	[GET_COMBINATIONS] = {
 		"SELECT filter_id, country, region, device FROM adclick.filters"

@@ -65,10 +65,7 @@
 #define MAX_DELTAS 24
 #define MAX_OTHER_DELTAS 64
 
-/*
- * Bounds of one merge: deltas read, minutes written, and facts of hours written, give
- * or take an hour; and of the facts of settled minutes merged in a round.
- */
+/* Bounds of one merge: deltas read, minutes written, and facts of hours written, give or take an hour. */
 #define MERGE_DELTAS 128
 #define MERGE_MINUTES 60
 #define MERGE_HOUR_FACTS (16 * 1024 * 1024)
@@ -85,13 +82,17 @@
 static StoreLeftOut damaged;
 static int64 damaged_at;		/* by steady_ms() */
 
-/* Late deltas that were left as they are: as many, the newest of them, before this minute. */
+/*
+ * What was looked at and left as it is: the hours before a minute, and the late deltas
+ * there were then.  The compactor need not look again each second, however many there are.
+ */
 static struct
 {
-	int			n;
-	int64		newest;
+	int64		settled_hours;
 	int64		settled;
-}			left_late;
+	int			nlate;
+	int64		newest_late;
+}			left;
 
 typedef struct Compaction
 {
@@ -204,20 +205,17 @@ plan_minutes(const Compaction *c, Merge *m)
 {
 	int64		carried = 0;
 	int			npending;
-	StorePending *pending = store_get_pending(GRAIN_MINUTE, m->runs, m->ndeltas, c->settled, &damaged,
-											  &npending);
+	StorePending *pending = store_get_pending_minutes(m->runs, m->ndeltas, c->settled, c->closed, &damaged,
+													  &npending);
 
 	qsort(pending, npending, sizeof(StorePending), by_pending);
 	for (int i = 0; i < npending; i++)
-		if (pending[i].first < c->closed)
-			carried += pending[i].pending;
+		carried += pending[i].pending;
 
 	for (int i = 0; i < npending && m->ntargets < MERGE_MINUTES; i++)
 	{
 		StorePending *p = &pending[i];
 
-		if (p->first >= c->closed)
-			continue;
 		if (!c->everything && carried <= CARRIED_FACTS &&
 			p->pending < p->compacted / WORTHWHILE_PART)
 			continue;
@@ -262,7 +260,7 @@ static void
 plan_hours(const Compaction *c, Merge *m)
 {
 	int			npending;
-	StorePending *pending = store_get_pending(GRAIN_HOUR, m->runs, m->ndeltas, c->settled, &damaged, &npending);
+	StorePending *pending = store_get_pending_hours(m->runs, m->ndeltas, c->settled, &damaged, &npending);
 	int			n = 0;
 
 	for (int i = 0; i < npending; i++)
@@ -320,9 +318,14 @@ plan_settled(const Compaction *c)
 {
 	Merge	   *m = new_merge(c);
 
+	if (!c->everything && left.settled_hours == c->settled)
+		return NULL;
 	m->runs = store_get_settled(c->settled, &damaged, &m->nruns);
 	if (m->nruns == 0)
+	{
+		left.settled_hours = c->settled;
 		return NULL;
+	}
 	add_target(m, hour_of(m->runs[0].first_minute), hour_of(m->runs[0].first_minute) + MINS_PER_HOUR, false);
 	return m;
 }
@@ -331,15 +334,7 @@ plan_settled(const Compaction *c)
 static bool
 was_left(const Compaction *c, const StoreRun *late, int nlate)
 {
-	return left_late.n == nlate && left_late.newest == late[nlate - 1].run_id && left_late.settled == c->settled;
-}
-
-static void
-note_left(const Compaction *c, int nlate, int64 newest)
-{
-	left_late.n = nlate;
-	left_late.newest = newest;
-	left_late.settled = c->settled;
+	return left.nlate == nlate && left.newest_late == late[nlate - 1].run_id && left.settled == c->settled;
 }
 
 /* Late deltas that should be merged, or NULL.  (Where hours are damaged, there may be nothing to gain.) */
@@ -367,7 +362,11 @@ plan_late(const Compaction *c)
 			return m;
 	}
 	if (!c->everything)
-		note_left(c, nlate, newest);
+	{
+		left.nlate = nlate;
+		left.newest_late = newest;
+		left.settled = c->settled;
+	}
 	return NULL;
 }
 
@@ -660,7 +659,7 @@ retry_damaged(void)
 	if (damaged.n > 0 && steady_ms() - damaged_at > DAMAGED_TIME)
 	{
 		damaged.n = 0;
-		left_late.n = 0;
+		memset(&left, 0, sizeof(left));
 	}
 }
 
@@ -669,6 +668,7 @@ compact_find_damaged(void)
 {
 	Compaction	c = {.context = CurrentMemoryContext};
 
+	memset(&left, 0, sizeof(left));	/* what failed may have thought to leave nothing */
 	push_snapshot(&c);
 	for (int i = 0; i < lengthof(steps); i++)
 	{

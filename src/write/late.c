@@ -7,7 +7,8 @@
  * hours have: a buffer tree over time (Arge, The buffer tree, 1995), whose nodes are
  * spans.  Which span a delta belongs to is told by its first and last minute, so
  * the tree is nowhere stored.  In each span deltas are merged in tiers, as in a
- * log-structured merge tree.
+ * log-structured merge tree; and as soon as all of them, or one, have so much that
+ * at least half of it goes on.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -23,7 +24,7 @@
 /* So many deltas of a tier are merged; each is of a tier about as large as they together. */
 #define TIER_RUNS 4
 
-/* All deltas of a span are merged when they have this part of the facts of its final runs. */
+/* Deltas are merged when they have this part of the facts of final runs between their ends. */
 #define DUE_PART 4
 
 /* Hours are numbered from so many before the epoch, so that none is negative. */
@@ -105,16 +106,21 @@ late_sort(StoreRun *runs, int nruns)
 	qsort(runs, nruns, sizeof(StoreRun), by_span_and_tier);
 }
 
-/* Whether deltas of a span have so many facts that enough of them are worth it to go on. */
+/* Whether deltas have so many facts that enough of them are worth it to go on. */
 static bool
 is_due(const StoreRun *runs, int nruns)
 {
-	Span		span = span_of_run(runs);
+	int64		first = runs->first_minute;
+	int64		last = runs->last_minute;
 	int64		facts = 0;
 
 	for (int i = 0; i < nruns; i++)
+	{
+		first = Min(first, runs[i].first_minute);
+		last = Max(last, runs[i].last_minute);
 		facts += runs[i].facts;
-	return facts >= store_count_final_facts(span_first(span), span_end(span) - 1) / DUE_PART;
+	}
+	return facts >= store_count_final_facts(first, hour_of(last) + MINS_PER_HOUR - 1) / DUE_PART;
 }
 
 /* How many deltas from the first one on are of its span; and of its tier, too. */
@@ -129,24 +135,45 @@ count_alike(const StoreRun *runs, int nruns, bool same_tier)
 	return n;
 }
 
+/* Of deltas of a span, those that should be merged; returns how many. */
+static int
+choose_of_span(const StoreRun *runs, int nruns, const StoreRun **chosen)
+{
+	int			of_tier;
+
+	*chosen = runs;
+	if (is_due(runs, nruns))
+		return nruns;
+	for (int i = 0; i < nruns; i += of_tier)
+	{
+		*chosen = &runs[i];
+		of_tier = count_alike(*chosen, nruns - i, true);
+		if (of_tier >= TIER_RUNS)
+			return of_tier;
+	}
+	for (int i = 0; i < nruns; i++)
+	{
+		*chosen = &runs[i];
+		if (is_due(*chosen, 1))
+			return 1;
+	}
+	return 0;
+}
+
 int
 late_choose(const StoreRun *runs, int nruns, bool everything, int *next, const StoreRun **chosen)
 {
 	while (*next < nruns)
 	{
-		const StoreRun *first = *chosen = &runs[*next];
+		const StoreRun *first = &runs[*next];
 		int			of_span = count_alike(first, nruns - *next, false);
-		int			of_tier;
+		int			n;
 
 		*next += of_span;
-		if (everything || is_due(first, of_span))
-			return of_span;
-		for (; of_span > 0; *chosen += of_tier, of_span -= of_tier)
-		{
-			of_tier = count_alike(*chosen, of_span, true);
-			if (of_tier >= TIER_RUNS)
-				return of_tier;
-		}
+		*chosen = first;
+		n = everything ? of_span : choose_of_span(first, of_span, chosen);
+		if (n > 0)
+			return n;
 	}
 	return 0;
 }

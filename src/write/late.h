@@ -38,7 +38,7 @@ extern void late_sort(StoreRun *runs, int nruns);
 
 /*
  * Of deltas so sorted, the next ones from *next on that should be merged together:
- * those of a span, all or a tier.  Returns how many, 0 at the end; *next is then
+ * of a span: all, a tier, or one.  Returns how many, 0 at the end; *next is then
  * behind them.  "everything": all of each span.
  */
 extern int	late_choose(const StoreRun *runs, int nruns, bool everything, int *next,
