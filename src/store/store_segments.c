@@ -145,16 +145,16 @@ store_get_fact_minutes(int64 from, int64 to, int *count)
 static void
 check_minutes(const StoreRun *run, const StoreMinute *minutes, int n)
 {
-	int64		clicks = 0;
+	int64		left = run->clicks;
+	bool		wrong = false;
 
 	for (int i = 0; i < n; i++)
 	{
-		clicks += minutes[i].clicks;
-		if (minutes[i].minute < run->first_minute || minutes[i].minute > run->last_minute ||
-			minutes[i].clicks < 1 || clicks > run->clicks)
-			break;
+		wrong |= minutes[i].minute < run->first_minute || minutes[i].minute > run->last_minute ||
+			minutes[i].clicks < 1 || minutes[i].clicks > left;
+		left -= minutes[i].clicks;
 	}
-	if (clicks != run->clicks)
+	if (wrong || left != 0)
 		damaged_run(run->run_id, "Its row in adclick_internal.runs has minutes or clicks that cannot be.");
 }
 

@@ -1,0 +1,203 @@
+-- Hours: minutes become one run, late clicks come to it, and no answer is another for it,
+-- whatever part of the hour it is about.
+
+\set ON_ERROR_STOP on
+
+CREATE FUNCTION start() RETURNS timestamptz LANGUAGE sql STABLE AS $$
+SELECT date_trunc('hour', min(minute), 'UTC') FROM oracle.clicks()
+$$;
+
+-- Windows that cut hours, asked about all clicks, a registered filter and another one, and an ad.
+CREATE FUNCTION wrong_windows(n int) RETURNS TABLE ("from" timestamptz, "to" timestamptz, filter text, expected text, answer text)
+	LANGUAGE sql STABLE SET work_mem = '64MB' AS $$
+WITH clicks AS MATERIALIZED (SELECT ad_id, minute, country FROM oracle.clicks()
+), bounds AS MATERIALIZED (
+	SELECT min(minute) AS low, extract(epoch FROM now() - min(minute)) / 60 AS span FROM clicks
+), windows AS MATERIALIZED (
+	SELECT i, low + make_interval(mins => (span * a)::int) AS "from", low + make_interval(mins => (span * (a + (1 - a) * b))::int + 1) AS "to",
+		('{NULL,CA,US}'::text[])[1 + i % 3] AS country
+	FROM (SELECT i, random() AS a, random() AS b FROM generate_series(1, n) i) w, bounds
+), asked AS (
+	SELECT "from", "to", i, country, CASE WHEN country IS NULL THEN '{}' ELSE jsonb_build_object('country', country) END AS filter FROM windows
+), answers AS (
+	SELECT "from", "to", filter,
+		(SELECT string_agg(ad_id || ': ' || n, ', ' ORDER BY n DESC, ad_id) FROM (
+			SELECT ad_id, count(*) AS n FROM clicks c WHERE minute >= "from" AND minute < "to" AND (a.country IS NULL OR c.country = a.country)
+			GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1 + i % 20) x)
+		|| (SELECT ' of ' || count(*) FROM clicks c WHERE minute >= "from" AND minute < "to" AND (a.country IS NULL OR c.country = a.country)) AS expected,
+		(SELECT string_agg(ad_id || ': ' || click_count, ', ' ORDER BY rank)
+			FROM adclick.top_n_ads_between(1 + i % 20, "from", "to", filter))
+		|| (SELECT ' of ' || coalesce(sum(click_count), 0) FROM adclick.clicks_per_minute v
+			WHERE click_minute >= "from" AND click_minute < "to" AND (a.country IS NULL OR v.country = a.country)) AS answer
+	FROM asked a
+)
+SELECT "from", "to", filter::text, expected, answer FROM answers WHERE expected IS DISTINCT FROM answer
+$$;
+
+-- Every minute and every ad, from the views, in whatever way they are read.
+CREATE FUNCTION wrong_rows() RETURNS TABLE (what text, which text) LANGUAGE sql STABLE SET work_mem = '64MB' AS $$
+WITH minutes AS MATERIALIZED (SELECT minute, count(*) FROM oracle.clicks() GROUP BY 1),
+	ads AS MATERIALIZED (SELECT ad_id, minute, count(*) FROM oracle.clicks() GROUP BY 1, 2)
+SELECT 'minutes', x::text FROM ((TABLE minutes EXCEPT SELECT click_minute, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1)
+	UNION ALL (SELECT click_minute, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1 EXCEPT TABLE minutes)) x
+UNION ALL
+SELECT 'series', x::text FROM (
+	SELECT "time", click_count FROM (SELECT ad_id FROM ads GROUP BY 1 ORDER BY sum(count) DESC LIMIT 1) a,
+		adclick.click_series(ad_id, start(), date_trunc('minute', now()) + interval '1 minute', '1 minute') WHERE click_count > 0
+	EXCEPT SELECT minute, count FROM ads WHERE ad_id = (SELECT ad_id FROM ads GROUP BY 1 ORDER BY sum(count) DESC LIMIT 1)) x
+UNION ALL
+SELECT 'ads', x::text FROM (TABLE ads EXCEPT SELECT ad_id, click_minute, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1, 2) x
+$$;
+
+CREATE FUNCTION is_exact(step text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_facts(true)', step || ': facts');
+	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_lists()', step || ': lists of most clicked ads');
+	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_answers(30)', step || ': answers');
+	RETURN NEXT is_empty('SELECT * FROM wrong_windows(30)', step || ': windows that cut hours');
+	RETURN NEXT is_empty('SELECT * FROM wrong_rows()', step || ': rows');
+	RETURN NEXT is((SELECT balanced FROM adclick.check_ledger()), true, step || ': the books');
+END
+$$;
+
+CREATE FUNCTION compact() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	WHILE (SELECT more FROM adclick.compact()) LOOP END LOOP;
+END
+$$;
+
+-- Clicks of so long, that ended so long ago.
+CREATE FUNCTION send(n int, spread interval, ago interval) RETURNS void LANGUAGE sql VOLATILE AS $$
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
+SELECT click_id, ad_id, clicked_at - ago, user_id, ip, country, region, device FROM oracle.random_clicks(n, spread) WHERE clicked_at IS NOT NULL
+$$;
+
+CREATE VIEW runs AS
+SELECT count(*) FILTER (WHERE NOT is_delta AND first_minute < last_minute) AS hours,
+	count(*) FILTER (WHERE NOT is_delta AND first_minute = last_minute) AS minutes, count(*) FILTER (WHERE is_delta) AS deltas
+FROM adclick_internal.runs WHERE sort_order = 0;
+
+SELECT no_plan();
+SELECT setseed(0.75) AS seeded \gset
+SELECT oracle.make_ads() AS made \gset
+SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
+
+-- As clicks come: minutes first, then their hours.
+SELECT send(3000, '2 hours', '6 hours') AS sent \gset
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT compact() AS compacted \gset
+SELECT cmp_ok(minutes, '>=', 59::bigint, 'runs of minutes') FROM runs;
+SELECT is_exact('minutes');
+-- Of whole hours: what is still open belongs to the next one.
+CREATE TABLE minute_lists AS SELECT click_minute, filter_id FROM adclick.most_clicked_ads
+WHERE click_minute < (SELECT date_trunc('hour', max(click_minute) + interval '1 minute', 'UTC') FROM adclick.most_clicked_ads);
+SELECT isnt_empty('TABLE minute_lists', 'lists of minutes');
+SELECT send(3000, '3 hours', '0') AS sent \gset
+SELECT is_exact('a tail over them');
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+BEGIN;
+SELECT compact() AS compacted \gset
+SELECT is_exact('compacted, to be rolled back');
+ROLLBACK;
+SELECT is_exact('rolled back');
+SELECT compact() AS compacted \gset
+SELECT cmp_ok(hours, '>=', 4::bigint, 'runs of hours') FROM runs;
+SELECT cmp_ok(minutes, '<=', 121::bigint, 'few of minutes are left') FROM runs;
+SELECT cmp_ok(deltas, '<=', 1::bigint, 'and one delta') FROM runs;
+SELECT is(count(*), 0::bigint, 'an hour has a run, or its minutes have')
+FROM adclick_internal.runs h JOIN adclick_internal.runs m ON m.last_minute BETWEEN h.first_minute AND h.last_minute AND m.run_id <> h.run_id
+WHERE h.sort_order = 0 AND m.sort_order = 0 AND NOT h.is_delta AND NOT m.is_delta;
+SELECT is_exact('hours');
+SELECT is_empty('SELECT click_minute, filter_id FROM minute_lists EXCEPT SELECT click_minute, filter_id FROM adclick.most_clicked_ads',
+	'the lists of the minutes of hours are kept');
+SELECT is(way, 'lists', 'parts of hours are answered from them')
+FROM (SELECT min(click_minute) AS first, max(click_minute) AS last FROM minute_lists) m,
+	adclick.explain_top_n_between(1, first + interval '7 minutes', last, '{"country": "CA"}');
+SELECT cmp_ok(runs, '<=', 130, 'a question opens a run for each hour, and some for minutes')
+FROM adclick.explain_top_n_between(1, '-infinity', 'infinity', '{"region": "ON"}');
+
+-- A filter of hours that are there.
+SELECT adclick.add_filter('{"device": "mobile"}') AS mobile \gset
+SELECT is((SELECT count(*) FROM adclick.most_clicked_ads_hourly WHERE filter_id = :mobile),
+	(SELECT count(*) FROM adclick.most_clicked_ads_hourly WHERE filter_id = 0), 'a filter added has lists of hours');
+SELECT is_exact('a filter added');
+
+-- Late clicks: in the tail, in deltas, merged; and a filter in between.
+SELECT send(1500, '5 hours', '3 hours') AS sent \gset
+SELECT is_exact('late clicks in the tail');
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT is_exact('late clicks in deltas');
+SELECT adclick.add_filter('{"country": "US"}') AS us \gset
+SELECT is_exact('a filter between');
+-- It may end anywhere.
+DO $$
+BEGIN
+	FOR i IN 1 .. 12 LOOP
+		BEGIN
+			PERFORM set_config('statement_timeout', i * 2 || 'ms', true);
+			PERFORM compact();
+			RAISE EXCEPTION 'not cancelled' USING ERRCODE = 'P0099';
+		EXCEPTION WHEN query_canceled OR SQLSTATE 'P0099' THEN
+			NULL;
+		END;
+	END LOOP;
+END
+$$;
+SELECT is_exact('compaction ended early');
+SELECT hours_written > 0 AS written FROM adclick.compact() \gset
+SELECT ok(:'written', 'late clicks are merged into hours');
+SELECT compact() AS compacted \gset
+SELECT is_exact('late clicks merged');
+SELECT cmp_ok(deltas, '<=', 1::bigint, 'nothing late is left') FROM runs;
+SELECT is((SELECT hours_written FROM adclick.compact()), 0, 'and nothing to do');
+
+-- A backfill of many hours, more than are written at a time, and some more in them.
+SELECT send(4000, '150 hours', '9 hours') AS sent \gset
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT is_exact('a backfill in deltas');
+SELECT more FROM adclick.compact() \gset
+SELECT ok(:'more', 'it takes more than a round');
+SELECT is_exact('a backfill, a round later');
+SELECT compact() AS compacted \gset
+SELECT cmp_ok(hours, '>', 120::bigint, 'hours of a backfill') FROM runs;
+SELECT is_exact('a backfill in hours');
+SELECT send(500, '150 hours', '9 hours') AS sent \gset
+SELECT oracle.send_copies(300) AS sent \gset
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT is_exact('late clicks for a backfill');
+SELECT adclick.drop_filter('{"country": "CA"}') AS dropped \gset
+SELECT compact() AS compacted \gset
+SELECT is_exact('all of them');
+
+-- An hour that is damaged: what needs it is refused, everything else is answered.
+SELECT first_minute AS hour, run_id FROM adclick_internal.runs
+WHERE sort_order = 0 AND NOT is_delta AND first_minute < last_minute ORDER BY clicks DESC LIMIT 1 \gset
+BEGIN;
+UPDATE adclick_internal.segments SET data = set_byte(data, 20, 255 - get_byte(data, 20)) WHERE run_id = :run_id;
+SELECT throws_like(format('SELECT adclick.ad_click_count_between(1, %L, %L)', timestamptz :'hour' + interval '59 minutes', timestamptz :'hour' + interval '60 minutes'),
+	'segment % is damaged', 'its last minute');
+SELECT throws_like(format('SELECT * FROM adclick.top_n_ads_between(10, %L, %L, ''{"country": ["CA", "US"]}'')', timestamptz :'hour' - interval '1 minutes', timestamptz :'hour' + interval '1 minute'),
+	'segment % is damaged', 'its first minute');
+SELECT lives_ok(format('SELECT * FROM adclick.top_n_ads_between(10, %L, %L, ''{"country": ["CA", "US"]}'')', timestamptz :'hour' + interval '60 minutes', timestamptz :'hour' + interval '200 minutes'),
+	'the hours after it');
+SELECT lives_ok(format('SELECT * FROM adclick.top_n_ads_between(10, %L, %L, ''{"country": ["CA", "US"]}'')', timestamptz :'hour' - interval '200 minutes', timestamptz :'hour'),
+	'the hours before');
+ROLLBACK;
+CREATE FUNCTION damage(change text, query text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE 'UPDATE adclick_internal.runs SET ' || change || ' WHERE sort_order = 0 AND NOT is_delta AND first_minute < last_minute';
+	EXECUTE query;
+	RAISE EXCEPTION 'nothing noticed';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE || ' ' || SQLERRM;
+END
+$$;
+SELECT alike(damage(change, 'SELECT sum(click_count) FROM adclick.ad_click_counts'), 'XX001 run % of "runs" is damaged', change)
+FROM unnest('{"first_minute = first_minute + interval ''1 minute''","last_minute = last_minute - interval ''1 minute''",
+	"last_minute = last_minute + interval ''1 hour''","first_minute = first_minute + interval ''30 minutes'', last_minute = last_minute + interval ''30 minutes''"}'::text[]) change;
+SELECT alike(damage(change, 'SELECT click_minute, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1'), 'XX001 run % of "runs" is damaged', change)
+FROM unnest('{"minutes = minutes[2:]","minute_clicks = minute_clicks[2:]","minute_clicks = NULL","minute_clicks[1] = minute_clicks[1] + 1","clicks = clicks + 1"}'::text[]) change;
+SELECT alike(damage('minutes = minutes[2:]', 'SELECT max(click_minute) FROM adclick.ad_click_counts'), 'XX001 run % of "runs" is damaged', 'fewer minutes');
+SELECT is_exact('in the end');
+
+SELECT * FROM finish();
