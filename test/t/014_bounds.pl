@@ -1,5 +1,5 @@
 # What a question takes does not grow with the number of runs in its window, nor
-# beyond the tail it reads: many closed minutes, many deltas, a long tail, and a
+# beyond the tail it reads: many settled hours, many deltas, a long tail, and a
 # server with very few buffers.  Nor does what a compaction takes grow with filters
 # times minutes, or with the clicks of one user.
 
@@ -16,26 +16,27 @@ use Test::More;
 
 # No room for workers beside the launcher: every round is done by hand.  A page
 # pinned for each run would take more buffers than there are.
-my $node = adclick_node('main', 'max_worker_processes' => 2, 'adclick.watermark' => "'0s'", 'shared_buffers' => "'1MB'");
+my $node = adclick_node('main', 'max_worker_processes' => 2, 'adclick.watermark' => "'0s'", 'shared_buffers' => "'1MB'",
+	'adclick.raw_retention' => "'90d'");
 $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE clicks');
 $node->safe_psql('clicks', 'CREATE EXTENSION adclick');
 $node->safe_psql('clicks', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
 $node->safe_psql('clicks', 'SELECT oracle.make_ads()');
 
-my $MINUTES = 700;
+my $HOURS = 700;
 my $newest = $node->safe_psql('clicks', "SELECT date_trunc('minute', now()) - interval '2 minutes'");
 
-# Clicks of random ads in so many minutes, the newest and those before, or older ones.
+# Clicks of random ads, each in a minute of so many hours, the newest and those before, or older ones.
 sub send_random
 {
-	my ($minutes, $n, $ads, $before) = @_;
+	my ($hours, $n, $ads, $before) = @_;
 
 	$before //= 0;
 
 	$node->safe_psql('clicks', qq{
 		INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
-		SELECT NULL, floor(random() * $ads), timestamptz '$newest' - ($before + i % $minutes) * interval '1 minute',
+		SELECT NULL, floor(random() * $ads), timestamptz '$newest' - ($before + i % $hours) * interval '1 hour',
 			floor(random() * 1000), '203.0.113.7', 'C' || i % 7, 'R', 'd' || i % 2
 		FROM generate_series(1, $n) i});
 	return;
@@ -84,15 +85,15 @@ sub counts_ok
 	return;
 }
 
-send_random($MINUTES, 10 * $MINUTES, 20000);
-# segments of full size in many minutes
+send_random($HOURS, 10 * $HOURS, 20000);
+# segments of full size in many hours
 send_random(300, 240_000, 1_000_000_000_000);
 send_random(1, 60_000, 20000);
 $node->safe_psql('clicks', 'DO $$ BEGIN WHILE (SELECT more FROM adclick.tick()) LOOP COMMIT; END LOOP; END $$');
 $node->safe_psql('clicks', 'DO $$ BEGIN WHILE (SELECT more FROM adclick.compact()) LOOP COMMIT; END LOOP; END $$');
 is($node->safe_psql('clicks', 'SELECT count(*), max(segments) > 16 FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta'),
-	"$MINUTES|t", 'a run of each closed minute, one of them large');
-counts_ok('closed minutes');
+	"$HOURS|t", 'a run of each hour, one of them large');
+counts_ok('settled hours');
 
 # While a scan goes on, as the contexts of this process tell.
 cmp_ok($node->safe_psql('clicks', q{
@@ -106,7 +107,7 @@ $node->safe_psql('clicks', qq{
 	BEGIN
 		FOR i IN 1 .. 300 LOOP
 			INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, country, device)
-			SELECT NULL, floor(random() * 20000), timestamptz '$newest' - n * i % $MINUTES * interval '1 minute', n, 'C' || n % 7, 'd'
+			SELECT NULL, floor(random() * 20000), timestamptz '$newest' - n * i % $HOURS * interval '1 hour', n, 'C' || n % 7, 'd'
 			FROM generate_series(1, 20) n;
 			COMMIT;
 			PERFORM adclick.tick();
@@ -121,7 +122,7 @@ is($node->safe_psql('clicks', 'SELECT count(*) FROM adclick_internal.runs WHERE 
 counts_ok('many deltas compacted', 'clicks by ad and minute');
 
 # A long tail, of which a question takes less memory than it is on disk.
-send_random(600, 230_000, 20000, $MINUTES);
+send_random(600, 230_000, 20000, $HOURS);
 $node->safe_psql('clicks', 'ANALYZE adclick.clicks');
 counts_ok('a long tail', 'top N by a scan', 'clicks by ad');
 
@@ -130,7 +131,7 @@ SKIP:
 	skip 'no /proc here', 1 unless -r '/proc/self/status';
 
 	my $taken = memory_taken('clicks',
-		"SELECT count(*) FROM adclick.top_n_ads_between(10, '-infinity', timestamptz '$newest' - interval '@{[ $MINUTES - 1 ]} minutes')");
+		"SELECT count(*) FROM adclick.top_n_ads_between(10, '-infinity', timestamptz '$newest' - interval '@{[ $HOURS - 1 ]} hours')");
 	$node->safe_psql('clicks', 'CREATE TABLE tail AS SELECT * FROM adclick.click_log WHERE verdict IS NULL');
 	my $tail = $node->safe_psql('clicks', q{SELECT pg_relation_size('tail') / 1024});
 

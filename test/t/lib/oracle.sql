@@ -396,9 +396,9 @@ WITH minutes AS MATERIALIZED (
 ), expected AS MATERIALIZED (
 	SELECT grain, first, filter_id, string_agg(ad_id || ' ' || clicks, ', ' ORDER BY rank) FILTER (WHERE rank <= ads_kept),
 		coalesce(max(clicks) FILTER (WHERE rank > ads_kept), 0)
-	FROM (SELECT DISTINCT grain, first, in_hour FROM compacted) c CROSS JOIN kept k LEFT JOIN ranked USING (grain, first, filter_id)
-	WHERE NOT in_hour OR EXISTS (SELECT FROM lists l WHERE l.grain = c.grain AND l.first = c.first AND l.filter_id = k.filter_id)
-	GROUP BY 1, 2, 3
+	FROM (SELECT DISTINCT grain, first, in_hour FROM compacted) c CROSS JOIN kept LEFT JOIN ranked USING (grain, first, filter_id)
+		LEFT JOIN lists l USING (grain, first, filter_id)
+	WHERE NOT in_hour OR l.cut_off IS NOT NULL GROUP BY 1, 2, 3
 ), stored AS MATERIALIZED (
 	SELECT grain, first, l.filter_id, (SELECT string_agg(ad_id || ' ' || click_count, ', ') FROM unnest(l.most_clicked_ads)),
 		l.cut_off
