@@ -640,4 +640,4 @@ GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(
 SELECT adclick_internal.make_role('adclick_reader');
 GRANT USAGE ON SCHEMA adclick TO adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filters, adclick.ads,
-	adclick.most_clicked_ads, adclick.status TO adclick_reader;
+	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.status TO adclick_reader;

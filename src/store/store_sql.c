@@ -28,7 +28,7 @@
 #define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks"
 
 /* A run has facts in no more minutes than this. */
-#define MOST_MINUTES "least(facts, extract(epoch FROM last_minute - first_minute) / 60 + 1)"
+#define MOST_MINUTES "least(facts, (extract(epoch FROM last_minute) - extract(epoch FROM first_minute)) / 60 + 1)"
 
 /* Beginning and last minute of the hour that has a time. */
 #define HOUR_OF(time) "date_bin('1 hour', " time ", '2000-01-01 00:00:00+00')"

@@ -12,7 +12,8 @@
  *
  * The lists of minutes stay when the runs of an hour become one: a window that has
  * a part of the hour is answered from them.  Once late facts are merged into the hour
- * they would be wrong, and go; then such a part is read from the run.
+ * they would be wrong, and go; then such a part is read from the run.  To make sixty
+ * lists for each would cost more than all else that is done for late facts.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -233,6 +234,19 @@ lists_delete_minutes(const int64 *hours, int n)
 	pfree(minutes);
 }
 
+/* Whether the minutes of an hour have lists: of all filters or of none. */
+static bool
+minutes_have_lists(const StoreRun *run)
+{
+	int64		minutes[MINS_PER_HOUR];
+	int			nlists;
+
+	for (int i = 0; i < MINS_PER_HOUR; i++)
+		minutes[i] = run->first_minute + i;
+	(void) store_get_lists(GRAIN_MINUTE, 0, minutes, MINS_PER_HOUR, 1, &nlists);
+	return nlists > 0;
+}
+
 /* Make the lists of a filter, of all closed minutes and settled hours. */
 static void
 fill_runs(const StoreFilter *filter)
@@ -249,7 +263,7 @@ fill_runs(const StoreFilter *filter)
 		for (int i = 0; i < n; i++)
 		{
 			make_run(&maker, &runs[i]);
-			if (store_grain(&runs[i]) == GRAIN_HOUR)
+			if (store_grain(&runs[i]) == GRAIN_HOUR && minutes_have_lists(&runs[i]))
 				make_minutes(&maker, &runs[i]);
 		}
 		if (n > 0)

@@ -60,7 +60,7 @@ public class Jdbc {
 
 		equal(list(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME", "TABLE_TYPE"),
 			List.of("ads TABLE", "clicks TABLE", "discarded_clicks TABLE", "filters TABLE",
-				"most_clicked_ads TABLE", "ad_click_counts VIEW", "click_log VIEW", "clicks_per_minute VIEW", "status VIEW"),
+				"most_clicked_ads TABLE", "most_clicked_ads_hourly TABLE", "ad_click_counts VIEW", "click_log VIEW", "clicks_per_minute VIEW", "status VIEW"),
 			"getTables: what people use, and nothing else");
 		equal(unremarked(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME"), List.of(), "each with remarks");
 		equal(list(data.getColumns(null, "adclick", "clicks_per_minute", "%"), "COLUMN_NAME", "TYPE_NAME", "DATA_TYPE"),
@@ -69,7 +69,7 @@ public class Jdbc {
 				"region text " + Types.VARCHAR, "device text " + Types.VARCHAR, "click_count int8 " + Types.BIGINT),
 			"getColumns of a view");
 		for (String table : List.of("ad_click_counts", "clicks_per_minute", "status", "filters", "ads",
-				"most_clicked_ads"))
+				"most_clicked_ads", "most_clicked_ads_hourly"))
 			equal(unremarked(data.getColumns(null, "adclick", table, "%"), "COLUMN_NAME"), List.of(),
 				"each column of " + table + " with remarks");
 		List<String> functions = list(data.getFunctions(null, "adclick", "%"), "FUNCTION_NAME");

@@ -66,7 +66,7 @@ FROM unnest('{
 INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE'),
 	('adclick', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'USAGE');
 INSERT INTO decided SELECT 'adclick.' || name, 'adclick_reader', 'SELECT'
-FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,status}'::text[]) name;
+FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,status}'::text[]) name;
 SELECT bag_eq('TABLE rights', 'TABLE decided', 'all rights have been decided');
 
 -- The owner reads what it takes.
@@ -110,7 +110,7 @@ SET ROLE tap_member;
 SELECT lives_ok(question, 'a member asks: ' || question) FROM personal;
 SELECT is(adclick.ad_click_count(5, 60, '{"user_id": 42, "ip": "203.0.113.64/26"}'), 1::bigint, 'and is answered');
 SELECT lives_ok('TABLE ' || relation, 'a member reads ' || relation)
-FROM unnest('{adclick.ad_click_counts,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.status}'::text[]) relation;
+FROM unnest('{adclick.ad_click_counts,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.status}'::text[]) relation;
 SELECT isnt((SELECT workers_alive FROM adclick.status), NULL, 'the status has what the workers say');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
 FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.click_log,adclick_internal.unpacked_clicks,
