@@ -369,7 +369,7 @@ $$;
  * one run need not have lists.  "ads_kept" is the length of the lists.
  */
 CREATE FUNCTION oracle.wrong_lists(ads_kept int DEFAULT oracle.setting('top_ads_kept'))
-	RETURNS TABLE (who text, first_minute timestamptz, filter_id int, ads text, cut_off bigint)
+	RETURNS TABLE (who text, click_minute timestamptz, filter_id int, ads text, cut_off bigint)
 	LANGUAGE sql STABLE SET work_mem = '64MB' SET jit = off AS $$
 WITH minutes AS MATERIALIZED (
 	SELECT m AS minute, date_bin('1 hour', m, '2000-01-01 00:00+00') AS hour,
