@@ -619,7 +619,8 @@ decide_candidates(const Lists *lists, const Conditions *conditions, Candidate *c
 	int			undecided = 0;
 
 	for (int i = 0; i < lists->nlisted; i++)
-		facts += lists->listed[i].run.facts;
+		if (i == 0 || lists->listed[i].run.run_id != lists->listed[i - 1].run.run_id)
+			facts += lists->listed[i].run.facts;
 	for (int i = 0; i < ncandidates; i++)
 		undecided += candidates[i].missing > 0 && candidates[i].clicks + candidates[i].missing >= nth;
 	if ((int64) undecided * lists->nlisted > facts / FACTS_PER_PROBE + lists->nlisted)
