@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 
 #include "base/facts_alloc.h"
+#include "base/privileges.h"
 #include "core/segment.h"
 #include "fdw_scan.h"
 
@@ -258,6 +259,21 @@ add_total(FactScan *scan, int64 minute, int64 clicks)
 		add_group(scan, 0, group, 0, clicks);
 }
 
+/* The minutes that the window has of a run: read as the owner, while groups are judged as the caller. */
+static StoreMinute *
+get_minutes(const FactScan *scan, const StoreRun *run, int *n)
+{
+	Caller		caller;
+	StoreMinute *minutes;
+
+	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
+	privileges_become_owner(&caller);
+	minutes = store_get_run_minutes(run, scan->from, scan->to - 1, n);
+	privileges_become_caller(&caller);
+	PopActiveSnapshot();
+	return minutes;
+}
+
 /* Add what the directory says of the run. */
 static void
 add_totals(FactScan *scan, const StoreRun *run)
@@ -272,9 +288,7 @@ add_totals(FactScan *scan, const StoreRun *run)
 		add_total(scan, run->first_minute, run->clicks);
 		return;
 	}
-	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
-	minutes = store_get_run_minutes(run, scan->from, scan->to - 1, &n);
-	PopActiveSnapshot();
+	minutes = get_minutes(scan, run, &n);
 	for (int i = 0; i < n; i++)
 		add_total(scan, minutes[i].minute, minutes[i].clicks);
 	pfree(minutes);

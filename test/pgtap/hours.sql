@@ -125,6 +125,59 @@ FROM adclick.explain_top_n_between(1, '-infinity', 'infinity', '{"region": "ON"}
 SELECT cmp_ok(count(*) FILTER (WHERE way = 'lists and probes'), '>', 0::bigint, 'some are proved by lists of hours and minutes, and by looking for ads that they have not')
 FROM generate_series(1, 20) n, adclick.explain_top_n_between(n, '-infinity', 'infinity');
 
+-- A member of adclick_reader, who may read no table behind the views, is answered the same.
+CREATE FUNCTION ask(question text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text;
+BEGIN
+	EXECUTE format('SELECT count(*) || string_agg(x::text, E''\n'' ORDER BY x::text) FROM (%s) x', question) INTO answer;
+	RETURN answer;
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE || ' ' || SQLERRM;
+END
+$$;
+CREATE TABLE asked AS
+WITH w AS (SELECT format('%L::timestamptz', start() + interval '7 minutes') AS f, format('%L::timestamptz', date_trunc('hour', now()) - interval '67 minutes') AS t)
+SELECT replace(replace(q, 'LOW', f), 'HIGH', t) AS question, NULL AS answer
+FROM w, unnest('{adclick.ad_click_counts,adclick.clicks_per_minute}'::text[]) view, unnest(ARRAY[
+	format('SELECT sum(click_count) FROM %s', view),
+	format('SELECT sum(click_count) FROM %s WHERE click_minute >= LOW AND click_minute < HIGH', view),
+	format('SELECT click_minute, sum(click_count) FROM %s GROUP BY 1', view),
+	format('SELECT click_minute, sum(click_count) FROM %s WHERE click_minute >= LOW AND click_minute < HIGH GROUP BY 1', view),
+	format('SELECT date_trunc($$hour$$, click_minute), sum(click_count) FROM %s GROUP BY 1', view),
+	format('SELECT date_trunc($$hour$$, click_minute), extract(minute FROM click_minute)::int %% 7, sum(click_count) FROM %s WHERE click_minute < HIGH GROUP BY 1, 2', view),
+	format('SELECT sum(click_count) FROM %s WHERE extract(minute FROM click_minute) = 30', view),
+	format('SELECT min(click_minute), max(click_minute), count(DISTINCT click_minute) FROM %s WHERE click_minute >= LOW', view),
+	format('SELECT click_minute, ad_id, click_count FROM %s WHERE click_minute >= LOW AND click_minute < HIGH', view),
+	format('SELECT DISTINCT click_minute FROM (SELECT click_minute FROM %s WHERE click_minute >= LOW ORDER BY click_minute LIMIT 50) x', view),
+	format('SELECT DISTINCT click_minute FROM (SELECT click_minute FROM %s WHERE click_minute < HIGH ORDER BY click_minute DESC LIMIT 50) x', view),
+	format('SELECT ad_id, sum(click_count) FROM %s WHERE click_minute >= LOW GROUP BY 1', view),
+	format('SELECT click_minute, sum(click_count) FROM %s WHERE ad_id = 1 AND click_minute >= LOW GROUP BY 1', view),
+	format('SELECT advertiser_id, sum(click_count) FROM %s WHERE click_minute < HIGH GROUP BY 1', view),
+	format('SELECT n, sum(click_count) FROM generate_series(1, 20) n, LATERAL (SELECT click_count FROM %s WHERE click_minute < HIGH - n * interval $$13 minutes$$) x GROUP BY 1', view)]) q
+UNION ALL
+SELECT replace(replace(q, 'LOW', f), 'HIGH', t), NULL
+FROM w, unnest(ARRAY[
+	'SELECT country, device, sum(click_count) FROM adclick.clicks_per_minute WHERE click_minute >= LOW GROUP BY 1, 2',
+	'SELECT click_minute, sum(click_count) FROM adclick.clicks_per_minute WHERE country = $$CA$$ AND click_minute < HIGH GROUP BY 1',
+	'SELECT filter_id, sum(click_count) FROM adclick.ad_click_counts WHERE click_minute >= LOW GROUP BY 1',
+	'SELECT filter_id, click_hour, cut_off FROM adclick.most_clicked_ads_hourly',
+	'SELECT filter_id, click_minute, cut_off FROM adclick.most_clicked_ads',
+	'SELECT adclick.ad_click_count_between(1, LOW, HIGH)']
+	|| ARRAY(SELECT format(q, filter) FROM unnest(ARRAY['{}', '{"country": "CA"}', '{"region": "ON"}', '{"user_id": [1, 2, 3]}', '{"ip": "10.0.0.0/16"}']) filter,
+		unnest(ARRAY['SELECT * FROM adclick.top_n_ads_between(7, LOW, HIGH, %L)', 'SELECT * FROM adclick.explain_top_n_between(7, LOW, HIGH, %L)',
+			'SELECT * FROM adclick.click_series(1, LOW, HIGH, $$10 minutes$$, %L)', 'SELECT * FROM adclick.breakdown_between(1, LOW, HIGH, $$device$$, %L)',
+			'SELECT adclick.ad_click_count_between(1, LOW, HIGH, %L)', 'SELECT adclick.advertiser_click_count_between(1, LOW, HIGH, %L)',
+			'SELECT adclick.unique_users_between(1, LOW, HIGH, %L)']) q)) q;
+UPDATE asked SET answer = ask(question);
+SELECT is_empty('SELECT * FROM asked WHERE answer ~ ''^[0-9A-Z]{5} '' OR answer IS NULL', 'all is answered');
+GRANT SELECT ON asked TO PUBLIC;
+CREATE ROLE tap_reader IN ROLE adclick_reader;
+SET ROLE tap_reader;
+SELECT is(ask(question), answer, 'a reader is answered: ' || question) FROM asked;
+RESET ROLE;
+DROP ROLE tap_reader;
+
 -- A filter of hours that are there.
 SELECT adclick.add_filter('{"device": "mobile"}') AS mobile \gset
 SELECT is((SELECT count(*) FROM adclick.most_clicked_ads_hourly WHERE filter_id = :mobile),
