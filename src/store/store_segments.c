@@ -141,7 +141,7 @@ store_get_fact_minutes(int64 from, int64 to, int *count)
 	return minutes;
 }
 
-/* Together they must be what the run has. */
+/* They must ascend, and together be what the run has. */
 static void
 check_minutes(const StoreRun *run, const StoreMinute *minutes, int n)
 {
@@ -151,6 +151,7 @@ check_minutes(const StoreRun *run, const StoreMinute *minutes, int n)
 	for (int i = 0; i < n; i++)
 	{
 		wrong |= minutes[i].minute < run->first_minute || minutes[i].minute > run->last_minute ||
+			(i > 0 && minutes[i].minute <= minutes[i - 1].minute) ||
 			minutes[i].clicks < 1 || minutes[i].clicks > left;
 		left -= minutes[i].clicks;
 	}
@@ -172,7 +173,8 @@ store_get_run_minutes(const StoreRun *run, int64 from, int64 to, int *count)
 	minutes = MemoryContextAllocHuge(context, sizeof(StoreMinute) * (rows + 1));
 	for (int row = 0; row < rows; row++)
 		minutes[row] = (StoreMinute) {
-			minute_of(DatumGetTimestampTz(sql_result(row, 1, 0))), DatumGetInt64(sql_result(row, 2, 0))
+			minute_of(DatumGetTimestampTz(sql_result(row, 1, TimestampTzGetDatum(DT_NOBEGIN)))),
+			DatumGetInt64(sql_result(row, 2, 0))
 		};
 	SPI_finish();
 	check_minutes(run, minutes, rows);

@@ -118,8 +118,10 @@ static const struct
 		" WHERE sort_order = 3 AND last_minute >= $1 AND first_minute <= $2 AND minutes && $3",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}
 	},
+	/* NULL for runs that say none, or too few */
 	[GET_FACT_MINUTES] = {
-		"SELECT u.minute, min(run_id) FROM adclick_internal.runs, unnest(minutes, minute_facts) u (minute, facts)"
+		"SELECT u.minute, min(run_id) FROM adclick_internal.runs"
+		" LEFT JOIN LATERAL unnest(minutes, minute_facts) u (minute, facts) ON true"
 		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2"
 		" AND (u.minute BETWEEN $1 AND $2 OR u.minute IS NULL) GROUP BY u.minute ORDER BY u.minute",
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}

@@ -258,8 +258,14 @@ SELECT alike(damage(change, 'SELECT sum(click_count) FROM adclick.ad_click_count
 FROM unnest('{"first_minute = first_minute + interval ''1 minute''","last_minute = last_minute - interval ''1 minute''",
 	"last_minute = last_minute + interval ''1 hour''","first_minute = first_minute + interval ''30 minutes'', last_minute = last_minute + interval ''30 minutes''"}'::text[]) change;
 SELECT alike(damage(change, 'SELECT click_minute, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1'), 'XX001 run % of "runs" is damaged', change)
-FROM unnest('{"minutes = minutes[2:]","minute_clicks = minute_clicks[2:]","minute_clicks = NULL","minute_clicks[1] = minute_clicks[1] + 1","clicks = clicks + 1"}'::text[]) change;
-SELECT alike(damage('minutes = minutes[2:]', 'SELECT max(click_minute) FROM adclick.ad_click_counts'), 'XX001 run % of "runs" is damaged', 'fewer minutes');
+FROM unnest('{"minutes = minutes[2:]","minute_clicks = minute_clicks[2:]","minute_clicks = NULL","minute_clicks[1] = minute_clicks[1] + 1","clicks = clicks + 1",
+	"minutes[2] = minutes[1]","minutes[1] = NULL","minutes = NULL, minute_facts = NULL, minute_clicks = NULL"}'::text[]) change;
+SELECT alike(damage('minutes[2] = minutes[1]', format('SELECT * FROM adclick.top_n_ads_between(1, %L, ''infinity'')', start() + interval '1 minute')),
+	'XX001 run % of "runs" is damaged', 'a minute twice, and its list');
+SELECT alike(damage(change, query), 'XX001 run % of "runs" is damaged', change || ': ' || query)
+FROM unnest('{"minutes = minutes[2:]","minutes = NULL, minute_facts = NULL, minute_clicks = NULL","minutes = ''{}'', minute_facts = ''{}'', minute_clicks = ''{}''"}'::text[]) change,
+	unnest('{"SELECT min(click_minute) FROM adclick.ad_click_counts","SELECT max(click_minute) FROM adclick.ad_click_counts",
+		"SELECT click_minute FROM adclick.ad_click_counts ORDER BY click_minute LIMIT 10"}'::text[]) query;
 SELECT is_exact('in the end');
 \set value 1000
 \i test/lib/set.psql
