@@ -297,7 +297,10 @@ compare_lists(const void *a, const void *b)
 	return compare_int64(&((const StoreList *) a)->first, &((const StoreList *) b)->first);
 }
 
-/* Take the lists of a run, if all are there that should be. */
+/*
+ * Take the lists of a run, if all are there that should be.  Of an hour that the window
+ * cuts, it may have no minute with a fact.
+ */
 static bool
 match_run(Lists *lists, const Wanted *wanted, const StoreList *stored, int nstored)
 {
@@ -313,7 +316,7 @@ match_run(Lists *lists, const Wanted *wanted, const StoreList *stored, int nstor
 		listed[i] = (Listed) {*list, wanted->run};
 	}
 	lists->nlisted += wanted->n;
-	return wanted->n > 0;
+	return !wanted->run.is_delta;
 }
 
 /* Get the lists of a filter that there are for some runs, their best ads down to "depth". */

@@ -223,6 +223,17 @@ SELECT is_exact('a backfill, a round later');
 SELECT compact() AS compacted \gset
 SELECT cmp_ok(hours, '>', 120::bigint, 'hours of a backfill') FROM runs;
 SELECT is_exact('a backfill in hours');
+
+-- Where a window has none of the facts of an hour that it cuts, that hour is not read.
+SELECT h.first_minute AS hour FROM adclick_internal.runs h JOIN adclick_internal.runs next
+	ON next.sort_order = 0 AND NOT next.is_delta AND next.last_minute = h.last_minute + interval '1 hour'
+WHERE h.sort_order = 0 AND NOT h.is_delta AND h.first_minute < h.last_minute AND h.last_minute <> ALL (h.minutes)
+	AND NOT EXISTS (SELECT FROM adclick_internal.runs d WHERE d.sort_order = 0 AND d.is_delta AND d.last_minute >= h.first_minute AND d.first_minute <= next.last_minute)
+ORDER BY next.clicks DESC LIMIT 1 \gset
+SELECT is(way LIKE 'lists%' AND runs = 0 AND lists = 1, true, 'an hour without facts in the window is left out: ' || e)
+FROM adclick.explain_top_n_between(1, timestamptz :'hour' + interval '59 minutes', timestamptz :'hour' + interval '2 hours') e;
+SELECT is_empty(format('SELECT * FROM adclick.top_n_ads_between(1, %L, %L)', timestamptz :'hour' + interval '59 minutes', timestamptz :'hour' + interval '1 hour'),
+	'nor is there anything to rank');
 SELECT send(500, '150 hours', '9 hours') AS sent \gset
 SELECT oracle.send_copies(300) AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
