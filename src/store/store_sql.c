@@ -31,7 +31,7 @@
 #define MOST_MINUTES "least(facts, (extract(epoch FROM last_minute) - extract(epoch FROM first_minute)) / 60 + 1)"
 
 /* Beginning and last minute of the hour that has a time. */
-#define HOUR_OF(time) "date_bin('1 hour', " time ", '2000-01-01 00:00:00+00')"
+#define HOUR_OF(time) "date_trunc('hour', " time ", 'UTC')"
 #define END_OF(hour) hour " + interval '59 minutes'"
 
 #define SELECT_LISTS(table, first) \
@@ -185,6 +185,7 @@ static const struct
 		" WHERE r.run_id IS NULL OR (r.first_minute = r.last_minute AND r.run_id <> ALL ($3)) ORDER BY 1",
 		4, {INT8ARRAYOID, TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID}
 	},
+	/* not for hours that have any other final run: of a minute, or a damaged one; asked so that the index is used */
 	[GET_PENDING_HOURS] = {
 		"SELECT p.hour, p.facts, coalesce(r.facts, 0) FROM"
 		" (SELECT " HOUR_OF("u.minute") " AS hour, sum(u.facts)::bigint AS facts FROM adclick_internal.runs d,"
@@ -192,8 +193,9 @@ static const struct
 		" LEFT JOIN adclick_internal.runs r ON r.sort_order = 0 AND NOT r.is_delta"
 		" AND r.last_minute = " END_OF("p.hour") " AND r.first_minute = p.hour"
 		" WHERE (p.hour < $2 OR r.run_id IS NOT NULL) AND (r.run_id IS NULL OR r.run_id <> ALL ($3))"
-		" AND NOT EXISTS (SELECT FROM adclick_internal.runs m WHERE m.sort_order = 0 AND NOT m.is_delta"
-		" AND m.first_minute = m.last_minute AND " HOUR_OF("m.last_minute") " = p.hour) ORDER BY 1",
+		" AND 0 = (SELECT count(*) FROM adclick_internal.runs m WHERE m.sort_order = 0 AND NOT m.is_delta"
+		" AND m.last_minute BETWEEN p.hour AND " END_OF("p.hour")
+		" AND (m.last_minute <> " END_OF("p.hour") " OR m.first_minute <> p.hour)) ORDER BY 1",
 		3, {INT8ARRAYOID, TIMESTAMPTZOID, INT8ARRAYOID}
 	},
 	[DELETE_DELTAS] = {

@@ -372,7 +372,7 @@ CREATE FUNCTION oracle.wrong_lists(ads_kept int DEFAULT oracle.setting('top_ads_
 	RETURNS TABLE (who text, click_minute timestamptz, filter_id int, ads text, cut_off bigint)
 	LANGUAGE sql STABLE SET work_mem = '64MB' SET jit = off AS $$
 WITH minutes AS MATERIALIZED (
-	SELECT m AS minute, date_bin('1 hour', m, '2000-01-01 00:00+00') AS hour,
+	SELECT m AS minute, date_trunc('hour', m, 'UTC') AS hour,
 		bool_or(NOT is_delta AND first_minute < last_minute) AS in_hour, bool_or(is_delta) AS pending
 	FROM adclick_internal.runs, unnest(minutes) m WHERE sort_order = 0 GROUP BY 1
 ), compacted AS MATERIALIZED (
