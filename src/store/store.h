@@ -210,14 +210,17 @@ extern StoreRun *store_get_deltas(FactOrder order, int64 from, int limit, const 
 /* All deltas of order ad without one, the oldest first. */
 extern StoreRun *store_get_late(int64 from, const StoreLeftOut *left_out, int *count);
 
-/* The runs of the minutes of the oldest hour before minute "before" that still has them. */
-extern StoreRun *store_get_settled(int64 before, const StoreLeftOut *left_out, int *count);
+/* The runs of the minutes of the oldest hour in minutes from .. before that still has them. */
+extern StoreRun *store_get_settled(int64 from, int64 before, const StoreLeftOut *left_out, int *count);
 
 /* The run of the minute or hour that begins with "first": 0 or 1. */
 extern int	store_get_final(int64 first, StoreGrain grain, StoreRun *run);
 
 /* How many facts final runs of order ad have, of those that end in minutes from .. to. */
-extern int64 store_count_final_facts(int64 from, int64 to);
+extern int64 store_count_final_facts(int64 from, int64 to, const StoreLeftOut *left_out);
+
+/* The runs of all orders that say of themselves what cannot be: who else meets one gets an error (XX001). */
+extern StoreRun *store_get_impossible(int *count);
 
 extern void store_delete_runs(const StoreRun *runs, int count);
 

@@ -54,19 +54,18 @@ has_grain(const StoreRun *run)
 }
 
 /* What a run says of itself must be possible: questions rely on it. */
-static void
-check_run(const StoreRun *run)
+static bool
+is_possible(const StoreRun *run)
 {
-	if (run->first_minute < FIRST_MINUTE || run->last_minute > LAST_MINUTE ||
-		run->first_minute > run->last_minute || !has_grain(run) ||
-		run->segments < 1 || run->facts < run->segments ||
-		run->facts > run->segments * SEGMENT_MAX_FACTS || run->clicks < run->facts)
-		damaged_run(run->run_id, "Its row in adclick_internal.runs has times or numbers that cannot be.");
+	return run->first_minute >= FIRST_MINUTE && run->last_minute <= LAST_MINUTE &&
+		run->first_minute <= run->last_minute && has_grain(run) &&
+		run->segments >= 1 && run->facts >= run->segments &&
+		run->facts <= run->segments * SEGMENT_MAX_FACTS && run->clicks >= run->facts;
 }
 
 /* Run a statement that selects RUN_COLUMNS. */
 static StoreRun *
-get_runs(Statement statement, Datum *values, int *count)
+get_unchecked_runs(Statement statement, Datum *values, int *count)
 {
 	MemoryContext context = CurrentMemoryContext;
 	StoreRun   *runs;
@@ -74,7 +73,7 @@ get_runs(Statement statement, Datum *values, int *count)
 
 	SPI_connect();
 	rows = sql_run(statement, values, NULL, true);
-	runs = MemoryContextAlloc(context, sizeof(StoreRun) * (rows + 1));
+	runs = MemoryContextAllocHuge(context, sizeof(StoreRun) * (rows + 1));
 	for (uint64 row = 0; row < rows; row++)
 	{
 		runs[row].run_id = DatumGetInt64(sql_result(row, 1, 0));
@@ -85,10 +84,33 @@ get_runs(Statement statement, Datum *values, int *count)
 		runs[row].segments = DatumGetInt32(sql_result(row, 6, 0));
 		runs[row].facts = DatumGetInt64(sql_result(row, 7, 0));
 		runs[row].clicks = DatumGetInt64(sql_result(row, 8, 0));
-		check_run(&runs[row]);
 	}
 	SPI_finish();
 	*count = (int) rows;
+	return runs;
+}
+
+static StoreRun *
+get_runs(Statement statement, Datum *values, int *count)
+{
+	StoreRun   *runs = get_unchecked_runs(statement, values, count);
+
+	for (int i = 0; i < *count; i++)
+		if (!is_possible(&runs[i]))
+			damaged_run(runs[i].run_id, "Its row in adclick_internal.runs has times or numbers that cannot be.");
+	return runs;
+}
+
+StoreRun *
+store_get_impossible(int *count)
+{
+	int			nruns;
+	StoreRun   *runs = get_unchecked_runs(GET_EVERY_RUN, NULL, &nruns);
+
+	*count = 0;
+	for (int i = 0; i < nruns; i++)
+		if (!is_possible(&runs[i]))
+			runs[(*count)++] = runs[i];
 	return runs;
 }
 
@@ -237,9 +259,9 @@ store_get_late(int64 from, const StoreLeftOut *left_out, int *count)
 }
 
 StoreRun *
-store_get_settled(int64 before, const StoreLeftOut *left_out, int *count)
+store_get_settled(int64 from, int64 before, const StoreLeftOut *left_out, int *count)
 {
-	Datum		values[2] = {sql_minute(before), left_out_array(left_out)};
+	Datum		values[3] = {sql_minute(before), left_out_array(left_out), sql_minute(from)};
 	StoreRun   *runs = get_runs(GET_SETTLED, values, count);
 
 	while (*count > 0 && hour_of(runs[*count - 1].first_minute) != hour_of(runs[0].first_minute))
@@ -268,9 +290,9 @@ store_get_final(int64 first, StoreGrain grain, StoreRun *run)
 }
 
 int64
-store_count_final_facts(int64 from, int64 to)
+store_count_final_facts(int64 from, int64 to, const StoreLeftOut *left_out)
 {
-	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+	Datum		values[3] = {sql_minute(from), sql_minute(to), left_out_array(left_out)};
 	int64		facts;
 
 	SPI_connect();

@@ -34,6 +34,9 @@
 #define HOUR_OF(time) "date_trunc('hour', " time ", 'UTC')"
 #define END_OF(hour) hour " + interval '59 minutes'"
 
+/* So many that some of them can be added up, whatever a damaged row says. */
+#define FACTS(number) "least(" number ", 1000000000000000)::bigint"
+
 #define SELECT_LISTS(table, first) \
 	"SELECT " first ", cut_off, most_clicked_ads FROM " table \
 	" WHERE filter_id = $1 AND " first " = ANY ($2) ORDER BY " first
@@ -156,10 +159,14 @@ static const struct
 	/* no hour has more than the limit, so the first one is whole */
 	[GET_SETTLED] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs r"
-		" WHERE sort_order = 0 AND NOT is_delta AND last_minute < $1 AND first_minute = last_minute"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute >= $3 AND last_minute < $1 AND first_minute = last_minute"
 		" AND NOT EXISTS (SELECT FROM adclick_internal.runs o WHERE o.run_id = ANY ($2)"
+		" AND o.sort_order = 0 AND NOT o.is_delta"
 		" AND " HOUR_OF("o.last_minute") " = " HOUR_OF("r.last_minute") ") ORDER BY last_minute LIMIT 60",
-		2, {TIMESTAMPTZOID, INT8ARRAYOID}
+		3, {TIMESTAMPTZOID, INT8ARRAYOID, TIMESTAMPTZOID}
+	},
+	[GET_EVERY_RUN] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs", 0
 	},
 	[GET_FINAL_RUNS] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
@@ -172,13 +179,13 @@ static const struct
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[COUNT_FINAL_FACTS] = {
-		"SELECT coalesce(sum(facts), 0)::bigint FROM adclick_internal.runs"
-		" WHERE sort_order = 0 AND NOT is_delta AND last_minute BETWEEN $1 AND $2",
-		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+		"SELECT " FACTS("coalesce(sum(facts), 0)") " FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute BETWEEN $1 AND $2 AND run_id <> ALL ($3)",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID}
 	},
 	[GET_PENDING_MINUTES] = {
-		"SELECT p.minute, p.facts, coalesce(r.facts, 0) FROM"
-		" (SELECT u.minute, sum(u.facts)::bigint AS facts FROM adclick_internal.runs d,"
+		"SELECT p.minute, p.facts, " FACTS("coalesce(r.facts, 0)") " FROM"
+		" (SELECT u.minute, " FACTS("sum(u.facts)") " AS facts FROM adclick_internal.runs d,"
 		" unnest(d.minutes, d.minute_facts) u (minute, facts) WHERE d.run_id = ANY ($1) AND u.minute >= $2 AND u.minute < $4 GROUP BY 1) p"
 		" LEFT JOIN adclick_internal.runs r ON r.sort_order = 0 AND NOT r.is_delta"
 		" AND r.last_minute BETWEEN p.minute AND " END_OF(HOUR_OF("p.minute")) " AND r.first_minute <= p.minute"
@@ -187,8 +194,8 @@ static const struct
 	},
 	/* not for hours that have any other final run: of a minute, or a damaged one; asked so that the index is used */
 	[GET_PENDING_HOURS] = {
-		"SELECT p.hour, p.facts, coalesce(r.facts, 0) FROM"
-		" (SELECT " HOUR_OF("u.minute") " AS hour, sum(u.facts)::bigint AS facts FROM adclick_internal.runs d,"
+		"SELECT p.hour, p.facts, " FACTS("coalesce(r.facts, 0)") " FROM"
+		" (SELECT " HOUR_OF("u.minute") " AS hour, " FACTS("sum(u.facts)") " AS facts FROM adclick_internal.runs d,"
 		" unnest(d.minutes, d.minute_facts) u (minute, facts) WHERE d.run_id = ANY ($1) GROUP BY 1) p"
 		" LEFT JOIN adclick_internal.runs r ON r.sort_order = 0 AND NOT r.is_delta"
 		" AND r.last_minute = " END_OF("p.hour") " AND r.first_minute = p.hour"

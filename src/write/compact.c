@@ -3,9 +3,9 @@
  * compact.c
  *	  Compaction.
  *
- * In order ad a round has up to three steps, each of which merges some runs:
+ * In order ad a round has up to three steps, each of which merges some runs, in this order:
  *
- * Hours: the runs of the minutes of an hour that is settled become one.
+ * Hours: the runs of the minutes of an hour that is settled become one, an hour a round.
  *
  * Minutes: the fresh deltas are merged.  Facts of minutes that are closed go to one
  * run a minute, together with what that minute had; all others go to one new delta.
@@ -22,9 +22,10 @@
  * minute: their deltas are merged into one final run, which is never merged
  * again.
  *
- * After a failure each run is read alone.  Those that cannot be read are left out
- * for some minutes: deltas stay as they are, and the facts of a minute or an hour whose
- * run is damaged are carried along.
+ * After a failure each run that a step would merge is read alone, each step in a
+ * subtransaction.  Runs that cannot be read, or whose rows say what cannot be, are left
+ * out for some minutes: deltas stay as they are, and the facts of a minute or an hour
+ * whose run is damaged are carried along, merged by tiers alone.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -75,24 +76,28 @@
 /* The ways from minutes to writers that are remembered, a power of two. */
 #define WAYS 1024
 
-/* A run that could not be read is tried again after this, in ms. */
-#define DAMAGED_TIME (5 * 60 * 1000)
+/* A run that could not be read is tried again after this, and what was left is looked at again, in ms. */
+#define REMEMBERED_TIME (5 * 60 * 1000)
 
 /* Those runs, and since when they are left out. */
 static StoreLeftOut damaged;
 static int64 damaged_at;		/* by steady_ms() */
 
 /*
- * What was looked at and left as it is: the hours before a minute, and the late deltas
- * there were then.  The compactor need not look again each second, however many there are.
+ * What was looked at and left as it is, so that the compactor need not look again each
+ * second, or from the oldest hour on for each that is settled, however many there are.
  */
-static struct
+typedef struct LookedAt
 {
-	int64		settled_hours;
-	int64		settled;
-	int			nlate;
+	int64		hours_from;		/* runs of minutes before this one are only looked for now and then */
+	int64		hours_before;	/* hours before this minute have none */
+	int64		late_before;	/* when this was the first minute not settled ... */
+	int			nlate;			/* ... there were so many late deltas, none of which was to be merged; 0: not looked at */
 	int64		newest_late;
-}			left;
+	int64		since;			/* by steady_ms() */
+} LookedAt;
+
+static LookedAt looked_at = {.hours_from = FIRST_MINUTE, .hours_before = PG_INT64_MIN};
 
 typedef struct Compaction
 {
@@ -317,27 +322,38 @@ static Merge *
 plan_settled(const Compaction *c)
 {
 	Merge	   *m = new_merge(c);
+	int64		first;
 
-	if (!c->everything && left.settled_hours == c->settled)
+	if (!c->everything && looked_at.hours_before == c->settled)
 		return NULL;
-	m->runs = store_get_settled(c->settled, &damaged, &m->nruns);
+	looked_at.hours_from = Min(looked_at.hours_from, c->settled);
+	m->runs = store_get_settled(looked_at.hours_from, c->settled, &damaged, &m->nruns);
+	if (m->nruns == 0 && c->everything)
+		m->runs = store_get_settled(FIRST_MINUTE, c->settled, &damaged, &m->nruns);
 	if (m->nruns == 0)
 	{
-		left.settled_hours = c->settled;
+		looked_at.hours_from = looked_at.hours_before = c->settled;
 		return NULL;
 	}
-	add_target(m, hour_of(m->runs[0].first_minute), hour_of(m->runs[0].first_minute) + MINS_PER_HOUR, false);
+	first = hour_of(m->runs[0].first_minute);
+	looked_at.hours_from = first;
+	add_target(m, first, first + MINS_PER_HOUR, false);
 	return m;
 }
 
 /* Whether these late deltas have been looked at before. */
 static bool
-was_left(const Compaction *c, const StoreRun *late, int nlate)
+were_looked_at(const Compaction *c, const StoreRun *late, int nlate)
 {
-	return left.nlate == nlate && left.newest_late == late[nlate - 1].run_id && left.settled == c->settled;
+	return looked_at.nlate == nlate && looked_at.newest_late == late[nlate - 1].run_id &&
+		looked_at.late_before == c->settled;
 }
 
-/* Late deltas that should be merged, or NULL.  (Where hours are damaged, there may be nothing to gain.) */
+/*
+ * Late deltas that should be merged, or NULL.  What is due for hours that are damaged, or
+ * still minutes, goes nowhere: then only tiers are merged, and not the whole pile with each
+ * delta that comes to it.
+ */
 static Merge *
 plan_late(const Compaction *c)
 {
@@ -348,24 +364,31 @@ plan_late(const Compaction *c)
 	int			n;
 	int64		newest;
 
-	if (nlate == 0 || (!c->everything && was_left(c, late, nlate)))
+	if (nlate == 0 || (!c->everything && were_looked_at(c, late, nlate)))
 		return NULL;
 	newest = late[nlate - 1].run_id;
 	late_sort(late, nlate);
-	while ((n = late_choose(late, nlate, c->everything, &next, &chosen)) > 0)
+	while ((n = late_choose(late, nlate, c->everything, &damaged, &next, &chosen)) > 0)
 	{
 		Merge	   *m = merge_deltas(c, chosen, n);
 
 		plan_hours(c, m);
+		if (m->ntargets == 0 && !c->everything)
+		{
+			n = late_choose_tier(chosen, n, &chosen);
+			if (n == 0)
+				continue;
+			m = merge_deltas(c, chosen, n);
+		}
 		add_final_runs(m);
 		if (m->ntargets > 0 || m->ndeltas > 1)
 			return m;
 	}
 	if (!c->everything)
 	{
-		left.nlate = nlate;
-		left.newest_late = newest;
-		left.settled = c->settled;
+		looked_at.nlate = nlate;
+		looked_at.newest_late = newest;
+		looked_at.late_before = c->settled;
 	}
 	return NULL;
 }
@@ -539,6 +562,7 @@ run_step(Compaction *c, Merge *(*plan) (const Compaction *))
 	PopActiveSnapshot();
 	if (m)
 	{
+		looked_at.nlate = 0;	/* late facts may have an hour to go to now */
 		push_snapshot(c);		/* that sees the new runs */
 		make_lists(c, m, GRAIN_MINUTE);
 		make_lists(c, m, GRAIN_HOUR);
@@ -629,10 +653,11 @@ read_through(void *arg)
 	slices_merge(reading->order, reading->run, 1, pass_by, NULL);
 }
 
+/* Whether what is tried can be done; what ends the round is thrown on. */
 static bool
-is_readable(FactOrder order, const StoreRun *run)
+can_be_done(void (*inside) (void *arg), void *arg)
 {
-	ErrorData  *error = attempt(read_through, &(Reading) {order, run});
+	ErrorData  *error = attempt(inside, arg);
 
 	if (error && (error->sqlerrcode == ERRCODE_QUERY_CANCELED || error->sqlerrcode == ERRCODE_OUT_OF_MEMORY))
 		ThrowErrorData(error);
@@ -640,27 +665,84 @@ is_readable(FactOrder order, const StoreRun *run)
 }
 
 static void
+leave_out(const StoreRun *run)
+{
+	for (int i = 0; i < damaged.n; i++)
+		if (damaged.run_ids[i] == run->run_id)
+			return;
+	damaged.run_ids = damaged.run_ids == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(int64)) :
+		repalloc_huge(damaged.run_ids, sizeof(int64) * (damaged.n + 1));
+	damaged.run_ids[damaged.n++] = run->run_id;
+	damaged_at = steady_ms();
+}
+
+static void
 leave_out_damaged(FactOrder order, const StoreRun *runs, int nruns)
 {
 	for (int i = 0; i < nruns; i++)
+		if (!can_be_done(read_through, &(Reading) {order, &runs[i]}))
+			leave_out(&runs[i]);
+}
+
+static void
+leave_out_impossible(void)
+{
+	int			nruns;
+	StoreRun   *runs = store_get_impossible(&nruns);
+
+	for (int i = 0; i < nruns; i++)
+		leave_out(&runs[i]);
+}
+
+/* Where damaged runs are looked for: in what a step would merge, or else among the deltas of an order. */
+typedef struct Finding
+{
+	const Compaction *c;
+	Merge	   *(*plan) (const Compaction *);
+	FactOrder	order;
+} Finding;
+
+static void
+find_damaged(void *arg)
+{
+	const Finding *finding = arg;
+
+	if (finding->plan)
 	{
-		if (is_readable(order, &runs[i]))
-			continue;
-		damaged.run_ids = damaged.run_ids == NULL ? MemoryContextAlloc(TopMemoryContext, sizeof(int64)) :
-			repalloc_huge(damaged.run_ids, sizeof(int64) * (damaged.n + 1));
-		damaged.run_ids[damaged.n++] = runs[i].run_id;
-		damaged_at = steady_ms();
+		Merge	   *m = finding->plan(finding->c);
+
+		if (m)
+			leave_out_damaged(ORDER_AD, m->runs, m->nruns);
+	}
+	else
+	{
+		int			nruns;
+		StoreRun   *runs = get_other_deltas(finding->order, &nruns);
+
+		leave_out_damaged(finding->order, runs, nruns);
 	}
 }
 
 static void
-retry_damaged(void)
+forget_looked_at(void)
 {
-	if (damaged.n > 0 && steady_ms() - damaged_at > DAMAGED_TIME)
+	looked_at = (LookedAt) {
+		.hours_from = FIRST_MINUTE, .hours_before = PG_INT64_MIN, .since = steady_ms()
+	};
+}
+
+static void
+forget_in_time(void)
+{
+	int64		now = steady_ms();
+
+	if (damaged.n > 0 && now - damaged_at > REMEMBERED_TIME)
 	{
 		damaged.n = 0;
-		memset(&left, 0, sizeof(left));
+		forget_looked_at();
 	}
+	if (now - looked_at.since > REMEMBERED_TIME)
+		forget_looked_at();
 }
 
 void
@@ -668,22 +750,13 @@ compact_find_damaged(void)
 {
 	Compaction	c = {.context = CurrentMemoryContext};
 
-	memset(&left, 0, sizeof(left));	/* what failed may have thought to leave nothing */
+	forget_looked_at();			/* what failed may have thought to leave nothing */
 	push_snapshot(&c);
+	leave_out_impossible();
 	for (int i = 0; i < lengthof(steps); i++)
-	{
-		Merge	   *m = steps[i] (&c);
-
-		if (m)
-			leave_out_damaged(ORDER_AD, m->runs, m->nruns);
-	}
+		(void) can_be_done(find_damaged, &(Finding) {.c = &c, .plan = steps[i]});
 	for (FactOrder order = ORDER_AD + 1; order < ORDERS; order++)
-	{
-		int			nruns;
-		StoreRun   *runs = get_other_deltas(order, &nruns);
-
-		leave_out_damaged(order, runs, nruns);
-	}
+		(void) can_be_done(find_damaged, &(Finding) {.c = &c, .order = order});
 	PopActiveSnapshot();
 }
 
@@ -696,7 +769,7 @@ compact_run(bool everything, CompactResult *result)
 	Compaction	c = {.context = context, .result = result, .everything = everything};
 
 	memset(result, 0, sizeof(*result));
-	retry_damaged();
+	forget_in_time();
 	if (anything_to_do(&c))
 	{
 		store_lock(STORE_LOCK_COMPACTION);

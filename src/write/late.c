@@ -108,7 +108,7 @@ late_sort(StoreRun *runs, int nruns)
 
 /* Whether deltas have so many facts that enough of them are worth it to go on. */
 static bool
-is_due(const StoreRun *runs, int nruns)
+is_due(const StoreRun *runs, int nruns, const StoreLeftOut *left_out)
 {
 	int64		first = runs->first_minute;
 	int64		last = runs->last_minute;
@@ -120,7 +120,7 @@ is_due(const StoreRun *runs, int nruns)
 		last = Max(last, runs[i].last_minute);
 		facts += runs[i].facts;
 	}
-	return facts >= store_count_final_facts(first, hour_of(last) + MINS_PER_HOUR - 1) / DUE_PART;
+	return facts >= store_count_final_facts(first, hour_of(last) + MINS_PER_HOUR - 1, left_out) / DUE_PART;
 }
 
 /* How many deltas from the first one on are of its span; and of its tier, too. */
@@ -135,15 +135,11 @@ count_alike(const StoreRun *runs, int nruns, bool same_tier)
 	return n;
 }
 
-/* Of deltas of a span, those that should be merged; returns how many. */
-static int
-choose_of_span(const StoreRun *runs, int nruns, const StoreRun **chosen)
+int
+late_choose_tier(const StoreRun *runs, int nruns, const StoreRun **chosen)
 {
 	int			of_tier;
 
-	*chosen = runs;
-	if (is_due(runs, nruns))
-		return nruns;
 	for (int i = 0; i < nruns; i += of_tier)
 	{
 		*chosen = &runs[i];
@@ -151,17 +147,33 @@ choose_of_span(const StoreRun *runs, int nruns, const StoreRun **chosen)
 		if (of_tier >= TIER_RUNS)
 			return of_tier;
 	}
+	return 0;
+}
+
+/* Of deltas of a span, those that should be merged; returns how many. */
+static int
+choose_of_span(const StoreRun *runs, int nruns, const StoreLeftOut *left_out, const StoreRun **chosen)
+{
+	int			of_tier;
+
+	*chosen = runs;
+	if (is_due(runs, nruns, left_out))
+		return nruns;
+	of_tier = late_choose_tier(runs, nruns, chosen);
+	if (of_tier > 0)
+		return of_tier;
 	for (int i = 0; i < nruns; i++)
 	{
 		*chosen = &runs[i];
-		if (is_due(*chosen, 1))
+		if (is_due(*chosen, 1, left_out))
 			return 1;
 	}
 	return 0;
 }
 
 int
-late_choose(const StoreRun *runs, int nruns, bool everything, int *next, const StoreRun **chosen)
+late_choose(const StoreRun *runs, int nruns, bool everything, const StoreLeftOut *left_out, int *next,
+			const StoreRun **chosen)
 {
 	while (*next < nruns)
 	{
@@ -171,7 +183,7 @@ late_choose(const StoreRun *runs, int nruns, bool everything, int *next, const S
 
 		*next += of_span;
 		*chosen = first;
-		n = everything ? of_span : choose_of_span(first, of_span, chosen);
+		n = everything ? of_span : choose_of_span(first, of_span, left_out, chosen);
 		if (n > 0)
 			return n;
 	}

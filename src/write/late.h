@@ -41,7 +41,10 @@ extern void late_sort(StoreRun *runs, int nruns);
  * of a span: all, a tier, or one.  Returns how many, 0 at the end; *next is then
  * behind them.  "everything": all of each span.
  */
-extern int	late_choose(const StoreRun *runs, int nruns, bool everything, int *next,
-						const StoreRun **chosen);
+extern int	late_choose(const StoreRun *runs, int nruns, bool everything, const StoreLeftOut *left_out,
+						int *next, const StoreRun **chosen);
+
+/* Of those chosen, if none of their facts can go on: only what a tier is merged for. */
+extern int	late_choose_tier(const StoreRun *runs, int nruns, const StoreRun **chosen);
 
 #endif							/* ADCLICK_LATE_H */
