@@ -308,8 +308,8 @@ match_run(Lists *lists, const Wanted *wanted, const StoreList *stored, int nstor
 
 	for (int i = 0; i < wanted->n; i++)
 	{
-		StoreList  *list = bsearch(&(StoreList) {.first = wanted->firsts[i]}, stored, nstored,
-								   sizeof(StoreList), compare_lists);
+		const StoreList *list = bsearch(&(StoreList) {.first = wanted->firsts[i]}, stored, nstored,
+										sizeof(StoreList), compare_lists);
 
 		if (list == NULL)
 			return false;
