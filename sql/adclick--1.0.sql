@@ -576,7 +576,7 @@ COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reas
 COMMENT ON COLUMN adclick.status.in_future IS 'clicks set aside because they were clicked further in the future than adclick.future_tolerance';
 COMMENT ON COLUMN adclick.status.too_old IS 'clicks set aside because they were clicked longer ago than adclick.raw_retention';
 COMMENT ON COLUMN adclick.status.undecided IS 'clicks set aside because stored keys that would tell whether they are duplicates are damaged';
-COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes with facts that are not in their final segments yet, late ones included';
+COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes behind all packed ones that have facts: those that are open';
 COMMENT ON COLUMN adclick.status.combinations IS 'combinations of country, region and device that are told apart; once there are adclick.max_filters, clicks of new ones count as ''other''';
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';
 COMMENT ON COLUMN adclick.status.last_error_at IS 'when that was';

@@ -81,9 +81,9 @@ extern int	sort_unique_int64(int64 *values, int n);
  */
 extern ErrorData *attempt(void (*inside) (void *arg), void *arg);
 
-/* Every time there is lies between these minutes, and they can be made times again. */
+/* Every time there is lies between these minutes, before the last one. */
 #define FIRST_MINUTE (-INT64CONST(4000000000))
-#define LAST_MINUTE INT64CONST(153000000000)
+#define LAST_MINUTE (END_TIMESTAMP / USECS_PER_MINUTE)
 
 static inline int64
 minute_of(TimestampTz at)

@@ -162,16 +162,22 @@ add_totals(Reader *reader)
 static void
 read_run(Reader *reader, const StoreRun *run, void (*each_segment) (Reader *reader))
 {
+	int64		clicks = 0;
+
 	reader->scan = store_scan_begin(run->is_delta);
 	store_scan_run(reader->scan, run, 0, PG_UINT64_MAX);
 	while (store_scan_next(reader->scan, STORE_WHOLE_KEY, &reader->segment))
 	{
 		MemoryContextSwitchTo(reader->of_segment);
 		each_segment(reader);
+		for (size_t i = 0; i < reader->segment.n; i++)
+			clicks += (int64) reader->segment.count[i];
 		MemoryContextSwitchTo(reader->context);
 		MemoryContextReset(reader->of_segment);
 	}
 	store_scan_end(reader->scan);
+	if (clicks != run->clicks)
+		store_damaged_run(run->run_id, "Its row in adclick_internal.runs has another number of clicks than its segments.");
 }
 
 /* Go through all segments of an order. */

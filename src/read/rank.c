@@ -55,6 +55,10 @@
 /* Facts that are scanned in the time of one probe. */
 #define FACTS_PER_PROBE 1000
 
+/* And of one list; so many lists are read at least, before it is asked which takes longer. */
+#define FACTS_PER_LIST 8192
+#define FEW_LISTS 256
+
 static const FactRole by_ad[] = {ROLE_AD};
 
 /*----------
@@ -678,17 +682,37 @@ try_lists(int32 n, const Conditions *conditions, int32 filter_id, int64 depth,
 	return true;
 }
 
+/* Whether lists take less time, and memory, than all facts. */
+static bool
+lists_pay(const StoreRun *runs, int nruns)
+{
+	int64		facts = 0;
+
+	for (int i = 0; i < nruns; i++)
+		facts += runs[i].facts;
+	return nruns <= FEW_LISTS || facts / FACTS_PER_LIST >= nruns;
+}
+
 /* Rank by the best of the lists of a filter, or if need be by all of them. */
 static bool
 rank_by_lists(int32 n, const Conditions *conditions, int32 filter_id, const StoreRun *runs, int nruns,
 			  const Facts *tail, Ranking *ranking)
 {
 	int64		depth = Max((int64) n * FIRST_DEPTH, FIRST_DEPTH_LEAST);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick lists", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
 	bool		whole;
+	bool		proved = try_lists(n, conditions, filter_id, depth, runs, nruns, tail, ranking, &whole);
 
-	return try_lists(n, conditions, filter_id, depth, runs, nruns, tail, ranking, &whole) ||
-		(!whole &&
-		 try_lists(n, conditions, filter_id, PG_INT32_MAX, runs, nruns, tail, ranking, &whole));
+	if (!proved && !whole)
+	{
+		MemoryContextReset(context);
+		proved = try_lists(n, conditions, filter_id, PG_INT32_MAX, runs, nruns, tail, ranking, &whole);
+	}
+	MemoryContextSwitchTo(outer);
+	if (!proved)
+		MemoryContextDelete(context);
+	return proved;
 }
 
 /*
@@ -748,7 +772,7 @@ rank_ads(int32 n, const Conditions *conditions, Ranking *ranking)
 	runs = store_get_runs(ORDER_AD, conditions->from, conditions->to - 1, &nruns);
 	tail = tail_facts(&state, conditions, by_ad, lengthof(by_ad));
 	filter_id = kept_filter(conditions);
-	if (filter_id < 0 || !rank_by_lists(n, conditions, filter_id, runs, nruns, tail, ranking))
+	if (filter_id < 0 || !lists_pay(runs, nruns) || !rank_by_lists(n, conditions, filter_id, runs, nruns, tail, ranking))
 		rank_by_scan(n, conditions, runs, nruns, tail, ranking);
 	ranking->read.tail = tail->n;
 }

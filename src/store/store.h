@@ -81,7 +81,7 @@ extern void store_push_snapshot(void);
 extern void store_claim_tick(const StoreState *state);
 extern void store_claim_compaction(void);
 
-/* How many minutes have facts in deltas of order ad. */
+/* How many minutes behind those of the final runs have facts in deltas of order ad. */
 extern int64 store_count_open_minutes(void);
 
 /*
@@ -213,6 +213,9 @@ extern StoreRun *store_get_late(int64 from, const StoreLeftOut *left_out, int *c
 /* The runs of the minutes of the oldest hour in minutes from .. before that still has them. */
 extern StoreRun *store_get_settled(int64 from, int64 before, const StoreLeftOut *left_out, int *count);
 
+/* The end of the last hour that has a run, of those that end by minute "before"; FIRST_MINUTE if there is none. */
+extern int64 store_end_of_hours(int64 before);
+
 /* The run of the minute or hour that begins with "first": 0 or 1. */
 extern int	store_get_final(int64 first, StoreGrain grain, StoreRun *run);
 
@@ -221,6 +224,9 @@ extern int64 store_count_final_facts(int64 from, int64 to, const StoreLeftOut *l
 
 /* The runs of all orders that say of themselves what cannot be: who else meets one gets an error (XX001). */
 extern StoreRun *store_get_impossible(int *count);
+
+/* Error about what the directory says of a run (XX001). */
+pg_noreturn extern void store_damaged_run(int64 run_id, const char *detail);
 
 extern void store_delete_runs(const StoreRun *runs, int count);
 

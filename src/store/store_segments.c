@@ -35,8 +35,8 @@
 #include "store.h"
 #include "store_sql.h"
 
-static void
-damaged_run(int64 run_id, const char *detail)
+void
+store_damaged_run(int64 run_id, const char *detail)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
@@ -97,7 +97,7 @@ get_runs(Statement statement, Datum *values, int *count)
 
 	for (int i = 0; i < *count; i++)
 		if (!is_possible(&runs[i]))
-			damaged_run(runs[i].run_id, "Its row in adclick_internal.runs has times or numbers that cannot be.");
+			store_damaged_run(runs[i].run_id, "Its row in adclick_internal.runs has times or numbers that cannot be.");
 	return runs;
 }
 
@@ -155,7 +155,7 @@ store_get_fact_minutes(int64 from, int64 to, int *count)
 		TimestampTz minute = DatumGetTimestampTz(sql_result(row, 1, TimestampTzGetDatum(DT_NOBEGIN)));
 
 		if (minute == DT_NOBEGIN)
-			damaged_run(DatumGetInt64(sql_result(row, 2, 0)), "Its row in adclick_internal.runs misses minutes.");
+			store_damaged_run(DatumGetInt64(sql_result(row, 2, 0)), "Its row in adclick_internal.runs misses minutes.");
 		minutes[row] = minute_of(minute);
 	}
 	SPI_finish();
@@ -178,7 +178,7 @@ check_minutes(const StoreRun *run, const StoreMinute *minutes, int n)
 		left -= minutes[i].clicks;
 	}
 	if (wrong || left != 0)
-		damaged_run(run->run_id, "Its row in adclick_internal.runs has minutes or clicks that cannot be.");
+		store_damaged_run(run->run_id, "Its row in adclick_internal.runs has minutes or clicks that cannot be.");
 }
 
 StoreMinute *
@@ -275,6 +275,19 @@ store_get_final_runs(int64 after, int limit, int *count)
 	Datum		values[2] = {sql_minute(after), Int64GetDatum(limit)};
 
 	return get_runs(GET_FINAL_RUNS, values, count);
+}
+
+int64
+store_end_of_hours(int64 before)
+{
+	Datum		values[1] = {sql_minute(before)};
+	int64		end = FIRST_MINUTE;
+
+	SPI_connect();
+	if (sql_run(GET_LAST_HOUR, values, NULL, true) > 0)
+		end = minute_of(DatumGetTimestampTz(sql_result(0, 1, 0))) + 1;
+	SPI_finish();
+	return end;
 }
 
 int

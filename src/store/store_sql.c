@@ -96,8 +96,9 @@ static const struct
 		"SELECT reason, count(*) FROM adclick.discarded_clicks GROUP BY reason", 0
 	},
 	[COUNT_OPEN_MINUTES] = {
-		"SELECT count(DISTINCT m) FROM adclick_internal.runs r, unnest(r.minutes) m"
-		" WHERE r.sort_order = 0 AND r.is_delta", 0
+		"SELECT count(DISTINCT m) FROM (SELECT last_minute FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta"
+		" UNION ALL SELECT '-infinity' ORDER BY 1 DESC LIMIT 1) f, adclick_internal.runs d, unnest(d.minutes) m"
+		" WHERE d.sort_order = 0 AND d.is_delta AND d.last_minute > f.last_minute AND m > f.last_minute", 0
 	},
 	/* final ones are found by where they end: no later than an hour behind the window */
 	[GET_MINUTE_RUNS] = {
@@ -172,6 +173,10 @@ static const struct
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
 		" WHERE sort_order = 0 AND NOT is_delta AND last_minute > $1 ORDER BY last_minute LIMIT $2",
 		2, {TIMESTAMPTZOID, INT8OID}
+	},
+	[GET_LAST_HOUR] = {
+		"SELECT last_minute FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta AND last_minute < $1"
+		" AND first_minute < last_minute ORDER BY last_minute DESC LIMIT 1", 1, {TIMESTAMPTZOID}
 	},
 	[GET_FINAL] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"

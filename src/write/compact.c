@@ -536,7 +536,18 @@ make_lists(Compaction *c, const Merge *m, StoreGrain grain)
 		c->result->minutes_written += n;
 }
 
-/* See with what this transaction did. */
+/* Hours before this minute are settled at a time. */
+static int64
+settled_at(TimestampTz time)
+{
+	return hour_of(minute_of(time - adclick_watermark * USECS_PER_SEC) - SETTLING_TIME);
+}
+
+/*
+ * See with what this transaction did.  When event time goes back, as old clicks come
+ * alone, hours stay settled: what waits for them would all be fresh.  Not so an hour that
+ * comes from a clock that was ahead.
+ */
 static void
 push_snapshot(Compaction *c)
 {
@@ -546,7 +557,7 @@ push_snapshot(Compaction *c)
 	store_push_snapshot();
 	store_get_state(&state);
 	c->closed = minute_of(event_time(&state) - adclick_watermark * USECS_PER_SEC);
-	c->settled = hour_of(c->closed - SETTLING_TIME);
+	c->settled = Max(settled_at(event_time(&state)), store_end_of_hours(settled_at(GetCurrentTimestamp())));
 }
 
 /* A step of the round, if there is something to do. */
