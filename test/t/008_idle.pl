@@ -66,7 +66,7 @@ is(records_while_idle(60, 'after clicks'), '', 'after clicks: no WAL');
 $node->safe_psql('clicks', q{
 	INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT i, now() - interval '2 minutes' FROM generate_series(1, 2000) i});
 drained($node, 'clicks');
-$node->poll_query_until('clicks', 'SELECT open_minutes = 0 FROM adclick.status');
+$node->poll_query_until('clicks', 'SELECT count(*) = 0 FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta');
 $node->safe_psql('clicks', q{
 	INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT 1, now() - interval '3 minutes' FROM generate_series(1, 3) i});
 drained($node, 'clicks');

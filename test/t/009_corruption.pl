@@ -242,6 +242,12 @@ for my $damage ('segments = 2147483647, facts = 4398046509056, clicks = 43980465
 {
 	refused_ok("UPDATE adclick_internal.runs SET $damage", 'XX001 segment [0-9]+ of run [0-9]+ is missing', "runs: $damage", '^wrong');
 }
+# Clicks that can be answer for whole minutes; the check of the books looks what the segments have.
+(undef, undef, my $refused) = $node->psql('clicks', q{\set VERBOSITY verbose
+BEGIN;
+UPDATE adclick_internal.runs SET clicks = clicks + 1 WHERE sort_order IN (0, 3);
+SELECT balanced FROM adclick.check_ledger()});
+like($refused, qr/ERROR:  XX001: run [0-9]+ of "runs" is damaged/, 'runs: another number of clicks');
 # The state, and the rules.
 for my $damage ('tick = -1', 'rows_read = -1', 'raw_retention = 0', 'raw_retention = NULL', 'future_tolerance = -1', 'future_tolerance = 9223372036854775807',
 	'rule_id = 77', 'rule_id = NULL')

@@ -94,6 +94,8 @@ $node->safe_psql('clicks', 'DO $$ BEGIN WHILE (SELECT more FROM adclick.compact(
 is($node->safe_psql('clicks', 'SELECT count(*), max(segments) > 16 FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta'),
 	"$HOURS|t", 'a run of each hour, one of them large');
 counts_ok('settled hours');
+is($node->safe_psql('clicks', "SELECT way FROM adclick.explain_top_n_between(10, '-infinity', 'infinity')"), 'scan',
+	'lists of more ads than there are facts are not read');
 
 # While a scan goes on, as the contexts of this process tell.
 cmp_ok($node->safe_psql('clicks', q{

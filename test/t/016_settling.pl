@@ -142,6 +142,21 @@ ok($node->poll_query_until('clicks', "SELECT count(*) = 9 FROM adclick_internal.
 settled();
 is($node->safe_psql('clicks', "SELECT count(*) FROM adclick_internal.runs WHERE run_id = $pile"), '0', 'and what waited is merged');
 counts_ok('mended');
+
+# Old clicks that come alone, in hours that had none, are no reason to merge what waits.
+send_minutes([0, 120, 1], [2000, 2001, 1]);
+settled();
+$pile = $node->safe_psql('clicks', "SELECT run_id FROM adclick_internal.runs WHERE $deltas AND last_minute < timestamptz '$start' + interval '2 hours'");
+is(waiting(2), '0, 1', 'late clicks wait');
+cmp_ok($node->safe_psql('clicks', 'SELECT open_minutes FROM adclick.status'), '<', 20, 'and their minutes are not open');
+for my $minute (-600, -480)
+{
+	send_minutes([ $minute, $minute + 1, 1 ]);
+	settled();
+}
+like(hours(), qr/^-10, -8, 0, 1, /, 'older clicks alone have hours of their own');
+is($node->safe_psql('clicks', "SELECT count(*) FROM adclick_internal.runs WHERE run_id = $pile"), '1', 'and what waits is left as it is');
+counts_ok('old clicks alone');
 conserved_ok($node, 'clicks', 'in the end');
 
 done_testing();

@@ -146,6 +146,18 @@ is(sql('SELECT balanced FROM adclick.check_ledger()'), 't', 'the ledger is balan
 is(sql(q{SELECT string_agg(n::text, ' ' ORDER BY ad_id) FROM (
 	SELECT ad_id, count(*) AS n FROM adclick.click_log WHERE ad_id IN (4001, 4004, 4005, 4006) AND verdict = 'counted' GROUP BY 1) c}),
 	'120 80 90 1', 'what has no time of its own counts, whatever the clock says');
+
+# The last times there are, in the year 294276.
+set_clock(9_223_371_331_200 + 946_684_800 - time - 60);
+sql('INSERT INTO adclick.clicks (ad_id) VALUES (4008), (4008)');
+for my $name ('in the tail', 'taken by a tick')
+{
+	is(sql(q{
+		SELECT adclick.ad_click_count_between(4008, '-infinity', 'infinity'), (SELECT click_count FROM adclick.top_n_ads_between(1, date_trunc('hour', now()), 'infinity')),
+			(SELECT sum(click_count) FROM adclick.ad_click_counts WHERE ad_id = 4008)}), '2|2|2', "the end of time, $name");
+	drained($node, 'clicks');
+}
+is(sql('SELECT balanced FROM adclick.check_ledger()'), 't', 'the ledger is balanced at the end of time');
 $node->stop;
 
 done_testing();
