@@ -271,7 +271,7 @@ FROM unnest('{"first_minute = first_minute + interval ''1 minute''","last_minute
 SELECT alike(damage(change, 'SELECT click_minute, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1'), 'XX001 run % of "runs" is damaged', change)
 FROM unnest('{"minutes = minutes[2:]","minute_clicks = minute_clicks[2:]","minute_clicks = NULL","minute_clicks[1] = minute_clicks[1] + 1","clicks = clicks + 1",
 	"minutes[2] = minutes[1]","minutes[1] = NULL","minutes = NULL, minute_facts = NULL, minute_clicks = NULL"}'::text[]) change;
-SELECT alike(damage('minutes[2] = minutes[1]', format('SELECT * FROM adclick.top_n_ads_between(1, %L, ''infinity'')', start() + interval '1 minute')),
+SELECT alike(damage('minutes[2] = minutes[1]', format('SELECT * FROM adclick.top_n_ads_between(1, %L, %L)', start() + interval '1 minute', start() + interval '40 hours')),
 	'XX001 run % of "runs" is damaged', 'a minute twice, and its list');
 SELECT alike(damage(change, query), 'XX001 run % of "runs" is damaged', change || ': ' || query)
 FROM unnest('{"minutes = minutes[2:]","minutes = NULL, minute_facts = NULL, minute_clicks = NULL","minutes = ''{}'', minute_facts = ''{}'', minute_clicks = ''{}''"}'::text[]) change,
