@@ -11,53 +11,14 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 
+use AdclickClock;
 use AdclickTest;
-use Cwd qw(abs_path);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $dir = abs_path(PostgreSQL::Test::Utils::tempdir());
-my ($library, $offset) = ("$dir/clock.so", "$dir/offset");
-
-# In one write, into the place that the server's processes have mapped.
-sub offset_is
-{
-	my ($seconds) = @_;
-
-	open my $file, -e $offset ? '+<' : '>', $offset or die "cannot open $offset: $!";
-	syswrite($file, pack 'q', $seconds) == 8 or die "cannot write $offset: $!";
-	close $file;
-	return;
-}
-
-# A node whose server, and nothing else, reads that clock.
-{
-	package ClockedCluster;
-
-	our @ISA = ('PostgreSQL::Test::Cluster');
-
-	sub start
-	{
-		my ($self, %options) = @_;
-
-		local @ENV{qw(LD_PRELOAD CLOCK_OFFSET_FILE)} = ($library, $offset);
-		return $self->SUPER::start(%options);
-	}
-
-	sub restart
-	{
-		my ($self) = @_;
-
-		$self->stop;
-		return $self->start;
-	}
-}
-
-command_ok([ 'cc', '-shared', '-fPIC', '-o', $library, "$FindBin::RealBin/lib/clock.c" ], 'the clock is built');
-offset_is(0);
-my $node = bless adclick_node('main', 'adclick.watermark' => "'0s'", 'adclick.raw_retention' => "'7d'",
-	'max_prepared_transactions' => 20, 'autovacuum' => 'off'), 'ClockedCluster';
+my $node = clocked(adclick_node('main', 'adclick.watermark' => "'0s'", 'adclick.raw_retention' => "'7d'",
+	'max_prepared_transactions' => 20, 'autovacuum' => 'off'));
 my $real = time;
 
 $node->start;
@@ -70,7 +31,7 @@ sub set_clock
 {
 	my ($seconds) = @_;
 
-	offset_is($seconds);
+	clocks_are($seconds, 0);
 	cmp_ok(abs(sql('SELECT extract(epoch FROM clock_timestamp())') - time - $seconds), '<', 1800, "the clock is off by $seconds s");
 	return;
 }
@@ -133,7 +94,7 @@ exact_ok($node, 'clicks', 'a failure while the clock was ahead', questions => 6)
 # The same over a restart, with the clock set meanwhile.
 for my $seconds (-20 * $DAY, 20 * $DAY, 0)
 {
-	offset_is($seconds);
+	clocks_are($seconds, 0);
 	$node->restart;
 	workers_ready($node, 'clicks');
 	send_all_kinds();

@@ -1,9 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * clock.c
- *	  A clock that a test can set: preloaded into a server (LD_PRELOAD), all of whose
- *	  processes then read the machine's clock and add the seconds that a file says,
- *	  as a 64-bit number, at any moment.  Delays are by another clock, which nobody sets.
+ *	  Clocks that a test can set: preloaded into a server (LD_PRELOAD), all of whose
+ *	  processes then read the machine's clocks and add the seconds that a file says, as
+ *	  two 64-bit numbers, at any moment: for the clock, and for the one that delays are by,
+ *	  which nobody sets, and which must not go back.
  *
  * (libfaketime would not do: a process that is forked out of a signal handler while a
  * system call waits, as workers of PostgreSQL 15 are, reads the true clock for ever.)
@@ -29,7 +30,7 @@ map_offset(void)
 {
 	const char *file = getenv("CLOCK_OFFSET_FILE");
 	int			fd = file ? open(file, O_RDONLY | O_CLOEXEC) : -1;
-	void	   *page = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(*offset), PROT_READ, MAP_SHARED, fd, 0);
+	void	   *page = fd < 0 ? MAP_FAILED : mmap(NULL, 2 * sizeof(*offset), PROT_READ, MAP_SHARED, fd, 0);
 
 	if (page == MAP_FAILED)
 		abort();
@@ -43,7 +44,9 @@ clock_gettime(clockid_t clock, struct timespec *at)
 	int			result = (int) syscall(SYS_clock_gettime, clock, at);
 
 	if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-		at->tv_sec += *offset;
+		at->tv_sec += offset[0];
+	if (result == 0 && clock == CLOCK_MONOTONIC)
+		at->tv_sec += offset[1];
 	return result;
 }
 
@@ -53,7 +56,7 @@ gettimeofday(struct timeval *restrict at, void *restrict zone)
 	int			result = (int) syscall(SYS_gettimeofday, at, zone);
 
 	if (result == 0)
-		at->tv_sec += *offset;
+		at->tv_sec += offset[0];
 	return result;
 }
 
