@@ -123,7 +123,8 @@ CREATE TABLE adclick_internal.state (
 	rule_id int,
 	future_tolerance bigint,
 	raw_retention bigint,
-	highest_bucket bigint
+	highest_bucket bigint,
+	late bigint NOT NULL
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE adclick_internal.state IS 'how far the ticks have come: one row, updated by each tick';
 COMMENT ON COLUMN adclick_internal.state.tick IS 'number of the last tick';
@@ -133,9 +134,10 @@ COMMENT ON COLUMN adclick_internal.state.rule_id IS 'rule that tells duplicates 
 COMMENT ON COLUMN adclick_internal.state.future_tolerance IS 'adclick.future_tolerance for what the next tick takes, in microseconds';
 COMMENT ON COLUMN adclick_internal.state.raw_retention IS 'adclick.raw_retention for what the next tick takes, in microseconds';
 COMMENT ON COLUMN adclick_internal.state.highest_bucket IS 'highest bucket of the rule with a counted click';
+COMMENT ON COLUMN adclick_internal.state.late IS 'of the clicks counted, those that arrived later than adclick.watermark after the end of their minute';
 
-INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided)
-	VALUES (true, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late)
+	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE adclick_internal.dedup_rules (
 	rule_id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -517,23 +519,50 @@ COMMENT ON COLUMN adclick.click_log.verdict IS '''counted'', or the reason why n
 
 CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest timestamptz, OUT last_tick bigint,
 		OUT last_tick_at timestamptz, OUT taken bigint, OUT counted bigint, OUT in_future bigint, OUT too_old bigint,
-		OUT duplicates bigint, OUT undecided bigint, OUT open_minutes bigint, OUT combinations bigint)
+		OUT duplicates bigint, OUT undecided bigint, OUT open_minutes bigint, OUT combinations bigint,
+		OUT late bigint, OUT clicks_per_second float8)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.progress() IS 'how far ticks and compaction are; NULLs while a table of the extension is altered';
 
 CREATE FUNCTION adclick_internal.workers(OUT workers_alive int, OUT aggregator_pid int, OUT compactor_pid int,
-		OUT last_error text, OUT last_error_at timestamptz, OUT dedup_bytes bigint, OUT dedup_keys bigint)
+		OUT last_error text, OUT last_error_at timestamptz, OUT dedup_bytes bigint, OUT dedup_keys bigint,
+		OUT errors bigint, OUT last_tick_seconds float8, OUT worst_tick_seconds float8)
 	AS 'MODULE_PATHNAME', 'adclick_workers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION adclick_internal.workers() IS 'the workers of this database, and what they keep in shared memory';
+
+/*
+ * Bodies that are parsed here: who calls a function of ours need not have USAGE on the
+ * schema of those it calls.
+ */
+CREATE FUNCTION adclick_internal.open_writer(OUT pid int, OUT prepared text, OUT since timestamptz)
+	LANGUAGE sql STABLE PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT a.pid, p.gid, coalesce(a.xact_start, p.prepared) AS since
+	FROM pg_locks k
+	LEFT JOIN pg_stat_activity a ON a.pid = k.pid
+	LEFT JOIN pg_locks x ON k.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
+		AND x.virtualtransaction = k.virtualtransaction
+	LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
+	WHERE k.locktype = 'relation' AND k.relation = 'adclick.clicks'::regclass
+		AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+		AND k.mode = 'RowExclusiveLock' AND k.granted
+	ORDER BY since NULLS LAST LIMIT 1;
+END;
+COMMENT ON FUNCTION adclick_internal.open_writer() IS 'the longest open transaction that has written clicks';
 
 CREATE VIEW adclick.status AS
 	SELECT p.tail_rows AS lag_rows,
 		CASE WHEN p.tail_rows IS NOT NULL THEN greatest(coalesce(extract(epoch FROM clock_timestamp() - p.tail_oldest), 0), 0)::float8 END AS lag_seconds,
 		p.last_tick,
 		p.last_tick_at,
+		w.last_tick_seconds,
+		w.worst_tick_seconds,
+		p.clicks_per_second,
 		p.taken AS clicks_taken,
 		p.counted AS clicks_counted,
+		p.late AS late_clicks,
 		p.duplicates,
 		p.in_future + p.too_old + p.undecided AS discarded,
 		p.in_future,
@@ -541,6 +570,7 @@ CREATE VIEW adclick.status AS
 		p.undecided,
 		p.open_minutes,
 		p.combinations,
+		w.errors,
 		w.last_error,
 		w.last_error_at,
 		w.workers_alive,
@@ -549,28 +579,22 @@ CREATE VIEW adclick.status AS
 		w.dedup_bytes,
 		w.dedup_keys,
 		b.pid AS open_writer_pid,
-		b.gid AS open_writer_prepared,
+		b.prepared AS open_writer_prepared,
 		b.since AS open_writer_since
 	FROM adclick_internal.progress() p
 	CROSS JOIN adclick_internal.workers() w
-	LEFT JOIN LATERAL (
-		SELECT a.pid, p.gid, coalesce(a.xact_start, p.prepared) AS since
-		FROM pg_locks k
-		LEFT JOIN pg_stat_activity a ON a.pid = k.pid
-		LEFT JOIN pg_locks x ON k.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
-			AND x.virtualtransaction = k.virtualtransaction
-		LEFT JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
-		WHERE k.locktype = 'relation' AND k.relation = 'adclick.clicks'::regclass
-			AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-			AND k.mode = 'RowExclusiveLock' AND k.granted
-		ORDER BY since NULLS LAST LIMIT 1) b ON true;
+	CROSS JOIN adclick_internal.open_writer() b;
 COMMENT ON VIEW adclick.status IS 'one row: how far the ticks are, what they counted, and who runs';
 COMMENT ON COLUMN adclick.status.lag_rows IS 'committed clicks that no tick has taken; NULL, as what follows, while a table of the extension is altered, see last_error';
 COMMENT ON COLUMN adclick.status.lag_seconds IS 'age of the oldest of them, 0 if there is none';
 COMMENT ON COLUMN adclick.status.last_tick IS 'number of the last tick';
 COMMENT ON COLUMN adclick.status.last_tick_at IS 'when one last took clicks';
+COMMENT ON COLUMN adclick.status.last_tick_seconds IS 'how long it took, in whole milliseconds and at least one; NULL if none has taken clicks since the server started';
+COMMENT ON COLUMN adclick.status.worst_tick_seconds IS 'how long the longest tick since the server started took';
+COMMENT ON COLUMN adclick.status.clicks_per_second IS 'clicks that are counted in the last full minute, a second';
 COMMENT ON COLUMN adclick.status.clicks_taken IS 'clicks that ticks took since CREATE EXTENSION: those counted, duplicates and discarded';
 COMMENT ON COLUMN adclick.status.clicks_counted IS 'of them, those counted';
+COMMENT ON COLUMN adclick.status.late_clicks IS 'of them, those that arrived later than adclick.watermark after the end of their minute';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
 COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old and undecided';
 COMMENT ON COLUMN adclick.status.in_future IS 'clicks set aside because they were clicked further in the future than adclick.future_tolerance';
@@ -578,6 +602,7 @@ COMMENT ON COLUMN adclick.status.too_old IS 'clicks set aside because they were 
 COMMENT ON COLUMN adclick.status.undecided IS 'clicks set aside because stored keys that would tell whether they are duplicates are damaged';
 COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes behind all packed ones that have facts: those that are open';
 COMMENT ON COLUMN adclick.status.combinations IS 'combinations of country, region and device that are told apart; once there are adclick.max_filters, clicks of new ones count as ''other''';
+COMMENT ON COLUMN adclick.status.errors IS 'rounds of the workers that failed since the server started';
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';
 COMMENT ON COLUMN adclick.status.last_error_at IS 'when that was';
 COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator and the compactor, how many run: 2 when all is well';
@@ -588,6 +613,97 @@ COMMENT ON COLUMN adclick.status.dedup_keys IS 'click keys held there';
 COMMENT ON COLUMN adclick.status.open_writer_pid IS 'process of the longest open transaction that has written clicks; they are taken when it commits';
 COMMENT ON COLUMN adclick.status.open_writer_prepared IS 'the same, if it is a prepared transaction: its global id';
 COMMENT ON COLUMN adclick.status.open_writer_since IS 'when that transaction began; of another role''s NULL, unless you are a member of pg_read_all_stats';
+
+CREATE VIEW adclick.storage AS
+	SELECT format('%I.%I', n.nspname, c.relname) AS relation,
+		pg_total_relation_size(c.oid) AS bytes,
+		obj_description(c.oid, 'pg_class') AS purpose
+	FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	WHERE n.nspname IN ('adclick', 'adclick_internal') AND c.relkind = 'r';
+COMMENT ON VIEW adclick.storage IS 'the tables of the extension, and what they take on disk';
+COMMENT ON COLUMN adclick.storage.relation IS 'the table';
+COMMENT ON COLUMN adclick.storage.bytes IS 'its size with its indexes and what is stored apart';
+COMMENT ON COLUMN adclick.storage.purpose IS 'what it is for';
+
+--
+-- Health: what adclick.status says, judged
+--
+
+CREATE FUNCTION adclick_internal.examine(OUT problem text, OUT locked boolean, OUT waiting bigint, OUT waiting_seconds float8,
+		OUT combinations bigint)
+	AS 'MODULE_PATHNAME', 'adclick_examine' LANGUAGE C STABLE STRICT PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
+COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, and how many combinations there are';
+
+CREATE FUNCTION adclick_internal.worker(compactor boolean, OUT paused boolean, OUT missing float8, OUT overdue float8,
+		OUT behind float8, OUT failed int, OUT failure text, OUT left_out int, OUT undecided float8, OUT said text)
+	AS 'MODULE_PATHNAME', 'adclick_worker' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION adclick_internal.worker(boolean) IS 'the aggregator or the compactor: for how many seconds it is missing, has made no round, has not done all there was; what failed';
+
+-- Level 2 is critical, 1 a warning, 0 only said.
+CREATE FUNCTION adclick_internal.judge() RETURNS text[]
+	LANGUAGE sql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	WITH found AS MATERIALIZED (
+		SELECT *,
+			CASE WHEN NOT standby THEN CASE WHEN paused THEN waiting_seconds ELSE least(waiting_seconds, behind) END END AS lag
+		FROM (SELECT pg_is_in_recovery() AS standby, max_filters.setting::bigint AS max_filters,
+				extract(epoch FROM clock_timestamp() - w.since) AS open_for, coalesce('process ' || w.pid, 'prepared transaction ' || w.prepared) AS writer,
+				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations,
+				a.paused, a.missing, a.overdue, a.behind, a.failed, a.failure, a.left_out, a.undecided, a.said,
+				c.missing AS c_missing, c.overdue AS c_overdue, c.failed AS c_failed, c.failure AS c_failure, c.said AS c_said
+			FROM adclick_internal.examine() e
+			CROSS JOIN adclick_internal.worker(false) a
+			CROSS JOIN adclick_internal.worker(true) c
+			CROSS JOIN adclick_internal.open_writer() w
+			CROSS JOIN (SELECT setting FROM pg_settings WHERE name = 'adclick.max_filters') max_filters) f
+	), reasons AS (
+		SELECT r.* FROM found CROSS JOIN LATERAL (VALUES
+			(1, CASE WHEN locked THEN 1 ELSE 2 END, 'the tables cannot be read: ' || problem),
+			(2, 2, CASE WHEN missing > 30 THEN
+				format('the aggregator has not run for %s s%s', floor(missing), ': ' || said) END),
+			(3, 2, CASE WHEN c_missing > 30 THEN
+				format('the compactor has not run for %s s%s', floor(c_missing), ': ' || c_said) END),
+			(4, 2, CASE WHEN failed > 1 THEN 'the aggregator fails: ' || failure END),
+			(5, 2, CASE WHEN overdue > 300 THEN
+				format('the aggregator has made no round for %s s', floor(overdue)) END),
+			(6, CASE WHEN lag > 300 AND NOT paused THEN 2 ELSE 1 END,
+				CASE WHEN lag > CASE WHEN paused THEN 300 ELSE 60 END THEN
+				format('clicks are not taken: %s wait, for %s s', waiting, floor(lag)) END),
+			(7, 2, CASE WHEN left_out > 0 THEN
+				format('damaged runs are left out of compaction: %s', left_out) END),
+			(8, 1, CASE WHEN c_failed > 1 THEN 'the compactor fails: ' || c_failure END),
+			(9, 1, CASE WHEN c_overdue > 300 THEN
+				format('the compactor has made no round for %s s', floor(c_overdue)) END),
+			(10, 1, CASE WHEN undecided < 3600 THEN
+				format('clicks were set aside as undecided %s s ago: keys are damaged', floor(undecided)) END),
+			(11, 1, CASE WHEN open_for > 3600 THEN
+				format('a writer of clicks has not ended for %s s: %s', floor(open_for), writer) END),
+			(12, 1, CASE WHEN combinations >= 0.9 * max_filters THEN
+				format('adclick.max_filters is nearly reached: %s of %s combinations', combinations, max_filters) END),
+			(13, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
+			(14, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
+		) r (nr, level, reason) WHERE r.reason IS NOT NULL
+	)
+	SELECT ARRAY[(ARRAY['ok', 'warning', 'critical'])[1 + coalesce(max(level), 0)],
+		string_agg(reason, '; ' ORDER BY level DESC, nr)]
+	FROM reasons;
+END;
+COMMENT ON FUNCTION adclick_internal.judge() IS 'what adclick.health() says where the library is loaded';
+
+-- The library is loaded by none of what stands here, but only by what the branch calls.
+CREATE FUNCTION adclick.health(OUT health text, OUT reason text)
+	LANGUAGE sql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT said[1], said[2]
+	FROM (SELECT CASE WHEN EXISTS (SELECT FROM pg_settings WHERE name = 'adclick.dedup_memory' AND context = 'postmaster')
+			THEN adclick_internal.judge()
+			ELSE ARRAY['critical', 'adclick is not loaded: add it to shared_preload_libraries and restart the server'] END AS said
+		OFFSET 0) s;
+END;
+COMMENT ON FUNCTION adclick.health() IS 'whether all is well: ok, warning or critical, and why, the worst reason first';
 
 --
 -- Owner and privileges: by name, whatever the default privileges of who runs this
@@ -634,10 +750,17 @@ GRANT EXECUTE ON FUNCTION
 GRANT USAGE ON TYPE adclick.ad_click TO PUBLIC;
 
 -- Functions of a view run as the one who reads it.  Without USAGE on their schema nobody calls them in other ways.
-GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(), adclick_internal.ledger_clicks() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(), adclick_internal.ledger_clicks(),
+	adclick_internal.open_writer(), adclick_internal.examine(), adclick_internal.worker(boolean), adclick_internal.judge() TO PUBLIC;
 
 -- Who may ask about users and addresses (see privileges.c), and read all that is no click.
 SELECT adclick_internal.make_role('adclick_reader');
 GRANT USAGE ON SCHEMA adclick TO adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filters, adclick.ads,
-	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.status TO adclick_reader;
+	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.status, adclick.storage TO adclick_reader;
+GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
+
+-- Who watches the server need not be one of them.
+GRANT USAGE ON SCHEMA adclick TO pg_monitor;
+GRANT SELECT ON adclick.status, adclick.storage TO pg_monitor;
+GRANT EXECUTE ON FUNCTION adclick.health() TO pg_monitor;

@@ -99,7 +99,7 @@ static const Definition definitions[] = {
 			{"newest_received", TIMESTAMPTZOID}, {"event_time", TIMESTAMPTZOID}, {"rows_read", INT8OID},
 			{"counted", INT8OID}, {"in_future", INT8OID}, {"too_old", INT8OID}, {"duplicates", INT8OID},
 			{"undecided", INT8OID}, {"rule_id", INT4OID}, {"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
-			{"highest_bucket", INT8OID}
+			{"highest_bucket", INT8OID}, {"late", INT8OID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "dedup_rules", RELKIND_RELATION, false, {
 			{"rule_id", INT4OID}, {"by_user_and_ad", BOOLOID}, {"dedup_window", INT4OID}, {"last_bucket", INT8OID}

@@ -103,6 +103,7 @@ init_slot(DatabaseSlot *slot, Oid database)
 	memset(slot, 0, sizeof(DatabaseSlot));
 	init_inbox_map(shmem_inbox_map(slot));
 	slot->database = database;
+	slot->asked_at = steady_ms();
 }
 
 DatabaseSlot *
@@ -145,6 +146,8 @@ shmem_forget(Oid database)
 void
 shmem_want_workers(DatabaseSlot *slot)
 {
+	if (slot->interest != DATABASE_UNKNOWN)
+		slot->asked_at = steady_ms();
 	slot->interest = DATABASE_UNKNOWN;
 	slot->wanted = true;
 	slot->changes++;
@@ -173,8 +176,23 @@ void
 shmem_ask_again(DatabaseSlot *slot)
 {
 	slot->changes++;
-	if (slot->interest == DATABASE_PAUSED)
-		slot->interest = DATABASE_UNKNOWN;
+	if (slot->interest != DATABASE_PAUSED)
+		return;
+	slot->interest = DATABASE_UNKNOWN;
+	slot->asked_at = steady_ms();
+}
+
+void
+shmem_note_tick(int64 ms, bool undecided)
+{
+	DatabaseSlot *slot = shmem_my_slot();
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	slot->last_tick_ms = ms;
+	slot->worst_tick_ms = Max(slot->worst_tick_ms, ms);
+	if (undecided)
+		slot->undecided_at = steady_ms();
+	LWLockRelease(shmem->lock);
 }
 
 void

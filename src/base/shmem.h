@@ -53,9 +53,22 @@ typedef struct DatabaseSlot
 	pid_t		worker_pid[WORKER_KINDS];	/* 0: does not run */
 	bool		at_work[WORKER_KINDS];	/* has found that it is wanted */
 	int			failures[WORKER_KINDS]; /* starts without a successful round since */
-	int64		started_at[WORKER_KINDS];	/* by steady_ms() */
+	int64		started_at[WORKER_KINDS];	/* by steady_ms(), as all that are int64 and end in _at */
 	TimestampTz last_error_at;
 	char		last_error[SHMEM_ERROR_LENGTH];
+
+	/* what status.c tells of the workers, since the server started */
+	int64		errors;			/* rounds that failed */
+	int64		asked_at;		/* since when workers should run, unless interest says otherwise */
+	int64		ended_at[WORKER_KINDS]; /* one that was at work has left */
+	int64		round_at[WORKER_KINDS]; /* the last round ended, ... */
+	int64		idle_at[WORKER_KINDS];	/* ... the last one began that left nothing to do */
+	int			failed[WORKER_KINDS];	/* the last so many rounds failed */
+	char		failure[WORKER_KINDS][SHMEM_ERROR_LENGTH];	/* of the last of them */
+	int			left_out;		/* runs that cannot be read, or say what cannot be */
+	int64		last_tick_ms;	/* of those that took clicks; 0: none has */
+	int64		worst_tick_ms;
+	int64		undecided_at;	/* a tick last set clicks aside as undecided; 0: never */
 
 	/* the dedup set of this database, see seen.c */
 	Oid			extension;		/* incarnation the keys belong to */
@@ -112,6 +125,9 @@ extern void shmem_want_workers(DatabaseSlot *slot);
 
 /* adclick.workers may have changed there.  The caller holds shmem->lock exclusively. */
 extern void shmem_ask_again(DatabaseSlot *slot);
+
+/* A tick of this database has taken clicks, in so many ms, 1 at least. */
+extern void shmem_note_tick(int64 ms, bool undecided);
 
 /* Wake the launcher, if it runs. */
 extern void shmem_wake_launcher(void);

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * status.c
- *	  The SQL functions behind the view adclick.status, and the check of the books.
+ *	  The SQL functions behind the view adclick.status and adclick.health(), and the
+ *	  check of the books.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -9,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -23,6 +25,23 @@
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(adclick_workers);
+PG_FUNCTION_INFO_V1(adclick_worker);
+PG_FUNCTION_INFO_V1(adclick_examine);
+
+static Datum
+seconds(int64 ms)
+{
+	return Float8GetDatum((double) Max(ms, 0) / 1000);
+}
+
+/* A second, of the minute that ended last. */
+static Datum
+clicks_per_second(void)
+{
+	double		clicks = store_count_clicks(minute_of(GetCurrentTimestamp()) - 1);
+
+	return Float8GetDatum(clicks / SECS_PER_MINUTE);
+}
 
 static Datum
 progress(FunctionCallInfo fcinfo, Oid asker)
@@ -30,8 +49,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[12];
-	Datum		values[12];
+	bool		nulls[14];
+	Datum		values[14];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then */
@@ -54,6 +73,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[9] = Int64GetDatum(state.verdicts[CLICK_UNDECIDED]);
 	values[10] = Int64GetDatum(store_count_open_minutes());
 	values[11] = Int64GetDatum(store_count_combinations());
+	values[12] = Int64GetDatum(state.late);
+	values[13] = clicks_per_second();
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -107,8 +128,8 @@ adclick_workers(PG_FUNCTION_ARGS)
 {
 	DatabaseSlot *mine = shmem_my_slot();
 	DatabaseSlot slot;
-	bool		nulls[7];
-	Datum		values[7];
+	bool		nulls[10];
+	Datum		values[10];
 
 	LWLockAcquire(shmem->lock, LW_SHARED);
 	slot = *mine;
@@ -128,10 +149,144 @@ adclick_workers(PG_FUNCTION_ARGS)
 	values[5] = Int64GetDatum(dedup_bytes_used(shmem_dedup, MyDatabaseId));
 	values[6] = Int64GetDatum(dedup_keys(shmem_dedup, MyDatabaseId));
 	LWLockRelease(shmem->dedup_lock);
+	values[7] = Int64GetDatum(slot.errors);
+	values[8] = seconds(slot.last_tick_ms);
+	values[9] = seconds(slot.worst_tick_ms);
 	memset(nulls, false, sizeof(nulls));
 	nulls[1] = slot.worker_pid[WORKER_AGGREGATOR] == 0;
 	nulls[2] = slot.worker_pid[WORKER_COMPACTOR] == 0;
 	nulls[3] = nulls[4] = slot.last_error_at == 0;
+	nulls[8] = nulls[9] = slot.last_tick_ms == 0;
+	return make_row(fcinfo, values, nulls);
+}
+
+static Datum
+text_of_error(const ErrorData *error)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfoString(&text, error->message ? error->message : "unknown error");
+	if (error->detail)
+		appendStringInfo(&text, " (%s)", error->detail);
+	return CStringGetTextDatum(text.data);
+}
+
+/* What adclick.health() asks the tables. */
+typedef struct Findings
+{
+	int64		waiting;
+	TimestampTz oldest;
+	int64		combinations;
+} Findings;
+
+/* As a tick finds them: an error if it cannot work with them. */
+static void
+look_at_tables(void *arg)
+{
+	Findings   *findings = arg;
+	StoreState	state;
+	Caller		caller;
+
+	privileges_become_owner(&caller);
+	definitions_check();
+	store_get_state(&state);
+	findings->waiting = tail_rows(&state, INBOX_TO_ASK, &findings->oldest);
+	findings->combinations = store_count_combinations();
+	privileges_become_caller(&caller);
+}
+
+/* What has nothing to do with the tables ends the question, too. */
+static void
+rethrow_unless_found(ErrorData *error)
+{
+	if (error && (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+				  ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
+				  ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES))
+		ThrowErrorData(error);
+}
+
+/* The error that keeps from reading the tables; or how many clicks wait there, for how long, and combinations. */
+Datum
+adclick_examine(PG_FUNCTION_ARGS)
+{
+	Findings	findings;
+	bool		nulls[5] = {true, true, true, true, true};
+	Datum		values[5];
+	ErrorData  *error = attempt(look_at_tables, &findings);
+
+	rethrow_unless_found(error);
+	if (error)
+	{
+		values[0] = text_of_error(error);
+		values[1] = BoolGetDatum(error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE);
+		nulls[0] = nulls[1] = false;
+		return make_row(fcinfo, values, nulls);
+	}
+	memset(nulls + 2, false, 3);
+	values[2] = Int64GetDatum(findings.waiting);
+	values[3] = seconds(findings.waiting > 0 ? (GetCurrentTimestamp() - findings.oldest) / USECS_PER_MSEC : 0);
+	values[4] = Int64GetDatum(findings.combinations);
+	return make_row(fcinfo, values, nulls);
+}
+
+/* For how long a worker that should run does not; -1: it does, or should not. */
+static int64
+missing_ms(const DatabaseSlot *slot, WorkerKind kind)
+{
+	if (RecoveryInProgress() || slot->interest == DATABASE_PAUSED ||
+		(slot->worker_pid[kind] != 0 && slot->at_work[kind]))
+		return -1;
+	return steady_ms() - Max(slot->asked_at, slot->ended_at[kind]);
+}
+
+/* How much longer ago that was than the pause between two rounds; at most since workers are wanted. */
+static int64
+overdue_ms(const DatabaseSlot *slot, int64 at)
+{
+	return steady_ms() - Max(slot->asked_at, at) - adclick_tick_interval;
+}
+
+/* A copy of the slot; a standby awaits its workers from now on at the earliest. */
+static DatabaseSlot
+look_at_slot(void)
+{
+	DatabaseSlot *mine = shmem_my_slot();
+	DatabaseSlot slot;
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	if (RecoveryInProgress())
+		mine->asked_at = steady_ms();
+	slot = *mine;
+	LWLockRelease(shmem->lock);
+	return slot;
+}
+
+/* One of the two workers, by its kind, as adclick.health() judges it. */
+Datum
+adclick_worker(PG_FUNCTION_ARGS)
+{
+	WorkerKind	kind = PG_GETARG_BOOL(0) ? WORKER_COMPACTOR : WORKER_AGGREGATOR;
+	DatabaseSlot slot = look_at_slot();
+	int64		missing = missing_ms(&slot, kind);
+	bool		nulls[9] = {false};
+	Datum		values[9];
+
+	values[0] = BoolGetDatum(slot.interest == DATABASE_PAUSED);
+	values[1] = seconds(missing);
+	nulls[1] = missing < 0;
+	values[2] = seconds(overdue_ms(&slot, slot.round_at[kind]));
+	nulls[2] = slot.worker_pid[kind] == 0 || !slot.at_work[kind];
+	values[3] = seconds(overdue_ms(&slot, slot.idle_at[kind]));
+	values[4] = Int32GetDatum(slot.failed[kind]);
+	values[5] = CStringGetTextDatum(slot.failure[kind]);
+	nulls[5] = slot.failed[kind] == 0;
+	values[6] = Int32GetDatum(slot.left_out);
+	values[7] = seconds(steady_ms() - slot.undecided_at);
+	nulls[7] = slot.undecided_at == 0;
+	values[8] = CStringGetTextDatum(slot.last_error);
+	/* about a worker that is missing, if it came since */
+	nulls[8] = missing < 0 || slot.last_error_at < GetCurrentTimestamp() - (missing + 1000) * USECS_PER_MSEC;
 	return make_row(fcinfo, values, nulls);
 }
 

@@ -32,6 +32,7 @@
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
+#include "base/adclick.h"
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "inbox/inbox.h"
@@ -119,7 +120,10 @@ hold_workers(Oid database, bool hold)
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	slot = shmem_slot(database, false);
 	if (slot && (hold || slot->held_by == MyProcPid))
+	{
 		slot->held_by = hold ? MyProcPid : 0;
+		slot->asked_at = steady_ms();
+	}
 	LWLockRelease(shmem->lock);
 }
 

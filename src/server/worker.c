@@ -64,7 +64,15 @@ detach(int code, Datum arg)
 {
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	if (my_slot->worker_pid[my_kind] == MyProcPid)
+	{
 		my_slot->worker_pid[my_kind] = 0;
+		if (my_slot->at_work[my_kind])
+			my_slot->ended_at[my_kind] = steady_ms();
+		/* what it found goes with it: there may be no other to find that it is mended */
+		my_slot->failed[my_kind] = 0;
+		if (my_kind == WORKER_COMPACTOR)
+			my_slot->left_out = 0;
+	}
 	LWLockRelease(shmem->lock);
 	shmem_wake_launcher();
 }
@@ -179,7 +187,10 @@ start_worker(WorkerKind kind, Oid database)
 		leave(DATABASE_HAS_NONE);
 	if (!adclick_workers_on)
 		leave(DATABASE_PAUSED);
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	my_slot->round_at[my_kind] = steady_ms();
 	my_slot->at_work[my_kind] = true;
+	LWLockRelease(shmem->lock);
 }
 
 /* What a worker does in a transaction of its own; returns whether there is more to do at once. */
@@ -245,6 +256,8 @@ chore_failed(Chore *chore)
 	snprintf(my_slot->last_error, SHMEM_ERROR_LENGTH, "%s: %s", chore->activity,
 			 error->message ? error->message : "");
 	my_slot->last_error_at = GetCurrentTimestamp();
+	my_slot->errors++;
+	strlcpy(my_slot->failure[my_kind], my_slot->last_error, SHMEM_ERROR_LENGTH);
 	LWLockRelease(shmem->lock);
 	FreeErrorData(error);
 	chore->failures++;
@@ -301,6 +314,25 @@ static Chore compactor_chores[] = {
 	{NULL}
 };
 
+/* For the status: a round is over that began then; "more": it left something to do. */
+static void
+note_round(const Chore *chores, int64 begun, bool more)
+{
+	int			failed = 0;
+
+	for (const Chore *chore = chores; chore->activity != NULL; chore++)
+		failed = Max(failed, chore->failures);
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	my_slot->round_at[my_kind] = steady_ms();
+	my_slot->failed[my_kind] = failed;
+	if (failed == 0 && !more)
+		my_slot->idle_at[my_kind] = begun;
+	/* until it is known again: after a failure they are looked for anew */
+	if (failed == 0 && my_kind == WORKER_COMPACTOR)
+		my_slot->left_out = compact_left_out();
+	LWLockRelease(shmem->lock);
+}
+
 static void
 worker_loop(Chore *chores)
 {
@@ -310,6 +342,7 @@ worker_loop(Chore *chores)
 	for (;;)
 	{
 		bool		more = false;
+		int64		begun = steady_ms();
 
 		/* the other worker may have left in between two reloads */
 		set_interest(DATABASE_HAS_EXTENSION);
@@ -320,6 +353,7 @@ worker_loop(Chore *chores)
 			MemoryContextReset(context);
 		}
 		round_succeeded();
+		note_round(chores, begun, more);
 
 		/* A wait within a chore, as for a page, may have reset the latch of a reload. */
 		if (!ConfigReloadPending)

@@ -239,6 +239,7 @@ store_get_state(StoreState *state)
 	for (int i = 0; i < CLICK_VERDICTS; i++)
 		state->verdicts[i] = DatumGetInt64(sql_result(0, 6 + i, 0));
 	state->highest_bucket = DatumGetInt64(sql_result(0, 14, Int64GetDatum(PG_INT64_MIN)));
+	state->late = DatumGetInt64(sql_result(0, 18, 0));
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
 	check_state(state);
@@ -248,7 +249,7 @@ store_get_state(StoreState *state)
 void
 store_set_state(const StoreState *state, int64 expected)
 {
-	Datum		values[15] = {
+	Datum		values[16] = {
 		Int64GetDatum(state->tick), TimestampTzGetDatum(state->ticked_at),
 		TimestampTzGetDatum(state->newest_received), TimestampTzGetDatum(state->event_time),
 		Int64GetDatum(state->rows_read), Int64GetDatum(state->verdicts[CLICK_VALID]),
@@ -256,9 +257,9 @@ store_set_state(const StoreState *state, int64 expected)
 		Int64GetDatum(state->verdicts[CLICK_DUPLICATE]), Int64GetDatum(state->verdicts[CLICK_UNDECIDED]),
 		Int32GetDatum(state->rules.dedup.rule_id), Int64GetDatum(state->rules.future_tolerance),
 		Int64GetDatum(state->rules.raw_retention), Int64GetDatum(state->highest_bucket),
-		Int64GetDatum(expected)
+		Int64GetDatum(expected), Int64GetDatum(state->late)
 	};
-	char		nulls[] = "               ";
+	char		nulls[] = "                ";
 
 	nulls[1] = state->ticked_at == DT_NOBEGIN ? 'n' : ' ';
 	nulls[2] = state->newest_received == DT_NOBEGIN ? 'n' : ' ';
@@ -329,6 +330,19 @@ store_count_open_minutes(void)
 	minutes = DatumGetInt64(sql_result(0, 1, 0));
 	SPI_finish();
 	return minutes;
+}
+
+double
+store_count_clicks(int64 minute)
+{
+	Datum		values[1] = {sql_minute(minute)};
+	double		clicks;
+
+	SPI_connect();
+	sql_run(COUNT_CLICKS, values, NULL, true);
+	clicks = DatumGetFloat8(sql_result(0, 1, Float8GetDatum(0)));
+	SPI_finish();
+	return clicks;
 }
 
 struct StoreSink

@@ -56,6 +56,7 @@ typedef struct StoreState
 	TimestampTz event_time;		/* DT_NOBEGIN: nothing counted */
 	int64		rows_read;
 	int64		verdicts[CLICK_VERDICTS];	/* of so many of them */
+	int64		late;			/* of those counted, that arrived after their minute was to be closed */
 	ClickRules	rules;
 	int64		highest_bucket; /* of the rule in force that has a key; PG_INT64_MIN: none */
 } StoreState;
@@ -83,6 +84,9 @@ extern void store_claim_compaction(void);
 
 /* How many minutes behind those of the final runs have facts in deltas of order ad. */
 extern int64 store_count_open_minutes(void);
+
+/* How many clicks runs of order ad have in a minute. */
+extern double store_count_clicks(int64 minute);
 
 /*
  * Set rows aside: into adclick.discarded_clicks, or valid ones, which order ledger

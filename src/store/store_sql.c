@@ -23,7 +23,7 @@
 #include "base/definitions.h"
 #include "store_sql.h"
 
-#define MAX_PARAMETERS 15
+#define MAX_PARAMETERS 16
 
 #define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks"
 
@@ -61,15 +61,15 @@ static const struct
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
 		" counted, in_future, too_old, duplicates, undecided,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
-		" (SELECT count(*) FROM adclick_internal.dedup_rules)"
+		" (SELECT count(*) FROM adclick_internal.dedup_rules), late"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
 		"UPDATE adclick_internal.state SET tick = $1, ticked_at = $2, newest_received = $3, event_time = $4,"
 		" rows_read = $5, counted = $6, in_future = $7, too_old = $8, duplicates = $9, undecided = $10,"
-		" rule_id = $11, future_tolerance = $12, raw_retention = $13, highest_bucket = $14 WHERE tick = $15", 15,
+		" rule_id = $11, future_tolerance = $12, raw_retention = $13, highest_bucket = $14, late = $16 WHERE tick = $15", 16,
 		{INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID}
+		INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
 	},
 	[GET_FORMER_RULES] = {
 		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket FROM adclick_internal.dedup_rules"
@@ -99,6 +99,12 @@ static const struct
 		"SELECT count(DISTINCT m) FROM (SELECT last_minute FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta"
 		" UNION ALL SELECT '-infinity' ORDER BY 1 DESC LIMIT 1) f, adclick_internal.runs d, unnest(d.minutes) m"
 		" WHERE d.sort_order = 0 AND d.is_delta AND d.last_minute > f.last_minute AND m > f.last_minute", 0
+	},
+	/* as the index has it */
+	[COUNT_CLICKS] = {
+		"SELECT sum(u.clicks)::float8 FROM adclick_internal.runs, unnest(minutes, minute_clicks) u (minute, clicks)"
+		" WHERE sort_order = 0 AND is_delta IN (false, true) AND last_minute >= $1 AND first_minute <= $1 AND u.minute = $1",
+		1, {TIMESTAMPTZOID}
 	},
 	/* final ones are found by where they end: no later than an hour behind the window */
 	[GET_MINUTE_RUNS] = {

@@ -771,6 +771,12 @@ compact_find_damaged(void)
 	PopActiveSnapshot();
 }
 
+int
+compact_left_out(void)
+{
+	return damaged.n;
+}
+
 void
 compact_run(bool everything, CompactResult *result)
 {

@@ -32,4 +32,7 @@ extern void compact_run(bool everything, CompactResult *result);
  */
 extern void compact_find_damaged(void);
 
+/* How many runs the rounds of this process leave out for that. */
+extern int	compact_left_out(void);
+
 #endif							/* ADCLICK_COMPACT_H */

@@ -23,6 +23,7 @@
 
 #include "accumulate.h"
 #include "base/adclick.h"
+#include "base/shmem.h"
 #include "inbox/click.h"
 #include "inbox/inbox.h"
 #include "seen/seen.h"
@@ -174,6 +175,14 @@ set_aside_rows(Tick *tick)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
+/* It arrived when its minute was to be closed, whenever the tick comes. */
+static bool
+is_late(const FactClick *click)
+{
+	return click_arrival(click->clicked_at, click->delay) >
+		(click->minute + 1) * USECS_PER_MINUTE + adclick_watermark * USECS_PER_SEC;
+}
+
 /* Accumulate what counts into sorted facts, and store them. */
 static void
 store_facts(Tick *tick)
@@ -181,8 +190,12 @@ store_facts(Tick *tick)
 	size_t		n = 0;
 
 	for (int i = 0; i < tick->nrows; i++)
-		if (tick->verdicts[i] == CLICK_VALID)
-			tick->clicks[n++] = tick->clicks[i];
+	{
+		if (tick->verdicts[i] != CLICK_VALID)
+			continue;
+		tick->state.late += is_late(&tick->clicks[i]);
+		tick->clicks[n++] = tick->clicks[i];
+	}
 	accumulate_clicks(tick->clicks, n);
 }
 
@@ -251,9 +264,11 @@ tick_run(TickResult *result)
 	MemoryContext outer = MemoryContextSwitchTo(context);
 	TupleTableSlot *first;
 	bool		taking;
+	int64		begun;
 
 	memset(result, 0, sizeof(*result));
 	store_lock(STORE_LOCK_TICK);
+	begun = steady_ms();
 	store_push_snapshot();
 	store_get_state(&tick.state);
 	store_claim_tick(&tick.state);
@@ -266,6 +281,8 @@ tick_run(TickResult *result)
 	PopActiveSnapshot();
 	if (!taking)
 		store_unlock(STORE_LOCK_TICK);	/* the transaction may be long */
+	if (result->rows_read > 0)
+		shmem_note_tick(Max(1, steady_ms() - begun), result->verdicts[CLICK_UNDECIDED] > 0);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);
 }

@@ -60,7 +60,7 @@ public class Jdbc {
 
 		equal(list(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME", "TABLE_TYPE"),
 			List.of("ads TABLE", "clicks TABLE", "discarded_clicks TABLE", "filters TABLE",
-				"most_clicked_ads TABLE", "most_clicked_ads_hourly TABLE", "ad_click_counts VIEW", "click_log VIEW", "clicks_per_minute VIEW", "status VIEW"),
+				"most_clicked_ads TABLE", "most_clicked_ads_hourly TABLE", "ad_click_counts VIEW", "click_log VIEW", "clicks_per_minute VIEW", "status VIEW", "storage VIEW"),
 			"getTables: what people use, and nothing else");
 		equal(unremarked(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME"), List.of(), "each with remarks");
 		equal(list(data.getColumns(null, "adclick", "clicks_per_minute", "%"), "COLUMN_NAME", "TYPE_NAME", "DATA_TYPE"),

@@ -39,7 +39,7 @@ listed = [(row.table_name, row.table_type) for row in cursor.tables(schema='adcl
 equal(sorted(listed),
       [('ad_click_counts', 'VIEW'), ('ads', 'TABLE'), ('click_log', 'VIEW'), ('clicks', 'TABLE'), ('clicks_per_minute', 'VIEW'),
        ('discarded_clicks', 'TABLE'), ('filters', 'TABLE'), ('most_clicked_ads', 'TABLE'),
-       ('most_clicked_ads_hourly', 'TABLE'), ('status', 'VIEW')],
+       ('most_clicked_ads_hourly', 'TABLE'), ('status', 'VIEW'), ('storage', 'VIEW')],
       'SQLTables lists what people use, and nothing else')
 equal([(row.column_name, row.type_name) for row in cursor.columns('clicks_per_minute', schema='adclick')],
       [('click_minute', 'timestamptz'), ('ad_id', 'int8'), ('advertiser_id', 'int8'), ('country', 'text'),

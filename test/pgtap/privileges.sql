@@ -62,11 +62,14 @@ FROM unnest('{
 	"adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb)",
 	"adclick.unique_users(bigint, int, jsonb)",
 	"adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)",
-	"adclick_internal.progress()", "adclick_internal.workers()", "adclick_internal.ledger_clicks()"}'::text[]) function;
+	"adclick_internal.progress()", "adclick_internal.workers()", "adclick_internal.ledger_clicks()", "adclick_internal.open_writer()",
+	"adclick_internal.examine()", "adclick_internal.worker(boolean)", "adclick_internal.judge()"}'::text[]) function;
 INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE'),
 	('adclick', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'USAGE');
 INSERT INTO decided SELECT 'adclick.' || name, 'adclick_reader', 'SELECT'
-FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,status}'::text[]) name;
+FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,status,storage}'::text[]) name;
+INSERT INTO decided SELECT 'adclick.health()', role, 'EXECUTE' FROM unnest('{adclick_reader,pg_monitor}'::text[]) role;
+INSERT INTO decided VALUES ('adclick', 'pg_monitor', 'USAGE'), ('adclick.status', 'pg_monitor', 'SELECT'), ('adclick.storage', 'pg_monitor', 'SELECT');
 SELECT bag_eq('TABLE rights', 'TABLE decided', 'all rights have been decided');
 
 -- The owner reads what it takes.
@@ -99,10 +102,12 @@ SET ROLE tap_asker;
 SELECT throws_ok(question, '42501', 'permission denied to ask about users and addresses', 'refused: ' || question) FROM personal;
 SELECT is(adclick.ad_click_count(5, 60), 1::bigint, 'but clicks may be counted');
 SELECT is(current_user::text, 'tap_asker', 'a question gives no rights away');
+SELECT throws_ok('SELECT * FROM adclick.health()', '42501', 'permission denied for function health', 'the health is not everybody''s');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
 FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.click_log,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
 SELECT throws_ok('SELECT ' || function, '42501', 'permission denied for schema adclick_internal', 'no right to call ' || function)
 FROM unnest('{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.ledger_clicks(),
+	adclick_internal.judge(),adclick_internal.examine(),adclick_internal.worker(false),adclick_internal.open_writer(),
 	adclick_internal.reset_privileges()}'::text[]) function;
 RESET ROLE;
 
@@ -110,7 +115,8 @@ SET ROLE tap_member;
 SELECT lives_ok(question, 'a member asks: ' || question) FROM personal;
 SELECT is(adclick.ad_click_count(5, 60, '{"user_id": 42, "ip": "203.0.113.64/26"}'), 1::bigint, 'and is answered');
 SELECT lives_ok('TABLE ' || relation, 'a member reads ' || relation)
-FROM unnest('{adclick.ad_click_counts,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.status}'::text[]) relation;
+FROM unnest('{adclick.ad_click_counts,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.status,adclick.storage}'::text[]) relation;
+SELECT is(health, 'ok', 'and is told the health') FROM adclick.health();
 SELECT isnt((SELECT workers_alive FROM adclick.status), NULL, 'the status has what the workers say');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
 FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.click_log,adclick_internal.unpacked_clicks,
