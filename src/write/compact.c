@@ -280,10 +280,7 @@ plan_hours(const Compaction *c, Merge *m)
 static int
 by_first(const void *a, const void *b)
 {
-	int64		x = ((const Target *) a)->first;
-	int64		y = ((const Target *) b)->first;
-
-	return (x > y) - (x < y);
+	return compare_int64(&((const Target *) a)->first, &((const Target *) b)->first);
 }
 
 /* Targets are chosen: what minutes and hours have is merged, too. */
@@ -536,11 +533,18 @@ make_lists(Compaction *c, const Merge *m, StoreGrain grain)
 		c->result->minutes_written += n;
 }
 
-/* Hours before this minute are settled at a time. */
+/* Minutes before this one are closed at a time. */
 static int64
-settled_at(TimestampTz time)
+closed_at(TimestampTz time)
 {
-	return hour_of(minute_of(time - adclick_watermark * USECS_PER_SEC) - SETTLING_TIME);
+	return minute_of(time - adclick_watermark * USECS_PER_SEC);
+}
+
+/* Hours before this minute are settled when the minutes before "closed" are closed. */
+static int64
+settled_with(int64 closed)
+{
+	return hour_of(closed - SETTLING_TIME);
 }
 
 /*
@@ -556,8 +560,8 @@ push_snapshot(Compaction *c)
 	CommandCounterIncrement();
 	store_push_snapshot();
 	store_get_state(&state);
-	c->closed = minute_of(event_time(&state) - adclick_watermark * USECS_PER_SEC);
-	c->settled = Max(settled_at(event_time(&state)), store_end_of_hours(settled_at(GetCurrentTimestamp())));
+	c->closed = closed_at(event_time(&state));
+	c->settled = Max(settled_with(c->closed), store_end_of_hours(settled_with(closed_at(GetCurrentTimestamp()))));
 }
 
 /* A step of the round, if there is something to do. */
