@@ -30,10 +30,13 @@ my %command = (
 			'-f', 'test/t/lib/oracle.sql', '-f', "test/pgtap/$_[0].sql" ];
 	});
 
+# Perl files have servers of their own, so as many run at a time as there are processors.
+chomp(my $jobs = $how eq 'perl' ? `nproc` : 1);
+
 my $dump = File::Temp->newdir;
 $ENV{PERL_TEST_HARNESS_DUMP_TAP} = "$dump";
 
-my $harness = TAP::Harness->new({ exec => sub { return $command{$how}->($_[1]) }, timer => 1 });
+my $harness = TAP::Harness->new({ exec => sub { return $command{$how}->($_[1]) }, timer => 1, jobs => $jobs });
 my $results = $harness->runtests(@tests);
 my ($passed, $failed) = (0, 0);
 

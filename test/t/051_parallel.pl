@@ -1,5 +1,6 @@
 # Questions and views in a query with a parallel plan, while the keys are not loaded:
-# after a restart, and after a change of the settings they were made with.
+# after a restart, and after a change of the settings they were made with; all expressions
+# compiled, where the server can do so.
 
 use strict;
 use warnings FATAL => 'all';
@@ -12,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = adclick_node('parallel');
+my $node = adclick_node('parallel', 'jit' => 'on', 'jit_above_cost' => 0);
 
 $node->start;
 adclick_database($node, 'clicks');
