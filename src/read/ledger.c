@@ -36,6 +36,9 @@ typedef struct Reader
 	Facts		segment;
 	LedgerTotals *totals;		/* of add_totals */
 	ledger_callback callback;	/* of return_clicks */
+	ledger_click_callback click_callback;	/* of pick_clicks */
+	int64		from;			/* minutes it is about */
+	int64		to;
 	void	   *arg;
 } Reader;
 
@@ -78,14 +81,13 @@ id_at(const Reader *reader, uint64 flags, size_t i)
 	return UUIDPGetDatum(id);
 }
 
-static Datum
+static IpAddress
 ip_at(const Reader *reader, uint64 flags, size_t i)
 {
-	IpAddress	ip = {
-		value_at(reader, ROLE_IP_HIGH, i), value_at(reader, ROLE_IP_LOW, i), flags & LEDGER_IPV4 ? 4 : 6
+	return (IpAddress) {
+		value_at(reader, ROLE_IP_HIGH, i), value_at(reader, ROLE_IP_LOW, i),
+		flags & LEDGER_IPV4 ? 4 : flags & LEDGER_IPV6 ? 6 : 0
 	};
-
-	return InetPGetDatum(ip_to_inet(&ip));
 }
 
 /* The texts of the filter, or what they stand for. */
@@ -108,6 +110,7 @@ return_click(const Reader *reader, uint64 flags, size_t i)
 	Datum		values[CLICK_COLUMNS];
 	bool		nulls[CLICK_COLUMNS] = {false};
 	TimestampTz at = check_time(reader, facts_to_int64(value_at(reader, ROLE_CLICKED_AT, i)));
+	IpAddress	ip = ip_at(reader, flags, i);
 
 	values[CLICK_ID - 1] = id_at(reader, flags, i);
 	nulls[CLICK_ID - 1] = !(flags & (LEDGER_ID_IS_KEY | LEDGER_ID_APART));
@@ -118,8 +121,8 @@ return_click(const Reader *reader, uint64 flags, size_t i)
 	nulls[CLICK_USER_ID - 1] = !(flags & LEDGER_HAS_USER);
 	values[CLICK_RECEIVED_AT - 1] = TimestampTzGetDatum(
 		check_time(reader, click_arrival(at, facts_to_int64(value_at(reader, ROLE_DELAY, i)))));
-	values[CLICK_IP - 1] = ip_at(reader, flags, i);
-	nulls[CLICK_IP - 1] = !(flags & (LEDGER_IPV4 | LEDGER_IPV6));
+	values[CLICK_IP - 1] = InetPGetDatum(ip_to_inet(&ip));
+	nulls[CLICK_IP - 1] = ip.family == 0;
 	make_dimensions(filters_dimensions((int32) value_at(reader, ROLE_FILTER, i)), flags,
 					&values[CLICK_COUNTRY - 1], &nulls[CLICK_COUNTRY - 1]);
 	for (uint64 copies = reader->segment.count[i]; copies > 0; copies--)
@@ -138,6 +141,41 @@ return_clicks(Reader *reader)
 
 		if (!(flags & LEDGER_UNPACKED))
 			return_click(reader, flags, i);
+	}
+}
+
+static FactClick
+click_at(const Reader *reader, uint64 flags, size_t i)
+{
+	TimestampTz at = check_time(reader, facts_to_int64(value_at(reader, ROLE_CLICKED_AT, i)));
+
+	return (FactClick) {
+		.ad_id = facts_to_int64(value_at(reader, ROLE_AD, i)),
+		.minute = minute_of(at),
+		.user_id = facts_to_int64(value_at(reader, ROLE_USER, i)),
+		.ip = ip_at(reader, flags, i),
+		.filter_id = (int32) value_at(reader, ROLE_FILTER, i),
+		.has_user = (flags & LEDGER_HAS_USER) != 0,
+		.flags = (uint32) flags,
+		.clicked_at = at,
+		.delay = facts_to_int64(value_at(reader, ROLE_DELAY, i)),
+		.key = {value_at(reader, ROLE_KEY_HIGH, i), value_at(reader, ROLE_KEY_LOW, i)},
+		.bucket = facts_to_int64(value_at(reader, ROLE_BUCKET, i)),
+		.id = {value_at(reader, ROLE_ID_HIGH, i), value_at(reader, ROLE_ID_LOW, i)}
+	};
+}
+
+static void
+pick_clicks(Reader *reader)
+{
+	for (size_t i = 0; i < reader->segment.n; i++)
+	{
+		FactClick	click = click_at(reader, flags_at(reader, i), i);
+		int64		bucket_minute = store_minute(ORDER_LEDGER, value_at(reader, ROLE_BUCKET, i));
+
+		if ((click.minute >= reader->from && click.minute <= reader->to) ||
+			(bucket_minute >= reader->from && bucket_minute <= reader->to))
+			reader->click_callback(&click, reader->segment.count[i], reader->arg);
 	}
 }
 
@@ -180,9 +218,9 @@ read_run(Reader *reader, const StoreRun *run, void (*each_segment) (Reader *read
 		store_damaged_run(run->run_id, "Its row in adclick_internal.runs has another number of clicks than its segments.");
 }
 
-/* Go through all segments of an order. */
+/* Go through all segments of the runs of an order that have one of these minutes. */
 static void
-read_order(Reader *reader, FactOrder order, void (*each_segment) (Reader *reader))
+read_order(Reader *reader, FactOrder order, int64 from, int64 to, void (*each_segment) (Reader *reader))
 {
 	MemoryContext outer = CurrentMemoryContext;
 	StoreRun   *runs;
@@ -194,7 +232,7 @@ read_order(Reader *reader, FactOrder order, void (*each_segment) (Reader *reader
 	MemoryContextSwitchTo(reader->context);
 	facts_init(&reader->segment, order_columns[order], SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(order_columns[order], SEGMENT_MAX_FACTS)));
-	runs = store_get_runs(order, FIRST_MINUTE, LAST_MINUTE, &nruns);
+	runs = store_get_runs(order, from, to, &nruns);
 	for (int i = 0; i < nruns; i++)
 		read_run(reader, &runs[i], each_segment);
 	MemoryContextSwitchTo(outer);
@@ -207,7 +245,15 @@ ledger_each(ledger_callback callback, void *arg)
 	Reader		reader = {.callback = callback, .arg = arg};
 
 	filters_refresh();
-	read_order(&reader, ORDER_LEDGER, return_clicks);
+	read_order(&reader, ORDER_LEDGER, FIRST_MINUTE, LAST_MINUTE, return_clicks);
+}
+
+void
+ledger_each_click(int64 from, int64 to, ledger_click_callback callback, void *arg)
+{
+	Reader		reader = {.click_callback = callback, .from = from, .to = to, .arg = arg};
+
+	read_order(&reader, ORDER_LEDGER, Max(from - CLICK_BUCKET_BEFORE, FIRST_MINUTE), Min(to + CLICK_BUCKET_AFTER, LAST_MINUTE), pick_clicks);
 }
 
 void
@@ -216,6 +262,6 @@ ledger_count(LedgerTotals *totals)
 	Reader		reader = {.totals = totals};
 
 	memset(totals, 0, sizeof(*totals));
-	read_order(&reader, ORDER_AD, add_totals);
-	read_order(&reader, ORDER_LEDGER, add_totals);
+	read_order(&reader, ORDER_AD, FIRST_MINUTE, LAST_MINUTE, add_totals);
+	read_order(&reader, ORDER_LEDGER, FIRST_MINUTE, LAST_MINUTE, add_totals);
 }

@@ -12,12 +12,22 @@
 
 #include "postgres.h"
 
+#include "core/orders.h"
+
 /*
  * Call back for each click that the active snapshot sees as counted and whose columns
  * are all in the ledger, with the columns of the inbox.  They are valid during the call.
  */
 typedef void (*ledger_callback) (Datum *values, bool *nulls, void *arg);
 extern void ledger_each(ledger_callback callback, void *arg);
+
+/*
+ * Call back for each click, with all columns or not, that was clicked in minutes from ..
+ * to (included) or has a dedup bucket that begins in them, as facts are made of it;
+ * "copies": how many there are that are alike in everything.
+ */
+typedef void (*ledger_click_callback) (const FactClick *click, uint64 copies, void *arg);
+extern void ledger_each_click(int64 from, int64 to, ledger_click_callback callback, void *arg);
 
 /* How many clicks it sees as stored. */
 typedef struct LedgerTotals
