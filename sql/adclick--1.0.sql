@@ -291,6 +291,11 @@ CREATE FUNCTION adclick.compact(OUT runs_merged int, OUT minutes_written int, OU
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.compact() IS 'merge deltas into minutes, and minutes into hours, now, as the compactor does, and fold in every late click; more: not all of it fitted one round';
 
+CREATE FUNCTION adclick.recompute("from" timestamptz, "to" timestamptz) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_recompute' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.recompute(timestamptz, timestamptz) IS 'make the counts of whole hours anew from the ledger, whatever state they are in; returns how many clicks were counted';
+
 CREATE FUNCTION adclick.check_ledger(OUT taken bigint, OUT counted bigint, OUT duplicates bigint,
 		OUT discarded bigint, OUT unread bigint, OUT in_ledger bigint, OUT balanced boolean)
 	AS 'MODULE_PATHNAME', 'adclick_check_ledger' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * rounds.c
- *	  The SQL functions for one round by hand.
+ *	  The SQL functions for one round by hand, and for counting hours anew.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -10,11 +10,14 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/timestamp.h"
 
 #include "base/adclick.h"
 #include "base/definitions.h"
 #include "base/privileges.h"
+#include "read/conditions.h"
 #include "write/compact.h"
+#include "write/recompute.h"
 #include "write/tick.h"
 
 static Datum
@@ -58,5 +61,21 @@ compact(FunctionCallInfo fcinfo, Oid asker)
 	return make_row(fcinfo, values, nulls);
 }
 
+static Datum
+recompute(FunctionCallInfo fcinfo, Oid asker)
+{
+	Conditions	hours;
+	int			level;
+	int64		clicks;
+
+	prevent_read_only("adclick.recompute()");
+	conditions_hours(&hours, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_TIMESTAMPTZ(1));
+	level = definitions_begin_writes();
+	clicks = recompute_minutes(hours.from, hours.to - 1);
+	definitions_end_writes(level);
+	PG_RETURN_INT64(clicks);
+}
+
 SQL_FUNCTION_AS_OWNER(tick);
 SQL_FUNCTION_AS_OWNER(compact);
+SQL_FUNCTION_AS_OWNER(recompute);

@@ -43,20 +43,53 @@ conditions_last_minutes(Conditions *conditions, int32 minutes)
 	conditions->to = current + 1;
 }
 
+/* The minute of a bound of a window. */
 static int64
-whole_minute(TimestampTz at, const char *name)
+bound_minute(TimestampTz at)
 {
 	if (TIMESTAMP_IS_NOBEGIN(at))
 		return FIRST_MINUTE;
 	if (TIMESTAMP_IS_NOEND(at))
 		return LAST_MINUTE;
-	if (minute_of(at) * USECS_PER_MINUTE != at)
+	return minute_of(at);
+}
+
+static int64
+whole_minute(TimestampTz at, const char *name)
+{
+	int64		minute = bound_minute(at);
+
+	if (!TIMESTAMP_NOT_FINITE(at) && minute * USECS_PER_MINUTE != at)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" must be a whole minute", name),
 				 errdetail("It is %s; clicks are counted by minute.", timestamptz_to_str(at)),
 				 errhint("Use date_trunc('minute', ...).")));
-	return minute_of(at);
+	return minute;
+}
+
+static int64
+whole_hour(TimestampTz at, const char *name)
+{
+	int64		minute = bound_minute(at);
+
+	if (!TIMESTAMP_NOT_FINITE(at) && hour_of(minute) * USECS_PER_MINUTE != at)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" must be a whole hour", name),
+				 errdetail("It is %s; hours are those of UTC.", timestamptz_to_str(at)),
+				 errhint("Use date_trunc('hour', ..., 'UTC').")));
+	return minute;
+}
+
+static void
+check_window(TimestampTz from, TimestampTz to)
+{
+	if (from > to)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"from\" must not be later than \"to\""),
+				 errhint("The window is from \"from\" up to, not including, \"to\".")));
 }
 
 void
@@ -64,11 +97,15 @@ conditions_window(Conditions *conditions, TimestampTz from, TimestampTz to)
 {
 	conditions->from = whole_minute(from, "from");
 	conditions->to = whole_minute(to, "to");
-	if (from > to)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"from\" must not be later than \"to\""),
-				 errhint("The window is from \"from\" up to, not including, \"to\".")));
+	check_window(from, to);
+}
+
+void
+conditions_hours(Conditions *conditions, TimestampTz from, TimestampTz to)
+{
+	conditions->from = whole_hour(from, "from");
+	conditions->to = whole_hour(to, "to");
+	check_window(from, to);
 }
 
 /*

@@ -76,6 +76,9 @@ extern void conditions_last_minutes(Conditions *conditions, int32 minutes);
 /* From one time up to, not including, another; both on whole minutes. */
 extern void conditions_window(Conditions *conditions, TimestampTz from, TimestampTz to);
 
+/* Likewise, both on whole hours. */
+extern void conditions_hours(Conditions *conditions, TimestampTz from, TimestampTz to);
+
 /*
  * What a question's filters say.  Refers to the strings in "filters".  Values that
  * no click counts under, the empty one and those that are too long, match nothing.

@@ -170,6 +170,10 @@ store_minute_value(FactOrder order, int64 minute)
 /* The runs with a fact in minutes from .. to (included), deltas first. */
 extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
 
+/* The same, whatever they say of themselves; and an error if that cannot be (XX001). */
+extern StoreRun *store_get_any_runs(FactOrder order, int64 from, int64 to, int *count);
+extern void store_check_run(const StoreRun *run);
+
 /* Those of order ledger that have a bucket beginning in one of these minutes, ascending. */
 extern StoreRun *store_get_key_runs(const int64 *minutes, int nminutes, int *count);
 
@@ -302,6 +306,10 @@ pg_noreturn extern void store_scan_corrupt(StoreScan *scan, const char *what);
  * so are not in them.
  */
 extern void store_add_gaps(const int64 *minutes, int count);
+extern void store_delete_gaps(int64 from, int64 to);
+
+/* All minutes from .. to (included) with a fact in order ad. */
+extern void store_add_all_gaps(int64 from, int64 to);
 extern bool store_has_gap(int64 from, int64 to, int64 *minute);
 
 /*
@@ -325,6 +333,9 @@ extern StoreList *store_get_lists(StoreGrain grain, int32 filter_id, const int64
 								  int64 depth, int *count);
 extern void store_put_list(int32 filter_id, const StoreList *list);
 extern void store_delete_lists(StoreGrain grain, const int64 *firsts, int count);
+
+/* All that begin in minutes from .. to (included). */
+extern void store_delete_all_lists(int64 from, int64 to);
 
 /* Combinations of dimensions that clicks came with, as the active snapshot sees them. */
 typedef void (*store_combination_callback) (int32 filter_id, char *const *values);

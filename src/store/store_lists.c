@@ -59,6 +59,22 @@ store_add_gaps(const int64 *minutes, int count)
 	sql_write(ADD_GAPS, values, NULL);
 }
 
+void
+store_delete_gaps(int64 from, int64 to)
+{
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+
+	sql_write(DELETE_GAPS, values, NULL);
+}
+
+void
+store_add_all_gaps(int64 from, int64 to)
+{
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+
+	sql_write(ADD_ALL_GAPS, values, NULL);
+}
+
 bool
 store_has_gap(int64 from, int64 to, int64 *minute)
 {
@@ -194,6 +210,15 @@ store_delete_lists(StoreGrain grain, const int64 *firsts, int count)
 	Datum		values[1] = {minute_array(firsts, count)};
 
 	sql_write(grain == GRAIN_HOUR ? DELETE_HOUR_LISTS : DELETE_LISTS, values, NULL);
+}
+
+void
+store_delete_all_lists(int64 from, int64 to)
+{
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+
+	sql_write(DELETE_ALL_LISTS, values, NULL);
+	sql_write(DELETE_ALL_HOUR_LISTS, values, NULL);
 }
 
 StoreFilter *

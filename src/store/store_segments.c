@@ -90,15 +90,25 @@ get_unchecked_runs(Statement statement, Datum *values, int *count)
 	return runs;
 }
 
+void
+store_check_run(const StoreRun *run)
+{
+	if (!is_possible(run))
+		store_damaged_run(run->run_id, "Its row in adclick_internal.runs has times or numbers that cannot be.");
+}
+
+static StoreRun *
+check_runs(StoreRun *runs, const int *count)
+{
+	for (int i = 0; i < *count; i++)
+		store_check_run(&runs[i]);
+	return runs;
+}
+
 static StoreRun *
 get_runs(Statement statement, Datum *values, int *count)
 {
-	StoreRun   *runs = get_unchecked_runs(statement, values, count);
-
-	for (int i = 0; i < *count; i++)
-		if (!is_possible(&runs[i]))
-			store_damaged_run(runs[i].run_id, "Its row in adclick_internal.runs has times or numbers that cannot be.");
-	return runs;
+	return check_runs(get_unchecked_runs(statement, values, count), count);
 }
 
 StoreRun *
@@ -115,14 +125,20 @@ store_get_impossible(int *count)
 }
 
 StoreRun *
-store_get_runs(FactOrder order, int64 from, int64 to, int *count)
+store_get_any_runs(FactOrder order, int64 from, int64 to, int *count)
 {
 	Datum		values[3] = {sql_minute(from), sql_minute(to), Int32GetDatum(order)};
 
 	if (order != ORDER_AD)
-		return get_runs(GET_RUNS, values, count);
+		return get_unchecked_runs(GET_RUNS, values, count);
 	values[2] = sql_minute(to + MINS_PER_HOUR - 1);
-	return get_runs(GET_MINUTE_RUNS, values, count);
+	return get_unchecked_runs(GET_MINUTE_RUNS, values, count);
+}
+
+StoreRun *
+store_get_runs(FactOrder order, int64 from, int64 to, int *count)
+{
+	return check_runs(store_get_any_runs(order, from, to, count), count);
 }
 
 StoreRun *

@@ -40,10 +40,10 @@
 #define SELECT_LISTS(table, first) \
 	"SELECT " first ", cut_off, most_clicked_ads FROM " table \
 	" WHERE filter_id = $1 AND " first " = ANY ($2) ORDER BY " first
-/* All there are of these minutes or hours; the filters are named for the sake of the index. */
-#define REMOVE_LISTS(table, first) \
+/* All there are of some minutes or hours; the filters are named for the sake of the index. */
+#define REMOVE_LISTS(table, which) \
 	"DELETE FROM " table " WHERE filter_id = ANY (ARRAY(SELECT filter_id FROM adclick.filters" \
-	" WHERE country IS NULL OR region IS NULL OR device IS NULL)) AND " first " = ANY ($1)"
+	" WHERE country IS NULL OR region IS NULL OR device IS NULL)) AND " which
 #define INSERT_LIST(table, first) \
 	"INSERT INTO " table " (filter_id, " first ", cut_off, most_clicked_ads)" \
 	" SELECT $1, $2, $3, coalesce(" \
@@ -237,6 +237,17 @@ static const struct
 		"INSERT INTO adclick_internal.gaps SELECT unnest($1) ON CONFLICT DO NOTHING",
 		1, {TIMESTAMPTZARRAYOID}
 	},
+	/* in the order in which a tick adds them, so that the two wait for each other in one direction */
+	[ADD_ALL_GAPS] = {
+		"INSERT INTO adclick_internal.gaps SELECT DISTINCT m FROM adclick_internal.runs, unnest(minutes) m"
+		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2 AND m BETWEEN $1 AND $2"
+		" ORDER BY m ON CONFLICT DO NOTHING",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[DELETE_GAPS] = {
+		"DELETE FROM adclick_internal.gaps WHERE minute BETWEEN $1 AND $2",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
 	[GET_GAP] = {
 		"SELECT min(minute) FROM adclick_internal.gaps WHERE minute BETWEEN $1 AND $2",
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
@@ -256,10 +267,16 @@ static const struct
 		5, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID}
 	},
 	[DELETE_LISTS] = {
-		REMOVE_LISTS("adclick.most_clicked_ads", "click_minute"), 1, {TIMESTAMPTZARRAYOID}
+		REMOVE_LISTS("adclick.most_clicked_ads", "click_minute = ANY ($1)"), 1, {TIMESTAMPTZARRAYOID}
 	},
 	[DELETE_HOUR_LISTS] = {
-		REMOVE_LISTS("adclick.most_clicked_ads_hourly", "click_hour"), 1, {TIMESTAMPTZARRAYOID}
+		REMOVE_LISTS("adclick.most_clicked_ads_hourly", "click_hour = ANY ($1)"), 1, {TIMESTAMPTZARRAYOID}
+	},
+	[DELETE_ALL_LISTS] = {
+		REMOVE_LISTS("adclick.most_clicked_ads", "click_minute BETWEEN $1 AND $2"), 2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[DELETE_ALL_HOUR_LISTS] = {
+		REMOVE_LISTS("adclick.most_clicked_ads_hourly", "click_hour BETWEEN $1 AND $2"), 2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[GET_COMBINATIONS] = {
 		"SELECT filter_id, country, region, device FROM adclick.filters"

@@ -57,17 +57,23 @@ note_gaps(const FactClick *clicks, size_t n)
 }
 
 void
-accumulate_clicks(const FactClick *clicks, size_t n)
+accumulate_facts(const FactClick *clicks, size_t n)
 {
-	if (n == 0)
-		return;
 	write_order(ORDER_AD, clicks, n);
 	if (adclick_user_and_ip_orders)
 	{
 		write_order(ORDER_USER, clicks, n);
 		write_order(ORDER_IP, clicks, n);
 	}
-	else
+}
+
+void
+accumulate_clicks(const FactClick *clicks, size_t n)
+{
+	if (n == 0)
+		return;
+	accumulate_facts(clicks, n);
+	if (!adclick_user_and_ip_orders)
 		note_gaps(clicks, n);
 	write_order(ORDER_LEDGER, clicks, n);
 }

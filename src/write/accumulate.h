@@ -23,4 +23,7 @@
 /* Write the facts of these clicks, once for each order that is kept. */
 extern void accumulate_clicks(const FactClick *clicks, size_t n);
 
+/* Likewise of orders ad, user and ip alone, and without noting minutes that are not in the latter two. */
+extern void accumulate_facts(const FactClick *clicks, size_t n);
+
 #endif							/* ADCLICK_ACCUMULATE_H */

@@ -233,12 +233,24 @@ SELECT regexp_replace(try($$SELECT adclick.top_n_ads_between(1, timestamptz '-in
 SELECT regexp_replace(try('SELECT adclick.unique_users(1, 5)'), '\d{4}-\S+ \S+', '(a minute)');
 SELECT try($$SELECT adclick.unique_users_between(1, timestamptz '2026-01-01 00:00Z', '2026-01-02 00:00Z')$$);
 
+-- Hours
+SELECT try($$SELECT adclick.recompute('2026-01-01 00:01Z', '2026-01-01 02:00Z')$$);
+SELECT try($$SELECT adclick.recompute('2026-01-01 00:00Z', '2026-01-01 02:00:00.000001Z')$$);
+SELECT try($$SELECT adclick.recompute('2026-01-01 00:00+05:30', '2026-01-01 02:00+05:30')$$);
+SELECT try($$SELECT adclick.recompute('2026-01-01 01:00Z', '2026-01-01 00:00Z')$$);
+SELECT try($$SELECT adclick.recompute('infinity', '-infinity')$$);
+SELECT try($$SELECT adclick.recompute('4713-01-01 00:00Z BC', '294276-12-31 23:00Z')$$);
+SELECT adclick.recompute(NULL, 'infinity') IS NULL AS nothing;
+
 -- Rounds by hand write
 BEGIN TRANSACTION READ ONLY;
 SELECT adclick.tick();
 ROLLBACK;
 BEGIN TRANSACTION READ ONLY;
 SELECT adclick.compact();
+ROLLBACK;
+BEGIN TRANSACTION READ ONLY;
+SELECT adclick.recompute('-infinity', 'infinity');
 ROLLBACK;
 BEGIN TRANSACTION READ ONLY;
 SELECT adclick.add_filter('{"country": "CA"}');
