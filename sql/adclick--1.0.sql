@@ -415,13 +415,6 @@ CREATE FUNCTION adclick.drop_filter(filter jsonb) RETURNS void
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.drop_filter(jsonb) IS 'end what adclick.add_filter() began for the same combination';
 
-CREATE FUNCTION adclick_internal.facts()
-	RETURNS TABLE (ad_id bigint, click_minute timestamptz, filter_id int, click_count bigint)
-	AS 'MODULE_PATHNAME', 'adclick_facts' LANGUAGE C
-	STABLE STRICT PARALLEL RESTRICTED
-	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick_internal.facts() IS 'every stored fact, of one run after the other, without the tail: what tests sum up and compare with the log';
-
 --
 -- The star schema: counts as rows
 --
@@ -519,6 +512,234 @@ COMMENT ON COLUMN adclick.click_log.device IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.click_log.verdict IS '''counted'', or the reason why not, as in adclick.discarded_clicks; NULL: no tick has taken it';
 
 --
+-- Reconciliation: the ledger, counted anew by plain SQL, against what is stored
+--
+
+CREATE FUNCTION adclick_internal.facts(sort_order int DEFAULT 0, "from" timestamptz DEFAULT '-infinity', "to" timestamptz DEFAULT 'infinity')
+	RETURNS TABLE (ad_id bigint, click_minute timestamptz, filter_id int, click_count bigint, user_id bigint, ip inet, is_delta boolean)
+	AS 'MODULE_PATHNAME', 'adclick_facts' LANGUAGE C
+	STABLE STRICT PARALLEL RESTRICTED ROWS 1000000
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.facts(int, timestamptz, timestamptz) IS 'the stored facts of order ad (0), user (1) or ip (2), of one run after the other, without the tail';
+
+CREATE FUNCTION adclick_internal.ledger("from" timestamptz, "to" timestamptz)
+	RETURNS TABLE (click_key uuid, rule_id int, bucket_at timestamptz, ad_id bigint, clicked_at timestamptz, filter_id int,
+		user_id bigint, ip inet, copies bigint)
+	AS 'MODULE_PATHNAME', 'adclick_ledger' LANGUAGE C
+	STABLE STRICT PARALLEL RESTRICTED ROWS 1000000
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.ledger(timestamptz, timestamptz) IS 'the clicks of the ledger that were clicked in these minutes, or have a dedup bucket that begins in them';
+
+CREATE TABLE adclick.differences (
+	hour timestamptz NOT NULL,
+	what text NOT NULL,
+	click_minute timestamptz,
+	ad_id bigint,
+	filter_id int,
+	user_id bigint,
+	ip inet,
+	expected bigint,
+	stored bigint
+);
+CREATE INDEX differences_hour_idx ON adclick.differences (hour);
+ALTER TABLE adclick.differences REPLICA IDENTITY FULL;
+COMMENT ON TABLE adclick.differences IS 'where adclick.reconcile() found that what is stored is not what the ledger says, at most 1000 of each hour; those of an hour go when it is reconciled again';
+COMMENT ON COLUMN adclick.differences.hour IS 'the hour (UTC) that was reconciled';
+COMMENT ON COLUMN adclick.differences.what IS 'what differs: ''ad'', ''user'' or ''ip'', facts of this order; ''minute'', the sum of a minute in the directory; ''list'' or ''hourly list'', of most clicked ads; ''key'', a click counted twice; ''duplicate'', a click set aside as one of which no copy is counted';
+COMMENT ON COLUMN adclick.differences.click_minute IS 'the minute; of a hourly list its hour, of a key the minute in which its dedup bucket begins';
+COMMENT ON COLUMN adclick.differences.ad_id IS 'the ad';
+COMMENT ON COLUMN adclick.differences.filter_id IS 'the filter, see adclick.filters';
+COMMENT ON COLUMN adclick.differences.user_id IS 'the user';
+COMMENT ON COLUMN adclick.differences.ip IS 'the address';
+COMMENT ON COLUMN adclick.differences.expected IS 'clicks there should be; of a list NULL';
+COMMENT ON COLUMN adclick.differences.stored IS 'clicks there are';
+
+CREATE TABLE adclick.reconciled_hours (
+	hour timestamptz PRIMARY KEY,
+	reconciled_at timestamptz NOT NULL,
+	clicks bigint NOT NULL,
+	differences bigint NOT NULL,
+	repaired boolean NOT NULL,
+	problem text
+);
+COMMENT ON TABLE adclick.reconciled_hours IS 'hours that adclick.reconcile() has compared with the ledger, and what it found the last time';
+COMMENT ON COLUMN adclick.reconciled_hours.hour IS 'the hour (UTC)';
+COMMENT ON COLUMN adclick.reconciled_hours.reconciled_at IS 'when it was last reconciled';
+COMMENT ON COLUMN adclick.reconciled_hours.clicks IS 'clicks it had then';
+COMMENT ON COLUMN adclick.reconciled_hours.differences IS 'how many were found';
+COMMENT ON COLUMN adclick.reconciled_hours.repaired IS 'whether its counts were then made anew from the ledger, after which no difference was left';
+COMMENT ON COLUMN adclick.reconciled_hours.problem IS 'why it could not be compared, or not repaired';
+
+CREATE TABLE adclick.reconciliations (
+	reconciliation_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+	since timestamptz NOT NULL,
+	until timestamptz NOT NULL,
+	repair boolean NOT NULL,
+	started_at timestamptz NOT NULL,
+	finished_at timestamptz,
+	hours timestamptz[] NOT NULL,
+	hours_done int NOT NULL,
+	clicks bigint NOT NULL,
+	differences bigint NOT NULL
+);
+COMMENT ON TABLE adclick.reconciliations IS 'calls of adclick.reconcile() and how far they are; one that was interrupted is continued by the same call';
+COMMENT ON COLUMN adclick.reconciliations.reconciliation_id IS 'number of the call';
+COMMENT ON COLUMN adclick.reconciliations.since IS 'beginning of the range';
+COMMENT ON COLUMN adclick.reconciliations.until IS 'end of the range, not included';
+COMMENT ON COLUMN adclick.reconciliations.repair IS 'whether differences are repaired';
+COMMENT ON COLUMN adclick.reconciliations.started_at IS 'when it was called';
+COMMENT ON COLUMN adclick.reconciliations.finished_at IS 'when the last hour was done; NULL: it is under way, or was interrupted';
+COMMENT ON COLUMN adclick.reconciliations.hours IS 'the hours of the range that could have clicks when it began';
+COMMENT ON COLUMN adclick.reconciliations.hours_done IS 'how many of them are done';
+COMMENT ON COLUMN adclick.reconciliations.clicks IS 'clicks they have';
+COMMENT ON COLUMN adclick.reconciliations.differences IS 'differences found in them';
+
+/*
+ * An independent count: no code that makes facts, judges clicks or answers questions
+ * has a part in it.  Both sides are read in one snapshot.  What may have millions of rows
+ * is hashed, and spills to disk: the planner cannot know how many there are.
+ */
+CREATE FUNCTION adclick_internal.find_differences(hour timestamptz)
+	RETURNS TABLE (what text, click_minute timestamptz, ad_id bigint, filter_id int, user_id bigint, ip inet, expected bigint, stored bigint)
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp SET work_mem = '128MB' SET enable_nestloop = off SET enable_mergejoin = off SET enable_sort = off
+	SET enable_hashjoin = on SET enable_hashagg = on SET jit = off
+AS $$
+	WITH read AS MATERIALIZED (
+		SELECT * FROM adclick_internal.ledger(hour, hour + interval '1 hour')
+	), counted AS (
+		SELECT r.ad_id, date_trunc('minute', r.clicked_at, 'UTC') AS minute, r.filter_id, r.user_id, r.ip, least(r.copies, 2147483647)::int AS copies
+		FROM read r WHERE r.clicked_at >= hour AND r.clicked_at < hour + interval '1 hour'
+	), by_ad AS MATERIALIZED (
+		SELECT f.ad_id, f.click_minute AS minute, f.filter_id, least(f.click_count, 2147483647)::int AS clicks, f.is_delta
+		FROM adclick_internal.facts(0, hour, hour + interval '1 hour') f
+	), final AS (
+		SELECT f.ad_id, f.minute, f.filter_id, f.clicks FROM by_ad f WHERE NOT f.is_delta
+	), of_ads AS (
+		SELECT 'ad' AS what, minute, u.ad_id, u.filter_id, NULL::bigint AS user_id, NULL::inet AS ip, sum(n) AS expected, sum(m) AS stored
+		FROM (SELECT c.minute, c.ad_id, c.filter_id, c.copies, 0 FROM counted c
+			UNION ALL SELECT f.minute, f.ad_id, f.filter_id, 0, f.clicks FROM by_ad f) u (minute, ad_id, filter_id, n, m)
+		GROUP BY u.minute, u.ad_id, u.filter_id HAVING sum(n) <> sum(m)
+	), of_users AS (
+		SELECT 'user', minute, u.ad_id, u.filter_id, u.user_id, NULL::inet, sum(n), sum(m)
+		FROM (SELECT c.minute, c.ad_id, c.filter_id, c.user_id, c.copies, 0 FROM counted c WHERE c.user_id IS NOT NULL
+			UNION ALL SELECT f.click_minute, f.ad_id, f.filter_id, f.user_id, 0, least(f.click_count, 2147483647)::int
+			FROM adclick_internal.facts(1, hour, hour + interval '1 hour') f) u (minute, ad_id, filter_id, user_id, n, m)
+		WHERE NOT EXISTS (SELECT FROM adclick_internal.gaps g WHERE g.minute = u.minute)
+		GROUP BY u.minute, u.ad_id, u.filter_id, u.user_id HAVING sum(n) <> sum(m)
+	), of_addresses AS (
+		SELECT 'ip', minute, u.ad_id, u.filter_id, u.user_id, u.ip, sum(n), sum(m)
+		FROM (SELECT c.minute, c.ad_id, c.filter_id, c.user_id, c.ip, c.copies, 0 FROM counted c WHERE c.ip IS NOT NULL
+			UNION ALL SELECT f.click_minute, f.ad_id, f.filter_id, f.user_id, f.ip, 0, least(f.click_count, 2147483647)::int
+			FROM adclick_internal.facts(2, hour, hour + interval '1 hour') f) u (minute, ad_id, filter_id, user_id, ip, n, m)
+		WHERE NOT EXISTS (SELECT FROM adclick_internal.gaps g WHERE g.minute = u.minute)
+		GROUP BY u.minute, u.ad_id, u.filter_id, u.user_id, u.ip HAVING sum(n) <> sum(m)
+	), of_minutes AS (
+		SELECT 'minute', minute, NULL::bigint, NULL::int, NULL::bigint, NULL::inet, sum(n), sum(m)
+		FROM (SELECT c.minute, c.copies, 0 FROM counted c
+			UNION ALL SELECT d.minute, 0, least(d.clicks, 2147483647)::int
+			FROM adclick_internal.runs r, unnest(r.minutes, r.minute_clicks) d (minute, clicks)
+			WHERE r.sort_order = 0 AND r.is_delta IN (false, true) AND r.last_minute >= hour AND r.first_minute < hour + interval '1 hour'
+				AND d.minute >= hour AND d.minute < hour + interval '1 hour') u (minute, n, m)
+		GROUP BY u.minute HAVING sum(n) <> sum(m)
+	), of_keys AS (
+		SELECT 'key', date_trunc('minute', r.bucket_at, 'UTC'), min(r.ad_id), NULL::int, min(r.user_id), NULL::inet, 1::bigint, sum(least(r.copies, 2147483647)::int)
+		FROM read r WHERE r.rule_id > 0 AND r.bucket_at >= hour AND r.bucket_at < hour + interval '1 hour'
+		GROUP BY r.click_key, r.rule_id, r.bucket_at HAVING sum(r.copies) > 1
+	), set_aside AS (
+		SELECT d.ad_id, d.click_id, d.user_id, coalesce(d.clicked_at, d.received_at) AS at,
+			CASE WHEN get_byte(uuid_send(d.click_id), 6) >> 4 = 7 AND get_byte(uuid_send(d.click_id), 8) >> 6 = 2
+				THEN to_timestamp(('x' || encode(substr(uuid_send(d.click_id), 1, 6), 'hex'))::bit(48)::bigint / 1000.0) END AS id_time
+		FROM adclick.discarded_clicks d
+		WHERE d.reason = 'duplicate' AND coalesce(d.clicked_at, d.received_at) >= hour AND coalesce(d.clicked_at, d.received_at) < hour + interval '1 hour'
+	), copies AS (
+		SELECT row_number() OVER () AS nr, s.* FROM set_aside s
+	), copy_keys AS (
+		SELECT c.nr, c.ad_id, c.user_id, c.at, d.rule_id,
+			CASE WHEN d.by_user_and_ad THEN (lpad(to_hex(c.user_id), 16, '0') || lpad(to_hex(c.ad_id), 16, '0'))::uuid ELSE c.click_id END AS click_key,
+			date_bin(make_interval(secs => d.dedup_window),
+				CASE WHEN NOT d.by_user_and_ad AND c.id_time BETWEEN c.at - interval '24 hours' AND c.at + interval '24 hours' THEN c.id_time ELSE c.at END,
+				timestamptz '2000-01-01 00:00:00+00') AS bucket_at
+		FROM copies c CROSS JOIN adclick_internal.dedup_rules d
+	), of_duplicates AS (
+		SELECT 'duplicate', date_trunc('minute', k.at, 'UTC'), k.ad_id, NULL::int, k.user_id, NULL::inet, 1::bigint, 0::bigint
+		FROM copy_keys k LEFT JOIN read r ON r.click_key = k.click_key AND r.rule_id = k.rule_id AND r.bucket_at = k.bucket_at
+		GROUP BY k.nr, k.at, k.ad_id, k.user_id
+		HAVING count(r.click_key) = 0 AND bool_and(k.click_key IS NULL OR k.bucket_at >= hour AND k.bucket_at < hour + interval '1 hour')
+	), kept AS MATERIALIZED (
+		SELECT k.* FROM adclick.filters k WHERE k.country IS NULL OR k.region IS NULL OR k.device IS NULL
+	), met AS MATERIALIZED (
+		SELECT k.filter_id AS list, c.filter_id
+		FROM kept k JOIN adclick.filters c ON c.country = coalesce(k.country, c.country)
+			AND c.region = coalesce(k.region, c.region) AND c.device = coalesce(k.device, c.device)
+	), lists AS MATERIALIZED (
+		SELECT 'list' AS what, l.click_minute AS first, l.filter_id, l.most_clicked_ads AS ads, l.cut_off
+		FROM adclick.most_clicked_ads l
+		WHERE l.filter_id = ANY (ARRAY(SELECT k.filter_id FROM kept k)) AND l.click_minute >= hour AND l.click_minute < hour + interval '1 hour'
+		UNION ALL
+		SELECT 'hourly list', l.click_hour, l.filter_id, l.most_clicked_ads, l.cut_off
+		FROM adclick.most_clicked_ads_hourly l
+		WHERE l.filter_id = ANY (ARRAY(SELECT k.filter_id FROM kept k)) AND l.click_hour = hour
+	), listed AS MATERIALIZED (
+		SELECT l.what, l.first, l.filter_id, a.ad_id, a.click_count AS clicks, a.place
+		FROM lists l, unnest(l.ads) WITH ORDINALITY a (ad_id, click_count, place)
+	), totals AS (
+		SELECT 'list' AS what, f.minute AS first, m.list AS filter_id, f.ad_id, sum(f.clicks) AS clicks
+		FROM final f JOIN met m ON m.filter_id = f.filter_id JOIN lists l ON l.what = 'list' AND l.first = f.minute AND l.filter_id = m.list
+		GROUP BY f.minute, m.list, f.ad_id
+		UNION ALL
+		SELECT 'hourly list', l.first, m.list, f.ad_id, sum(f.clicks)
+		FROM final f JOIN met m ON m.filter_id = f.filter_id
+			JOIN lists l ON l.what = 'hourly list' AND l.filter_id = m.list
+		GROUP BY l.first, m.list, f.ad_id
+	), ranked AS (
+		SELECT d.what, d.first, d.filter_id,
+			count(*) FILTER (WHERE d.clicks = d.total) AS right_ones,
+			max(d.total) FILTER (WHERE d.place IS NULL) AS best_other,
+			min(d.ad_id) FILTER (WHERE d.place IS NULL AND d.total = d.cut_off) AS first_other
+		FROM (SELECT t.what, t.first, t.filter_id, t.ad_id, t.clicks AS total, a.clicks, a.place, l.cut_off
+			FROM totals t LEFT JOIN listed a ON a.what = t.what AND a.first = t.first AND a.filter_id = t.filter_id AND a.ad_id = t.ad_id
+				JOIN lists l ON l.what = t.what AND l.first = t.first AND l.filter_id = t.filter_id) d
+		GROUP BY d.what, d.first, d.filter_id
+	), listings AS (
+		SELECT e.what, e.first, e.filter_id, max(e.place) AS length, min(e.clicks) AS least,
+			(array_agg(e.ad_id ORDER BY e.place DESC))[1] AS last,
+			bool_and(e.clicks < e.clicks_before OR e.clicks = e.clicks_before AND e.ad_id > e.ad_before) AS descending
+		FROM (SELECT a.*, lag(a.clicks) OVER w AS clicks_before, lag(a.ad_id) OVER w AS ad_before
+			FROM listed a WINDOW w AS (PARTITION BY a.what, a.first, a.filter_id ORDER BY a.place)) e
+		GROUP BY e.what, e.first, e.filter_id
+	), of_lists AS (
+		SELECT l.what, l.first, NULL::bigint, l.filter_id, NULL::bigint, NULL::inet, NULL::bigint, NULL::bigint
+		FROM lists l LEFT JOIN ranked r ON r.what = l.what AND r.first = l.first AND r.filter_id = l.filter_id
+			LEFT JOIN listings e ON e.what = l.what AND e.first = l.first AND e.filter_id = l.filter_id
+		WHERE coalesce(r.right_ones, 0) <> coalesce(e.length, 0) OR coalesce(r.best_other, 0) <> l.cut_off OR NOT coalesce(e.descending, true)
+			OR l.cut_off > e.least OR (l.cut_off = e.least AND r.first_other < e.last)
+	)
+	SELECT d.what, d.minute, d.ad_id, d.filter_id, d.user_id, d.ip, d.expected, d.stored
+	FROM (SELECT * FROM of_ads UNION ALL SELECT * FROM of_users UNION ALL SELECT * FROM of_addresses
+		UNION ALL SELECT * FROM of_minutes UNION ALL SELECT * FROM of_keys UNION ALL SELECT * FROM of_duplicates
+		UNION ALL SELECT * FROM of_lists) d
+$$;
+COMMENT ON FUNCTION adclick_internal.find_differences(timestamptz) IS 'what differs between the ledger and all that is stored of an hour';
+
+CREATE FUNCTION adclick.reconcile_hour("from" timestamptz, "to" timestamptz, repair boolean DEFAULT false) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'adclick_reconcile_hour' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.reconcile_hour(timestamptz, timestamptz, boolean) IS 'compare the next hour of a range with the ledger; returns whether there is another one';
+
+-- A transaction for each hour: what is done stays done.
+CREATE PROCEDURE adclick.reconcile("from" timestamptz, "to" timestamptz, repair boolean DEFAULT false)
+	LANGUAGE plpgsql
+AS $$
+BEGIN
+	WHILE adclick.reconcile_hour("from", "to", repair) LOOP
+		COMMIT;
+	END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean) IS 'compare the hours of a range with the ledger, and if asked for repair them; see adclick.reconciliations, adclick.reconciled_hours and adclick.differences';
+
+--
 -- Status
 --
 
@@ -575,6 +796,7 @@ CREATE VIEW adclick.status AS
 		p.undecided,
 		p.open_minutes,
 		p.combinations,
+		(SELECT max(h.reconciled_at) FROM adclick.reconciled_hours h) AS last_reconciled_at,
 		w.errors,
 		w.last_error,
 		w.last_error_at,
@@ -607,6 +829,7 @@ COMMENT ON COLUMN adclick.status.too_old IS 'clicks set aside because they were 
 COMMENT ON COLUMN adclick.status.undecided IS 'clicks set aside because stored keys that would tell whether they are duplicates are damaged';
 COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes behind all packed ones that have facts: those that are open';
 COMMENT ON COLUMN adclick.status.combinations IS 'combinations of country, region and device that are told apart; once there are adclick.max_filters, clicks of new ones count as ''other''';
+COMMENT ON COLUMN adclick.status.last_reconciled_at IS 'when an hour was last compared with the ledger, see adclick.reconcile(); NULL: never';
 COMMENT ON COLUMN adclick.status.errors IS 'rounds of the workers that failed since the server started';
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';
 COMMENT ON COLUMN adclick.status.last_error_at IS 'when that was';
@@ -635,10 +858,10 @@ COMMENT ON COLUMN adclick.storage.purpose IS 'what it is for';
 --
 
 CREATE FUNCTION adclick_internal.examine(OUT problem text, OUT locked boolean, OUT waiting bigint, OUT waiting_seconds float8,
-		OUT combinations bigint)
+		OUT combinations bigint, OUT unreconciled bigint)
 	AS 'MODULE_PATHNAME', 'adclick_examine' LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, and how many combinations there are';
+COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, and how many hours do not agree with the ledger';
 
 CREATE FUNCTION adclick_internal.worker(compactor boolean, OUT paused boolean, OUT missing float8, OUT overdue float8,
 		OUT behind float8, OUT failed int, OUT failure text, OUT left_out int, OUT undecided float8, OUT said text)
@@ -655,7 +878,7 @@ BEGIN ATOMIC
 			CASE WHEN NOT standby THEN CASE WHEN paused THEN waiting_seconds ELSE least(waiting_seconds, behind) END END AS lag
 		FROM (SELECT pg_is_in_recovery() AS standby, max_filters.setting::bigint AS max_filters,
 				extract(epoch FROM clock_timestamp() - w.since) AS open_for, coalesce('process ' || w.pid, 'prepared transaction ' || w.prepared) AS writer,
-				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations,
+				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled,
 				a.paused, a.missing, a.overdue, a.behind, a.failed, a.failure, a.left_out, a.undecided, a.said,
 				c.missing AS c_missing, c.overdue AS c_overdue, c.failed AS c_failed, c.failure AS c_failure, c.said AS c_said
 			FROM adclick_internal.examine() e
@@ -678,17 +901,19 @@ BEGIN ATOMIC
 				format('clicks are not taken: %s wait, for %s s', waiting, floor(lag)) END),
 			(7, 2, CASE WHEN left_out > 0 THEN
 				format('damaged runs are left out of compaction: %s', left_out) END),
-			(8, 1, CASE WHEN c_failed > 1 THEN 'the compactor fails: ' || c_failure END),
-			(9, 1, CASE WHEN c_overdue > 300 THEN
+			(8, 2, CASE WHEN unreconciled > 0 THEN
+				format('hours differ from the ledger, see adclick.reconciled_hours: %s', unreconciled) END),
+			(9, 1, CASE WHEN c_failed > 1 THEN 'the compactor fails: ' || c_failure END),
+			(10, 1, CASE WHEN c_overdue > 300 THEN
 				format('the compactor has made no round for %s s', floor(c_overdue)) END),
-			(10, 1, CASE WHEN undecided < 3600 THEN
+			(11, 1, CASE WHEN undecided < 3600 THEN
 				format('clicks were set aside as undecided %s s ago: keys are damaged', floor(undecided)) END),
-			(11, 1, CASE WHEN open_for > 3600 THEN
+			(12, 1, CASE WHEN open_for > 3600 THEN
 				format('a writer of clicks has not ended for %s s: %s', floor(open_for), writer) END),
-			(12, 1, CASE WHEN combinations >= 0.9 * max_filters THEN
+			(13, 1, CASE WHEN combinations >= 0.9 * max_filters THEN
 				format('adclick.max_filters is nearly reached: %s of %s combinations', combinations, max_filters) END),
-			(13, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
-			(14, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
+			(14, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
+			(15, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
 		) r (nr, level, reason) WHERE r.reason IS NOT NULL
 	)
 	SELECT ARRAY[(ARRAY['ok', 'warning', 'critical'])[1 + coalesce(max(level), 0)],
@@ -762,10 +987,15 @@ GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(
 SELECT adclick_internal.make_role('adclick_reader');
 GRANT USAGE ON SCHEMA adclick TO adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filters, adclick.ads,
-	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.status, adclick.storage TO adclick_reader;
+	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.differences, adclick.reconciled_hours,
+	adclick.reconciliations, adclick.status, adclick.storage TO adclick_reader;
 GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
+
+-- What adclick.reconcile_hour() asks for, as the owner.
+GRANT EXECUTE ON FUNCTION adclick_internal.find_differences(timestamptz),
+	adclick_internal.facts(int, timestamptz, timestamptz), adclick_internal.ledger(timestamptz, timestamptz) TO adclick_owner;
 
 -- Who watches the server need not be one of them.
 GRANT USAGE ON SCHEMA adclick TO pg_monitor;
-GRANT SELECT ON adclick.status, adclick.storage TO pg_monitor;
+GRANT SELECT ON adclick.status, adclick.storage, adclick.reconciled_hours, adclick.reconciliations TO pg_monitor;
 GRANT EXECUTE ON FUNCTION adclick.health() TO pg_monitor;

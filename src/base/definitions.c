@@ -118,6 +118,19 @@ static const Definition definitions[] = {
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks", RELKIND_RELATION, false, {CLICK_COLUMNS}},
 	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, false, {{"minute", TIMESTAMPTZOID}}},
+	{ADCLICK_SCHEMA, "differences", RELKIND_RELATION, false, {
+			{"hour", TIMESTAMPTZOID}, {"what", TEXTOID}, {"click_minute", TIMESTAMPTZOID}, {"ad_id", INT8OID},
+			{"filter_id", INT4OID}, {"user_id", INT8OID}, {"ip", INETOID}, {"expected", INT8OID}, {"stored", INT8OID}
+	}},
+	{ADCLICK_SCHEMA, "reconciled_hours", RELKIND_RELATION, false, {
+			{"hour", TIMESTAMPTZOID}, {"reconciled_at", TIMESTAMPTZOID}, {"clicks", INT8OID}, {"differences", INT8OID},
+			{"repaired", BOOLOID}, {"problem", TEXTOID}
+	}},
+	{ADCLICK_SCHEMA, "reconciliations", RELKIND_RELATION, false, {
+			{"reconciliation_id", INT8OID}, {"since", TIMESTAMPTZOID}, {"until", TIMESTAMPTZOID}, {"repair", BOOLOID},
+			{"started_at", TIMESTAMPTZOID}, {"finished_at", TIMESTAMPTZOID}, {"hours", TIMESTAMPTZARRAYOID},
+			{"hours_done", INT4OID}, {"clicks", INT8OID}, {"differences", INT8OID}
+	}},
 };
 
 /* Those looked at last; how often one of them has changed; how often when all were found right. */

@@ -143,7 +143,7 @@ static const char *const reset_statements =
 	"  relowner AS owner, relacl AS acl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", relowner) AS builtin"
 	" FROM pg_class WHERE relnamespace IN (TABLE ours) AND relkind IN ('r', 'p', 'v', 'f', 'S') AND $1 IN (0, oid)"
 	" UNION ALL"
-	" SELECT 'FUNCTION', oid::regprocedure::text, proowner, proacl, acldefault('f', proowner)"
+	" SELECT 'ROUTINE', oid::regprocedure::text, proowner, proacl, acldefault('f', proowner)"
 	" FROM pg_proc WHERE pronamespace IN (TABLE ours) AND $1 = 0"
 	" UNION ALL"
 	" SELECT 'TYPE', oid::regtype::text, typowner, typacl, acldefault('T', typowner)"

@@ -450,38 +450,6 @@ drop_filter(FunctionCallInfo fcinfo, Oid asker)
 }
 
 /*----------
- * Every fact, of one run after the other
- *----------
- */
-
-static void
-return_facts(const Facts *facts, void *arg)
-{
-	for (size_t i = 0; i < facts->n; i++)
-		put_row(arg, (Datum[]) {
-			Int64GetDatum(facts_to_int64(facts->key[FACT_AD][i])),
-			TimestampTzGetDatum(facts_to_int64(facts->key[FACT_MINUTE][i]) * USECS_PER_MINUTE),
-			Int32GetDatum((int32) facts->key[FACT_FILTER][i]),
-			Int64GetDatum((int64) facts->count[i])
-		});
-}
-
-static Datum
-facts(FunctionCallInfo fcinfo, Oid asker)
-{
-	Conditions	conditions = {0};
-	StoreRun   *runs;
-	int			nruns;
-
-	conditions_window(&conditions, DT_NOBEGIN, DT_NOEND);
-	InitMaterializedSRF(fcinfo, 0);
-	runs = store_get_runs(ORDER_AD, conditions.from, conditions.to - 1, &nruns);
-	for (int i = 0; i < nruns; i++)
-		slices_merge(ORDER_AD, &runs[i], 1, return_facts, fcinfo->resultinfo);
-	return (Datum) 0;
-}
-
-/*----------
  * The SQL functions
  *----------
  */
@@ -495,4 +463,3 @@ SQL_FUNCTION_AS_OWNER(top_n_ads);
 SQL_FUNCTION_AS_OWNER(explain_top_n);
 SQL_FUNCTION_AS_OWNER(add_filter);
 SQL_FUNCTION_AS_OWNER(drop_filter);
-SQL_FUNCTION_AS_OWNER(facts);

@@ -178,6 +178,7 @@ typedef struct Findings
 	int64		waiting;
 	TimestampTz oldest;
 	int64		combinations;
+	int64		unreconciled;
 } Findings;
 
 /* As a tick finds them: an error if it cannot work with them. */
@@ -193,6 +194,7 @@ look_at_tables(void *arg)
 	store_get_state(&state);
 	findings->waiting = tail_rows(&state, INBOX_TO_ASK, &findings->oldest);
 	findings->combinations = store_count_combinations();
+	findings->unreconciled = store_count_unreconciled();
 	privileges_become_caller(&caller);
 }
 
@@ -211,8 +213,8 @@ Datum
 adclick_examine(PG_FUNCTION_ARGS)
 {
 	Findings	findings;
-	bool		nulls[5] = {true, true, true, true, true};
-	Datum		values[5];
+	bool		nulls[6] = {true, true, true, true, true, true};
+	Datum		values[6];
 	ErrorData  *error = attempt(look_at_tables, &findings);
 
 	rethrow_unless_found(error);
@@ -223,10 +225,11 @@ adclick_examine(PG_FUNCTION_ARGS)
 		nulls[0] = nulls[1] = false;
 		return make_row(fcinfo, values, nulls);
 	}
-	memset(nulls + 2, false, 3);
+	memset(nulls + 2, false, 4);
 	values[2] = Int64GetDatum(findings.waiting);
 	values[3] = seconds(findings.waiting > 0 ? (GetCurrentTimestamp() - findings.oldest) / USECS_PER_MSEC : 0);
 	values[4] = Int64GetDatum(findings.combinations);
+	values[5] = Int64GetDatum(findings.unreconciled);
 	return make_row(fcinfo, values, nulls);
 }
 

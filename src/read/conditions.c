@@ -82,8 +82,8 @@ whole_hour(TimestampTz at, const char *name)
 	return minute;
 }
 
-static void
-check_window(TimestampTz from, TimestampTz to)
+void
+conditions_check_order(TimestampTz from, TimestampTz to)
 {
 	if (from > to)
 		ereport(ERROR,
@@ -97,7 +97,7 @@ conditions_window(Conditions *conditions, TimestampTz from, TimestampTz to)
 {
 	conditions->from = whole_minute(from, "from");
 	conditions->to = whole_minute(to, "to");
-	check_window(from, to);
+	conditions_check_order(from, to);
 }
 
 void
@@ -105,7 +105,7 @@ conditions_hours(Conditions *conditions, TimestampTz from, TimestampTz to)
 {
 	conditions->from = whole_hour(from, "from");
 	conditions->to = whole_hour(to, "to");
-	check_window(from, to);
+	conditions_check_order(from, to);
 }
 
 /*

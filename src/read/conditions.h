@@ -79,6 +79,9 @@ extern void conditions_window(Conditions *conditions, TimestampTz from, Timestam
 /* Likewise, both on whole hours. */
 extern void conditions_hours(Conditions *conditions, TimestampTz from, TimestampTz to);
 
+/* An error unless the window ends no earlier than it begins. */
+extern void conditions_check_order(TimestampTz from, TimestampTz to);
+
 /*
  * What a question's filters say.  Refers to the strings in "filters".  Values that
  * no click counts under, the empty one and those that are too long, match nothing.

@@ -32,7 +32,8 @@
 typedef enum StoreLock
 {
 	STORE_LOCK_TICK = 1,
-	STORE_LOCK_COMPACTION
+	STORE_LOCK_COMPACTION,
+	STORE_LOCK_RECONCILIATION
 } StoreLock;
 
 /* Follow transactions: called once, when the module is loaded. */
@@ -176,6 +177,9 @@ extern void store_check_run(const StoreRun *run);
 
 /* Those of order ledger that have a bucket beginning in one of these minutes, ascending. */
 extern StoreRun *store_get_key_runs(const int64 *minutes, int nminutes, int *count);
+
+/* How many clicks runs of order ledger say they have. */
+extern int64 store_count_ledger(void);
 
 /* The minutes in which they have facts, of order ad, ascending. */
 extern int64 *store_get_fact_minutes(int64 from, int64 to, int *count);
@@ -364,6 +368,40 @@ extern void store_drop_filter(int32 filter_id);
 
 /* The final runs of order ad that end after a minute, in their order. */
 extern StoreRun *store_get_final_runs(int64 after, int limit, int *count);
+
+/* A call of adclick.reconcile(), and its next hour. */
+typedef struct StoreReconciliation
+{
+	int64		id;
+	int64		hours_left;
+	TimestampTz hour;			/* if there is one left */
+} StoreReconciliation;
+
+/* The one of this range that has not come to its end, or a new one. */
+extern void store_get_reconciliation(TimestampTz since, TimestampTz until, bool repair, StoreReconciliation *r);
+
+/* What came of an hour. */
+typedef struct StoreReconciled
+{
+	int64		clicks;
+	int64		differences;
+	int64		of_ledger;		/* of them, those that the ledger itself has */
+	bool		repaired;
+	const char *problem;		/* NULL: none */
+} StoreReconciled;
+
+/* Compare an hour with the ledger: count the differences, and note them; and forget those of the last time. */
+extern void store_delete_differences(TimestampTz hour);
+extern void store_find_differences(TimestampTz hour, StoreReconciled *result);
+
+/* The same, but only count those that the ledger does not have itself. */
+extern int64 store_count_differences(TimestampTz hour);
+
+/* It is done. */
+extern void store_put_reconciled(const StoreReconciliation *r, const StoreReconciled *result);
+
+/* The hours in which something was found, the last time, that was not repaired. */
+extern int64 store_count_unreconciled(void);
 
 /* Ads of some advertisers, ascending. */
 extern int64 *store_get_ads(const int64 *advertisers, int nadvertisers, int *count);

@@ -37,6 +37,12 @@
 /* So many that some of them can be added up, whatever a damaged row says. */
 #define FACTS(number) "least(" number ", 1000000000000000)::bigint"
 
+/* Of a difference: counts made anew from the ledger have it, too. */
+#define OF_LEDGER "what IN ('key', 'duplicate')"
+
+/* Of an hour, the last time it was compared. */
+#define UNRECONCILED "(differences > 0 OR problem IS NOT NULL) AND NOT repaired"
+
 #define SELECT_LISTS(table, first) \
 	"SELECT " first ", cut_off, most_clicked_ads FROM " table \
 	" WHERE filter_id = $1 AND " first " = ANY ($2) ORDER BY " first
@@ -88,6 +94,9 @@ static const struct
 	},
 	[CLAIM_COMPACTION] = {
 		"UPDATE adclick_internal.compaction SET rounds = rounds + 1", 0
+	},
+	[COUNT_LEDGER] = {
+		"SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint FROM adclick_internal.runs WHERE sort_order = 3", 0
 	},
 	[COUNT_UNPACKED] = {
 		"SELECT count(*) FROM adclick_internal.unpacked_clicks", 0
@@ -308,6 +317,58 @@ static const struct
 	},
 	[DROP_HOUR_LISTS] = {
 		"DELETE FROM adclick.most_clicked_ads_hourly WHERE filter_id = $1", 1, {INT4OID}
+	},
+	[GET_RECONCILIATION] = {
+		"SELECT reconciliation_id, (cardinality(hours) - hours_done)::bigint, hours[hours_done + 1] FROM adclick.reconciliations"
+		" WHERE since = $1 AND until = $2 AND repair = $3 AND finished_at IS NULL AND started_at > clock_timestamp() - interval '12 hours'"
+		" ORDER BY reconciliation_id DESC LIMIT 1",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID}
+	},
+	/*
+	 * Hours that have facts; or can have clicks of the ledger, as a dedup bucket begins no
+	 * later than a day after its click, and no earlier than two before; and those of which
+	 * something was found that need not be there any more.
+	 */
+	[BEGIN_RECONCILIATION] = {
+		"INSERT INTO adclick.reconciliations (since, until, repair, started_at, finished_at, hours, hours_done, clicks, differences)"
+		" SELECT $1, $2, $3, clock_timestamp(), CASE WHEN cardinality(h.hours) = 0 THEN clock_timestamp() END, h.hours, 0, 0, 0"
+		" FROM (SELECT ARRAY(SELECT hour FROM (SELECT " HOUR_OF("m") " AS hour FROM adclick_internal.runs, unnest(minutes) m"
+		" WHERE sort_order = 0 AND is_delta IN (false, true) AND last_minute >= " HOUR_OF("$1") " AND " HOUR_OF("first_minute") " < $2"
+		" UNION SELECT b.hour + n * interval '1 hour' FROM (SELECT DISTINCT " HOUR_OF("m") " AS hour FROM adclick_internal.runs, unnest(minutes) m"
+		" WHERE sort_order = 3 AND is_delta IN (false, true) AND last_minute >= " HOUR_OF("$1") " - interval '49 hours'"
+		" AND first_minute < $2 + interval '25 hours' AND m BETWEEN '4700-01-01 BC' AND '294276-12-01') b, generate_series(-24, 48) n"
+		" UNION SELECT hour FROM adclick.reconciled_hours WHERE " UNRECONCILED ") u"
+		" WHERE hour >= " HOUR_OF("$1") " AND hour < $2 AND $1 < $2 ORDER BY hour) AS hours) h"
+		" RETURNING reconciliation_id, (cardinality(hours) - hours_done)::bigint, hours[1]",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID}
+	},
+	[DELETE_DIFFERENCES] = {
+		"DELETE FROM adclick.differences WHERE hour = $1", 1, {TIMESTAMPTZOID}
+	},
+	/* the clicks are those of the directory, which is compared, too */
+	[FIND_DIFFERENCES] = {
+		"WITH found AS MATERIALIZED (SELECT * FROM adclick_internal.find_differences($1)),"
+		" noted AS (INSERT INTO adclick.differences SELECT $1, f.* FROM (SELECT * FROM found LIMIT 1000) f)"
+		" SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM found WHERE " OF_LEDGER "),"
+		" (SELECT coalesce(sum(u.clicks), 0)::bigint FROM adclick_internal.runs, unnest(minutes, minute_clicks) u (minute, clicks)"
+		" WHERE sort_order = 0 AND is_delta IN (false, true) AND last_minute >= $1 AND first_minute < $1 + interval '1 hour'"
+		" AND u.minute >= $1 AND u.minute < $1 + interval '1 hour')",
+		1, {TIMESTAMPTZOID}
+	},
+	[COUNT_DIFFERENCES] = {
+		"SELECT count(*) FROM adclick_internal.find_differences($1) WHERE NOT " OF_LEDGER, 1, {TIMESTAMPTZOID}
+	},
+	[PUT_RECONCILED] = {
+		"WITH done AS (UPDATE adclick.reconciliations SET hours_done = hours_done + 1, clicks = clicks + $3,"
+		" differences = differences + $4,"
+		" finished_at = CASE WHEN hours_done + 1 >= cardinality(hours) THEN clock_timestamp() END WHERE reconciliation_id = $1)"
+		" INSERT INTO adclick.reconciled_hours (hour, reconciled_at, clicks, differences, repaired, problem)"
+		" VALUES ($2, clock_timestamp(), $3, $4, $5, $6) ON CONFLICT (hour) DO UPDATE SET reconciled_at = excluded.reconciled_at,"
+		" clicks = excluded.clicks, differences = excluded.differences, repaired = excluded.repaired, problem = excluded.problem",
+		6, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, TEXTOID}
+	},
+	[COUNT_UNRECONCILED] = {
+		"SELECT count(*) FROM adclick.reconciled_hours WHERE " UNRECONCILED, 0
 	},
 };
 

@@ -69,6 +69,23 @@ delete_gaps(const Recount *r)
 	store_unlock(STORE_LOCK_TICK);
 }
 
+/* What is missing in the ledger would be lost from the counts, too. */
+static void
+check_ledger(void)
+{
+	StoreState	state;
+	int64		clicks = store_count_ledger();
+
+	store_get_state(&state);
+	if (clicks != state.verdicts[CLICK_VALID])
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the ledger of adclick is not complete"),
+				 errdetail("It has %lld clicks, and %lld were counted.", (long long) clicks,
+						   (long long) state.verdicts[CLICK_VALID]),
+				 errhint("Counts made of it would be wrong: restore a backup.")));
+}
+
 /* Leaves the snapshot active that all is read by. */
 static void
 begin(const Recount *r)
@@ -81,6 +98,7 @@ begin(const Recount *r)
 	store_claim_compaction();
 	if (adclick_user_and_ip_orders && store_has_gap(r->from, r->to, &minute))
 		delete_gaps(r);
+	check_ledger();
 }
 
 static bool

@@ -59,8 +59,9 @@ public class Jdbc {
 		DatabaseMetaData data = bi.getMetaData();
 
 		equal(list(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME", "TABLE_TYPE"),
-			List.of("ads TABLE", "clicks TABLE", "discarded_clicks TABLE", "filters TABLE",
-				"most_clicked_ads TABLE", "most_clicked_ads_hourly TABLE", "ad_click_counts VIEW", "click_log VIEW", "clicks_per_minute VIEW", "status VIEW", "storage VIEW"),
+			List.of("ads TABLE", "clicks TABLE", "differences TABLE", "discarded_clicks TABLE", "filters TABLE",
+				"most_clicked_ads TABLE", "most_clicked_ads_hourly TABLE", "reconciled_hours TABLE", "reconciliations TABLE",
+				"ad_click_counts VIEW", "click_log VIEW", "clicks_per_minute VIEW", "status VIEW", "storage VIEW"),
 			"getTables: what people use, and nothing else");
 		equal(unremarked(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME"), List.of(), "each with remarks");
 		equal(list(data.getColumns(null, "adclick", "clicks_per_minute", "%"), "COLUMN_NAME", "TYPE_NAME", "DATA_TYPE"),
@@ -69,7 +70,7 @@ public class Jdbc {
 				"region text " + Types.VARCHAR, "device text " + Types.VARCHAR, "click_count int8 " + Types.BIGINT),
 			"getColumns of a view");
 		for (String table : List.of("ad_click_counts", "clicks_per_minute", "status", "filters", "ads",
-				"most_clicked_ads", "most_clicked_ads_hourly"))
+				"most_clicked_ads", "most_clicked_ads_hourly", "differences", "reconciled_hours", "reconciliations"))
 			equal(unremarked(data.getColumns(null, "adclick", table, "%"), "COLUMN_NAME"), List.of(),
 				"each column of " + table + " with remarks");
 		List<String> functions = list(data.getFunctions(null, "adclick", "%"), "FUNCTION_NAME");
@@ -77,7 +78,7 @@ public class Jdbc {
 				"advertiser_click_count", "explain_top_n", "add_filter", "drop_filter")),
 			"getFunctions: the questions: " + functions);
 		equal(unremarked(data.getFunctions(null, "adclick", "%"), "FUNCTION_NAME"), List.of(), "each with remarks");
-		equal(list(data.getProcedures(null, "adclick", "%"), "PROCEDURE_NAME"), List.of(), "no procedures");
+		equal(list(data.getProcedures(null, "adclick", "%"), "PROCEDURE_NAME"), List.of("reconcile"), "the procedure");
 		equal(list(data.getFunctionColumns(null, "adclick", "click_series", "%"), "COLUMN_NAME", "TYPE_NAME"),
 			List.of("ad_id int8", "from timestamptz", "to timestamptz", "bucket interval", "filters jsonb",
 				"time timestamptz", "click_count int8"), "getFunctionColumns: what a question takes and returns");

@@ -3,14 +3,15 @@
 SELECT no_plan();
 
 SELECT has_schema('adclick');
-SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'ads']);
+SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'ads',
+	'differences', 'reconciled_hours', 'reconciliations']);
 SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'clicks_per_minute', 'click_log']);
 SELECT isnt_partitioned('adclick', 'clicks', 'clicks go into one table');
 SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid WHERE c.oid = 'adclick.clicks'::regclass), 'adclick_inbox', 'of an access method of its own');
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
-	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'check_ledger', 'health']);
+	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'check_ledger', 'health', 'reconcile', 'reconcile_hour']);
 -- Drivers send parameters without a type, and tools that map functions skip names that mean several.
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
 	'no function name is overloaded');
@@ -59,7 +60,7 @@ FROM signatures JOIN pg_proc ON oid = function WHERE is_question;
 SELECT is(has_function_privilege('pg_monitor', function, 'EXECUTE'), is_question, 'who may run ' || function) FROM signatures;
 SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER BY oid), 'and there are no others')
 FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
-	AND proname NOT IN ('tick', 'compact', 'check_ledger', 'health')) p ON oid = function;
+	AND proname NOT IN ('tick', 'compact', 'check_ledger', 'health', 'reconcile', 'reconcile_hour')) p ON oid = function;
 SELECT volatility_is('adclick', 'tick', ARRAY[]::name[], 'volatile');
 SELECT volatility_is('adclick', 'recompute', ARRAY['timestamp with time zone', 'timestamp with time zone'], 'volatile');
 SELECT volatility_is('adclick', 'check_ledger', ARRAY[]::name[], 'stable');
@@ -107,8 +108,17 @@ SELECT has_column('adclick', 'discarded_clicks', 'discarded_at', 'adclick.discar
 SELECT has_column('adclick', 'status', c, 'adclick.status.' || c || ' is there')
 FROM unnest(ARRAY['lag_rows', 'lag_seconds', 'last_tick', 'last_tick_seconds', 'worst_tick_seconds', 'clicks_per_second',
 	'clicks_taken', 'clicks_counted', 'late_clicks', 'duplicates', 'discarded', 'in_future', 'too_old', 'undecided',
-	'open_minutes', 'errors', 'last_error', 'workers_alive']) c;
+	'open_minutes', 'last_reconciled_at', 'errors', 'last_error', 'workers_alive']) c;
 SELECT columns_are('adclick', 'storage', ARRAY['relation', 'bytes', 'purpose']);
+SELECT columns_are('adclick', 'differences', ARRAY['hour', 'what', 'click_minute', 'ad_id', 'filter_id', 'user_id', 'ip', 'expected', 'stored']);
+SELECT columns_are('adclick', 'reconciled_hours', ARRAY['hour', 'reconciled_at', 'clicks', 'differences', 'repaired', 'problem']);
+SELECT col_is_pk('adclick', 'reconciled_hours', 'hour', 'an hour is there once');
+SELECT columns_are('adclick', 'reconciliations', ARRAY['reconciliation_id', 'since', 'until', 'repair', 'started_at', 'finished_at', 'hours', 'hours_done',
+	'clicks', 'differences']);
+SELECT is_procedure('adclick', 'reconcile', 'adclick.reconcile() is a procedure');
+SELECT is(has_function_privilege(role, function, 'EXECUTE'), false, role || ' may not call ' || function)
+FROM unnest('{adclick_reader,pg_monitor,pg_read_all_data}'::text[]) role,
+	unnest('{"adclick.reconcile(timestamptz, timestamptz, boolean)","adclick.reconcile_hour(timestamptz, timestamptz, boolean)"}'::text[]) function;
 SELECT is(pg_get_function_result('adclick.health()'::regprocedure), 'record', 'adclick.health() is a record');
 SELECT is(proargnames, '{health,reason}', 'of two texts') FROM pg_proc WHERE oid = 'adclick.health()'::regprocedure;
 SELECT volatility_is('adclick', 'health', ARRAY[]::name[], 'stable');

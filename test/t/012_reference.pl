@@ -180,7 +180,7 @@ sub rows
 sub functions
 {
 	return rows(q{
-		SELECT format('adclick.%s(%s) RETURNS %s', proname, pg_get_function_arguments(oid), pg_get_function_result(oid))
+		SELECT format('adclick.%s(%s)%s', proname, pg_get_function_arguments(oid), ' RETURNS ' || pg_get_function_result(oid))
 		FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace});
 }
 

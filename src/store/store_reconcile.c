@@ -1,0 +1,108 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_reconcile.c
+ *	  The tables of reconciliation: what was compared with the ledger, and what was found.
+ *
+ * See store.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "store.h"
+#include "store_sql.h"
+
+void
+store_get_reconciliation(TimestampTz since, TimestampTz until, bool repair, StoreReconciliation *r)
+{
+	Datum		values[3] = {TimestampTzGetDatum(since), TimestampTzGetDatum(until), BoolGetDatum(repair)};
+
+	SPI_connect();
+	if (sql_run(GET_RECONCILIATION, values, NULL, false) == 0)
+		sql_run(BEGIN_RECONCILIATION, values, NULL, false);
+	r->id = DatumGetInt64(sql_result(0, 1, Int64GetDatum(0)));
+	r->hours_left = DatumGetInt64(sql_result(0, 2, Int64GetDatum(0)));
+	r->hour = DatumGetTimestampTz(sql_result(0, 3, TimestampTzGetDatum(DT_NOBEGIN)));
+	SPI_finish();
+}
+
+void
+store_delete_differences(TimestampTz hour)
+{
+	Datum		values[1] = {TimestampTzGetDatum(hour)};
+
+	SPI_connect();
+	sql_run(DELETE_DIFFERENCES, values, NULL, false);
+	SPI_finish();
+}
+
+void
+store_find_differences(TimestampTz hour, StoreReconciled *result)
+{
+	Datum		values[1] = {TimestampTzGetDatum(hour)};
+
+	SPI_connect();
+	sql_run(FIND_DIFFERENCES, values, NULL, false);
+	result->differences = DatumGetInt64(sql_result(0, 1, Int64GetDatum(0)));
+	result->of_ledger = DatumGetInt64(sql_result(0, 2, Int64GetDatum(0)));
+	result->clicks = DatumGetInt64(sql_result(0, 3, Int64GetDatum(0)));
+	SPI_finish();
+}
+
+/* Sees what was written since the snapshot was taken. */
+int64
+store_count_differences(TimestampTz hour)
+{
+	Datum		values[1] = {TimestampTzGetDatum(hour)};
+	int64		count;
+
+	SPI_connect();
+	sql_run(COUNT_DIFFERENCES, values, NULL, false);
+	count = DatumGetInt64(sql_result(0, 1, Int64GetDatum(0)));
+	SPI_finish();
+	return count;
+}
+
+void
+store_put_reconciled(const StoreReconciliation *r, const StoreReconciled *result)
+{
+	Datum		values[6] = {
+		Int64GetDatum(r->id), TimestampTzGetDatum(r->hour), Int64GetDatum(result->clicks),
+		Int64GetDatum(result->differences), BoolGetDatum(result->repaired),
+		result->problem ? CStringGetTextDatum(result->problem) : (Datum) 0
+	};
+
+	SPI_connect();
+	sql_run(PUT_RECONCILED, values, result->problem ? NULL : "     n", false);
+	SPI_finish();
+}
+
+/* The number that a statement says. */
+static int64
+get_number(Statement statement)
+{
+	int64		number;
+
+	SPI_connect();
+	sql_run(statement, NULL, NULL, true);
+	number = DatumGetInt64(sql_result(0, 1, Int64GetDatum(0)));
+	SPI_finish();
+	return number;
+}
+
+int64
+store_count_unreconciled(void)
+{
+	return get_number(COUNT_UNRECONCILED);
+}
+
+int64
+store_count_ledger(void)
+{
+	return get_number(COUNT_LEDGER);
+}
