@@ -90,6 +90,8 @@ is($metrics{'adclick_max_combinations{datname="clicks"}'}, 500, 'max_combination
 is($metrics{'adclick_workers_wanted{datname="clicks"}'}, 2, 'workers_wanted');
 is($metrics{'adclick_open_writer_seconds{datname="clicks"}'}, 0, 'no open writer');
 is($metrics{'adclick_health_level{datname="clicks"}'}, 0, 'the health is ok');
+is($metrics{'adclick_reconciliation_hours_that_differ{datname="clicks"}'}, 0, 'no hour differs');
+is($metrics{'adclick_reconciliation_seconds_since{datname="clicks"}'}, 0, 'none was compared');
 cmp_ok($metrics{'adclick_clicks_per_second{datname="clicks"}'}, '>=', 10, 'clicks_per_second');
 cmp_ok($metrics{'adclick_hot_ads_clicks_per_second{ad_id="4711",datname="clicks"}'} // 0, '>=', 10, 'the hottest ad');
 cmp_ok(scalar(grep { /^adclick_hot_ads/ } keys %metrics), '<=', 10, 'ten hot ads at most');
@@ -109,6 +111,11 @@ $node->safe_psql('clicks', 'ALTER TABLE adclick_internal.gaps ADD extra int');
 is($metrics{'adclick_health_level{datname="clicks"}'}, 2, 'the health is critical');
 cmp_ok($metrics{'adclick_open_writer_seconds{datname="clicks"}'}, '>', 0, 'an open writer');
 $node->safe_psql('clicks', 'ALTER TABLE adclick_internal.gaps DROP extra');
+$node->safe_psql('clicks', q{DELETE FROM adclick_internal.runs WHERE sort_order = 1; CALL adclick.reconcile('-infinity', 'infinity')});
+%metrics = metrics();
+cmp_ok($metrics{'adclick_reconciliation_hours_that_differ{datname="clicks"}'}, '>', 0, 'hours differ');
+cmp_ok($metrics{'adclick_reconciliation_hours{datname="clicks"}'}, '>=', $metrics{'adclick_reconciliation_hours_that_differ{datname="clicks"}'}, 'of those compared');
+cmp_ok($metrics{'adclick_reconciliation_seconds_since{datname="clicks"}'}, '>', 0, 'a moment ago');
 $session->quit;
 
 $exporter->signal('TERM');
