@@ -740,6 +740,63 @@ $$;
 COMMENT ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean) IS 'compare the hours of a range with the ledger, and if asked for repair them; see adclick.reconciliations, adclick.reconciled_hours and adclick.differences';
 
 --
+-- Schedule
+--
+
+-- What is to be done regularly, and no worker does: yesterday (UTC) is reconciled, when its late clicks are in.
+CREATE FUNCTION adclick_internal.jobs() RETURNS TABLE (job_name text, schedule text, command text)
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT 'adclick: reconcile', '10 2 * * *',
+		$$CALL adclick.reconcile(date_trunc('day', now(), 'UTC') - interval '24 hours', date_trunc('day', now(), 'UTC'))$$;
+END;
+COMMENT ON FUNCTION adclick_internal.jobs() IS 'what adclick.schedule() has pg_cron do';
+
+-- A schema of that name may be anybody's.
+CREATE FUNCTION adclick_internal.has_pg_cron() RETURNS boolean
+	LANGUAGE sql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT EXISTS (SELECT FROM pg_extension e JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+		WHERE e.extname = 'pg_cron' AND d.deptype = 'e' AND d.classid = 'pg_namespace'::regclass AND d.objid = to_regnamespace('cron'));
+END;
+COMMENT ON FUNCTION adclick_internal.has_pg_cron() IS 'whether pg_cron is installed in this database';
+
+CREATE FUNCTION adclick.schedule() RETURNS TABLE (job_name text, schedule text, command text)
+	LANGUAGE plpgsql
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	FOR job_name, schedule, command IN SELECT j.job_name, j.schedule, j.command FROM adclick_internal.jobs() j LOOP
+		IF NOT adclick_internal.has_pg_cron() THEN
+			RAISE EXCEPTION 'pg_cron is not installed in this database' USING
+				ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = format('Where it is installed: SELECT cron.schedule_in_database(%L, %L, %L, %L). Any other scheduler may do the same.',
+					job_name, schedule, command, current_database());
+		END IF;
+		PERFORM cron.schedule(job_name, schedule, command);
+		RETURN NEXT;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION adclick.schedule() IS 'have pg_cron do what is to be done regularly; returns its jobs, which are the same however often it is called';
+
+CREATE FUNCTION adclick.unschedule() RETURNS void
+	LANGUAGE plpgsql
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF adclick_internal.has_pg_cron() THEN
+		PERFORM cron.unschedule(c.jobid)
+		FROM cron.job c JOIN adclick_internal.jobs() j ON j.job_name = c.jobname
+		WHERE c.username = current_user;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION adclick.unschedule() IS 'end the jobs of adclick.schedule()';
+
+--
 -- Status
 --
 
