@@ -41,6 +41,8 @@ SELECT send(2000, '3 hours', '0') AS sent \gset
 -- a minute with more ads than its list
 INSERT INTO adclick.clicks (ad_id, clicked_at, country) SELECT ad, date_trunc('minute', now()) - interval '5 minutes', 'CA'
 FROM generate_series(1, 40) ad, generate_series(1, ad);
+-- and one whose ads have a click each
+INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT ad, date_trunc('minute', now()) - interval '7 minutes' FROM generate_series(900001, 900040) ad;
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT compact() AS compacted \gset
 -- late ones and copies, which stay in deltas, and a tail
@@ -155,6 +157,11 @@ END
 $$;
 SELECT is(found_in_lists(change, 'adclick.most_clicked_ads', 'click_minute'), 'list 1', 'list: ' || what) FROM changes;
 SELECT is(found_in_lists(change, 'adclick.most_clicked_ads_hourly', 'click_hour'), 'hourly list 1', 'hourly list: ' || what) FROM changes;
+BEGIN;
+UPDATE adclick.most_clicked_ads SET most_clicked_ads[cardinality(most_clicked_ads)] = ROW(900030, 1)::adclick.ad_click
+WHERE filter_id = 0 AND most_clicked_ads @> ARRAY[ROW(900001, 1)::adclick.ad_click];
+SELECT is(found(), 'list 1', 'of ads with as many clicks the smaller belong in the list');
+ROLLBACK;
 SELECT is(found_in_lists('filter_id = 0', 'adclick.most_clicked_ads', 'click_minute'), 'nothing', 'nothing is changed');
 
 -- What cannot be read is said, and the other hours are compared.
@@ -241,6 +248,19 @@ SELECT cmp_ok(count(*), '>', 0::bigint, 'there are gaps') FROM adclick_internal.
 SELECT is(found(), 'nothing', 'users and addresses are not kept');
 \set value on
 \i test/lib/set.psql
+
+-- By user and ad the same id is no copy of a click without a user.
+\set name adclick.dedup_by
+\set value user_and_ad
+\i test/lib/set.psql
+SELECT rows_read AS read FROM adclick.tick() \gset
+INSERT INTO adclick.clicks (click_id, ad_id) SELECT 'd0000000-0000-4000-8000-00000000000d', 5 FROM generate_series(1, 3);
+SELECT counted AS counted FROM adclick.tick() \gset
+SELECT is(:counted, 3, 'all of them count');
+SELECT is(found(), 'nothing', 'clicks without a key');
+\set value click_id
+\i test/lib/set.psql
+SELECT rows_read AS read FROM adclick.tick() \gset
 
 -- Two ids, whose windows begin in other hours than their clicks.
 SELECT is(count(*), 0::bigint, 'nothing is left of all this') FROM adclick.differences;
