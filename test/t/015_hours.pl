@@ -34,17 +34,9 @@ sub send_history
 # Wait until the compactor has nothing more to do; returns how many rounds it has made.
 sub rounds_made
 {
-	my $rounds = -1;
-
 	drained($node, 'clicks');
-	while (1)
-	{
-		my $now = $node->safe_psql('clicks', q{SELECT pg_sleep(1); SELECT rounds FROM adclick_internal.compaction});
-
-		last if $now eq $rounds;
-		$rounds = $now;
-	}
-	return $rounds;
+	compacted($node, 'clicks');
+	return $node->safe_psql('clicks', 'SELECT rounds FROM adclick_internal.compaction');
 }
 
 # Counts by ad, of all time and of a window that cuts hours, are those of the log.

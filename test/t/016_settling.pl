@@ -33,21 +33,6 @@ sub send_minutes
 	return;
 }
 
-# Wait until the compactor has nothing more to do.
-sub settled
-{
-	my $rounds = -1;
-
-	while (1)
-	{
-		my $now = $node->safe_psql('clicks', q{SELECT pg_sleep(1); SELECT rounds FROM adclick_internal.compaction});
-
-		last if $now eq $rounds;
-		$rounds = $now;
-	}
-	return;
-}
-
 # The hours after the start that have a run, and those that have runs of minutes: hour, and how many.
 sub hours
 {
@@ -74,7 +59,7 @@ sub minutes_written
 
 	$node->poll_query_until('clicks', "SELECT count(*) = $n FROM adclick_internal.runs WHERE $final AND first_minute = last_minute")
 	  or diag(hours());
-	settled();
+	compacted($node, 'clicks');
 	return;
 }
 
@@ -96,12 +81,12 @@ send_minutes([170, 171, 1]);
 minutes_written(110);
 # Both are settled at once, and the second one has late clicks that are worth it.
 send_minutes([60, 110, 20], [240, 271, 5]);
-settled();
+compacted($node, 'clicks');
 is(hours(), '0, 1, 2 in 1', 'hours that are settled at once');
 is(waiting(2), '', 'what came late for the second one does not wait');
 counts_ok('settled at once');
 send_minutes([600, 720, 5]);
-settled();
+compacted($node, 'clicks');
 is(hours(), '0, 1, 2, 4, 10 in 59', 'hours that are settled later');
 
 # Again two of them; in the first one, a run that says what cannot be, and so do two older hours.
@@ -117,7 +102,7 @@ my $newest = $node->safe_psql('clicks', 'SELECT max(run_id) FROM adclick_interna
 send_minutes([0, 120, 10], [600, 720, 10], [1200, 1320, 10], [1800, 1920, 5]);
 ok($node->poll_query_until('clicks', "SELECT count(*) = 1 FROM adclick_internal.runs WHERE $final AND first_minute = timestamptz '$start' + interval '30 hours' AND first_minute = last_minute"),
 	'minutes are written beside damaged hours') or diag($node->safe_psql('clicks', 'SELECT last_error FROM adclick.status'));
-settled();
+compacted($node, 'clicks');
 is(hours(), '0, 1, 2, 4, 10, 11, 20 in 60, 21, 22, 30 in 59', 'and hours');
 is($node->safe_psql('clicks', "SELECT count(*) FROM adclick_internal.runs WHERE $final AND run_id > $newest AND first_minute < timestamptz '$start' + interval '2 hours'"), '2',
 	'late clicks reach the others');
@@ -131,7 +116,7 @@ for my $n (1 .. 2)
 {
 	send_minutes([600, 601, 1], [1200, 1201, 1], [1920, 1921, 1]);
 	send_minutes([1921 + 2 * $n, 1923 + 2 * $n, 1]);
-	settled();
+	compacted($node, 'clicks');
 	is($node->safe_psql('clicks', "SELECT count(*) FROM adclick_internal.runs WHERE run_id = $pile"), '1', 'a large delta is left as it is');
 }
 
@@ -139,20 +124,20 @@ for my $n (1 .. 2)
 $node->safe_psql('clicks', 'UPDATE adclick_internal.runs r SET facts = k.facts, clicks = k.clicks FROM kept k WHERE k.run_id = r.run_id');
 $node->safe_psql('clicks', 'SELECT pg_terminate_backend(compactor_pid) FROM adclick.status');
 ok($node->poll_query_until('clicks', "SELECT count(*) = 9 FROM adclick_internal.runs WHERE $final AND first_minute < last_minute"), 'mended, the minutes become an hour');
-settled();
+compacted($node, 'clicks');
 is($node->safe_psql('clicks', "SELECT count(*) FROM adclick_internal.runs WHERE run_id = $pile"), '0', 'and what waited is merged');
 counts_ok('mended');
 
 # Old clicks that come alone, in hours that had none, are no reason to merge what waits.
 send_minutes([0, 120, 1], [2000, 2001, 1]);
-settled();
+compacted($node, 'clicks');
 $pile = $node->safe_psql('clicks', "SELECT run_id FROM adclick_internal.runs WHERE $deltas AND last_minute < timestamptz '$start' + interval '2 hours'");
 is(waiting(2), '0, 1', 'late clicks wait');
 cmp_ok($node->safe_psql('clicks', 'SELECT open_minutes FROM adclick.status'), '<', 20, 'and their minutes are not open');
 for my $minute (-600, -480)
 {
 	send_minutes([ $minute, $minute + 1, 1 ]);
-	settled();
+	compacted($node, 'clicks');
 }
 like(hours(), qr/^-10, -8, 0, 1, /, 'older clicks alone have hours of their own');
 is($node->safe_psql('clicks', "SELECT count(*) FROM adclick_internal.runs WHERE run_id = $pile"), '1', 'and what waits is left as it is');

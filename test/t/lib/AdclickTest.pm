@@ -15,11 +15,12 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes ();
 
 our @EXPORT = qw(
   adclick_node adclick_database
   workers_ready quiet_workers wake_workers set_conf
-  send_clicks send_copies drained
+  send_clicks send_copies drained compacted
   answers_ok facts_ok lists_ok verdicts_ok conserved_ok exact_ok counted_is
   writers_start writers_stop
 );
@@ -157,6 +158,22 @@ sub drained
 
 	$node->poll_query_until($database, 'SELECT lag_rows = 0 FROM adclick.status')
 	  or diag('not drained: ' . $node->safe_psql($database, 'SELECT status FROM adclick.status'));
+	return;
+}
+
+# Wait until a round of the compactor that begins from now on leaves nothing to do.
+sub compacted
+{
+	my ($node, $database) = @_;
+	my $begun = Time::HiRes::time();
+
+	while (1)
+	{
+		my $passed = Time::HiRes::time() - $begun;
+
+		last if $node->safe_psql($database, 'SELECT behind FROM adclick_internal.worker(true)') + 0.1 < $passed;
+		die 'the compactor does not come to an end' if $passed > $PostgreSQL::Test::Utils::timeout_default;
+	}
 	return;
 }
 
