@@ -62,6 +62,16 @@ read_id(TupleTableSlot *slot)
 	return (DedupKey) {pg_ntoh64(halves[0]), pg_ntoh64(halves[1])};
 }
 
+Datum
+key_to_uuid(const DedupKey *key)
+{
+	uint64		halves[2] = {pg_hton64(key->hi), pg_hton64(key->lo)};
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+
+	memcpy(id->data, halves, sizeof(halves));
+	return UUIDPGetDatum(id);
+}
+
 /* The key by a rule; false if the click has none. */
 static bool
 read_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule, BucketKey *key)

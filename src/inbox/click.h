@@ -162,6 +162,9 @@ extern void click_to_ledger(TupleTableSlot *slot, const Click *click, const Dedu
 /* The three columns of an address; what follows a mask is part of it, the mask is not. */
 extern void ip_from_inet(const inet *address, IpAddress *ip);
 
+/* The id that a key was made of. */
+extern Datum key_to_uuid(const DedupKey *key);
+
 /* The address that they were made of, if it had no mask. */
 extern inet *ip_to_inet(const IpAddress *ip);
 

@@ -16,12 +16,10 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
-#include "utils/uuid.h"
 
 #include "base/adclick.h"
 #include "base/compat.h"
@@ -38,7 +36,7 @@
 typedef struct Rows
 {
 	ReturnSetInfo *result;
-	MemoryContext of_row;		/* reset after each */
+	MemoryContext of_row;		/* in which it is made, reset after each */
 	FactOrder	order;
 	bool		is_delta;
 	Conditions	window;
@@ -60,16 +58,6 @@ put_row(Rows *rows, Datum *values, bool *nulls)
 	CHECK_FOR_INTERRUPTS();
 	tuplestore_putvalues(rows->result->setResult, rows->result->setDesc, values, nulls);
 	MemoryContextReset(rows->of_row);
-}
-
-static Datum
-make_ip(Rows *rows, const IpAddress *ip)
-{
-	MemoryContext outer = MemoryContextSwitchTo(rows->of_row);
-	Datum		datum = InetPGetDatum(ip_to_inet(ip));
-
-	MemoryContextSwitchTo(outer);
-	return datum;
 }
 
 /* The value of a fact's column; 0 if the order has none. */
@@ -101,7 +89,7 @@ return_fact(Rows *rows, const Facts *facts, size_t i)
 	values[4] = Int64GetDatum(facts_to_int64(fact_column(rows, facts, ROLE_USER, i)));
 	nulls[4] = rows->order == ORDER_AD || (rows->order == ORDER_IP && !fact_column(rows, facts, ROLE_HAS_USER, i));
 	nulls[5] = rows->order != ORDER_IP;
-	values[5] = nulls[5] ? (Datum) 0 : make_ip(rows, &ip);
+	values[5] = nulls[5] ? (Datum) 0 : InetPGetDatum(ip_to_inet(&ip));
 	values[6] = BoolGetDatum(rows->is_delta);
 	put_row(rows, values, nulls);
 }
@@ -109,8 +97,12 @@ return_fact(Rows *rows, const Facts *facts, size_t i)
 static void
 return_facts(const Facts *facts, void *arg)
 {
+	Rows	   *rows = arg;
+	MemoryContext outer = MemoryContextSwitchTo(rows->of_row);
+
 	for (size_t i = 0; i < facts->n; i++)
-		return_fact(arg, facts, i);
+		return_fact(rows, facts, i);
+	MemoryContextSwitchTo(outer);
 }
 
 static Datum
@@ -135,24 +127,15 @@ facts(FunctionCallInfo fcinfo, Oid asker)
 	return (Datum) 0;
 }
 
-static Datum
-make_key(Rows *rows, const DedupKey *key)
-{
-	uint64		halves[2] = {pg_hton64(key->hi), pg_hton64(key->lo)};
-	pg_uuid_t  *uuid = MemoryContextAlloc(rows->of_row, sizeof(pg_uuid_t));
-
-	memcpy(uuid->data, halves, sizeof(halves));
-	return UUIDPGetDatum(uuid);
-}
-
 static void
 return_click(const FactClick *click, uint64 copies, void *arg)
 {
 	Rows	   *rows = arg;
+	MemoryContext outer = MemoryContextSwitchTo(rows->of_row);
 	bool		nulls[9] = {false};
 	Datum		values[9];
 
-	values[0] = make_key(rows, &click->key);
+	values[0] = key_to_uuid(&click->key);
 	values[1] = Int32GetDatum(bucket_rule(click->bucket));
 	values[2] = TimestampTzGetDatum(bucket_second(click->bucket) * USECS_PER_SEC);
 	values[3] = Int64GetDatum(click->ad_id);
@@ -161,9 +144,10 @@ return_click(const FactClick *click, uint64 copies, void *arg)
 	values[6] = Int64GetDatum(click->user_id);
 	nulls[6] = !click->has_user;
 	nulls[7] = click->ip.family == 0;
-	values[7] = nulls[7] ? (Datum) 0 : make_ip(rows, &click->ip);
+	values[7] = nulls[7] ? (Datum) 0 : InetPGetDatum(ip_to_inet(&click->ip));
 	values[8] = Int64GetDatum((int64) copies);
 	put_row(rows, values, nulls);
+	MemoryContextSwitchTo(outer);
 }
 
 static Datum

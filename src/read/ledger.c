@@ -13,11 +13,9 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
-#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "utils/uuid.h"
 
 #include "base/adclick.h"
 #include "core/segment.h"
@@ -71,14 +69,12 @@ static Datum
 id_at(const Reader *reader, uint64 flags, size_t i)
 {
 	bool		is_key = (flags & LEDGER_ID_IS_KEY) != 0;
-	uint64		halves[2] = {
-		pg_hton64(value_at(reader, is_key ? ROLE_KEY_HIGH : ROLE_ID_HIGH, i)),
-		pg_hton64(value_at(reader, is_key ? ROLE_KEY_LOW : ROLE_ID_LOW, i))
+	DedupKey	id = {
+		value_at(reader, is_key ? ROLE_KEY_HIGH : ROLE_ID_HIGH, i),
+		value_at(reader, is_key ? ROLE_KEY_LOW : ROLE_ID_LOW, i)
 	};
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
-	memcpy(id->data, halves, sizeof(halves));
-	return UUIDPGetDatum(id);
+	return key_to_uuid(&id);
 }
 
 static IpAddress
@@ -145,10 +141,8 @@ return_clicks(Reader *reader)
 }
 
 static FactClick
-click_at(const Reader *reader, uint64 flags, size_t i)
+click_at(const Reader *reader, TimestampTz at, uint64 flags, size_t i)
 {
-	TimestampTz at = check_time(reader, facts_to_int64(value_at(reader, ROLE_CLICKED_AT, i)));
-
 	return (FactClick) {
 		.ad_id = facts_to_int64(value_at(reader, ROLE_AD, i)),
 		.minute = minute_of(at),
@@ -165,17 +159,28 @@ click_at(const Reader *reader, uint64 flags, size_t i)
 	};
 }
 
+static inline bool
+is_asked_for(const Reader *reader, int64 minute)
+{
+	return minute >= reader->from && minute <= reader->to;
+}
+
+/* Most are of other minutes: they are not put together. */
 static void
 pick_clicks(Reader *reader)
 {
 	for (size_t i = 0; i < reader->segment.n; i++)
 	{
-		FactClick	click = click_at(reader, flags_at(reader, i), i);
-		int64		bucket_minute = store_minute(ORDER_LEDGER, value_at(reader, ROLE_BUCKET, i));
+		uint64		flags = flags_at(reader, i);
+		TimestampTz at = check_time(reader, facts_to_int64(value_at(reader, ROLE_CLICKED_AT, i)));
 
-		if ((click.minute >= reader->from && click.minute <= reader->to) ||
-			(bucket_minute >= reader->from && bucket_minute <= reader->to))
+		if (is_asked_for(reader, minute_of(at)) ||
+			is_asked_for(reader, store_minute(ORDER_LEDGER, value_at(reader, ROLE_BUCKET, i))))
+		{
+			FactClick	click = click_at(reader, at, flags, i);
+
 			reader->click_callback(&click, reader->segment.count[i], reader->arg);
+		}
 	}
 }
 

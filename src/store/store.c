@@ -323,13 +323,7 @@ store_follow_settings(StoreState *state)
 int64
 store_count_open_minutes(void)
 {
-	int64		minutes;
-
-	SPI_connect();
-	sql_run(COUNT_OPEN_MINUTES, NULL, NULL, true);
-	minutes = DatumGetInt64(sql_result(0, 1, 0));
-	SPI_finish();
-	return minutes;
+	return sql_number(COUNT_OPEN_MINUTES, NULL, true);
 }
 
 double

@@ -59,13 +59,8 @@ int64
 store_count_differences(TimestampTz hour)
 {
 	Datum		values[1] = {TimestampTzGetDatum(hour)};
-	int64		count;
 
-	SPI_connect();
-	sql_run(COUNT_DIFFERENCES, values, NULL, false);
-	count = DatumGetInt64(sql_result(0, 1, Int64GetDatum(0)));
-	SPI_finish();
-	return count;
+	return sql_number(COUNT_DIFFERENCES, values, false);
 }
 
 void
@@ -82,27 +77,8 @@ store_put_reconciled(const StoreReconciliation *r, const StoreReconciled *result
 	SPI_finish();
 }
 
-/* The number that a statement says. */
-static int64
-get_number(Statement statement)
-{
-	int64		number;
-
-	SPI_connect();
-	sql_run(statement, NULL, NULL, true);
-	number = DatumGetInt64(sql_result(0, 1, Int64GetDatum(0)));
-	SPI_finish();
-	return number;
-}
-
 int64
 store_count_unreconciled(void)
 {
-	return get_number(COUNT_UNRECONCILED);
-}
-
-int64
-store_count_ledger(void)
-{
-	return get_number(COUNT_LEDGER);
+	return sql_number(COUNT_UNRECONCILED, NULL, true);
 }

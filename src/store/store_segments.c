@@ -322,13 +322,14 @@ int64
 store_count_final_facts(int64 from, int64 to, const StoreLeftOut *left_out)
 {
 	Datum		values[3] = {sql_minute(from), sql_minute(to), left_out_array(left_out)};
-	int64		facts;
 
-	SPI_connect();
-	sql_run(COUNT_FINAL_FACTS, values, NULL, true);
-	facts = DatumGetInt64(sql_result(0, 1, 0));
-	SPI_finish();
-	return facts;
+	return sql_number(COUNT_FINAL_FACTS, values, true);
+}
+
+int64
+store_count_ledger(void)
+{
+	return sql_number(COUNT_LEDGER, NULL, true);
 }
 
 /* Run a statement that selects a first minute, and facts in deltas and in its run. */

@@ -430,6 +430,18 @@ sql_result(uint64 row, int column, Datum or_else)
 	return isnull ? or_else : value;
 }
 
+int64
+sql_number(Statement statement, Datum *values, bool read_only)
+{
+	int64		number;
+
+	SPI_connect();
+	sql_run(statement, values, NULL, read_only);
+	number = DatumGetInt64(sql_result(0, 1, Int64GetDatum(0)));
+	SPI_finish();
+	return number;
+}
+
 Datum
 sql_array(Oid type, const int64 *values, int count)
 {

@@ -115,6 +115,9 @@ sql_minute(int64 minute)
 	return TimestampTzGetDatum(minute * USECS_PER_MINUTE);
 }
 
+/* The number that a statement selects, 0 if it is NULL; "read_only" as in sql_run. */
+extern int64 sql_number(Statement statement, Datum *values, bool read_only);
+
 /* An array of bigint or timestamptz. */
 extern Datum sql_array(Oid type, const int64 *values, int count);
 
