@@ -62,18 +62,6 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION compact() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-	WHILE (SELECT more FROM adclick.compact()) LOOP END LOOP;
-END
-$$;
-
--- Clicks of so long, that ended so long ago.
-CREATE FUNCTION send(n int, spread interval, ago interval) RETURNS void LANGUAGE sql VOLATILE AS $$
-INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
-SELECT click_id, ad_id, clicked_at - ago, user_id, ip, country, region, device FROM oracle.random_clicks(n, spread) WHERE clicked_at IS NOT NULL
-$$;
-
 CREATE VIEW runs AS
 SELECT count(*) FILTER (WHERE NOT is_delta AND first_minute < last_minute) AS hours,
 	count(*) FILTER (WHERE NOT is_delta AND first_minute = last_minute) AS minutes, count(*) FILTER (WHERE is_delta) AS deltas
@@ -89,24 +77,24 @@ SELECT oracle.make_ads() AS made \gset
 SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
 
 -- As clicks come: minutes first, then their hours.
-SELECT send(3000, '2 hours', '6 hours') AS sent \gset
+SELECT oracle.send_past_clicks(3000, '2 hours', '6 hours') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT cmp_ok(minutes, '>=', 59::bigint, 'runs of minutes') FROM runs;
 SELECT is_exact('minutes');
 -- Of whole hours: what is still open belongs to the next one.
 CREATE TABLE minute_lists AS SELECT click_minute, filter_id FROM adclick.most_clicked_ads
 WHERE click_minute < (SELECT date_trunc('hour', max(click_minute) + interval '1 minute', 'UTC') FROM adclick.most_clicked_ads);
 SELECT isnt_empty('TABLE minute_lists', 'lists of minutes');
-SELECT send(3000, '3 hours', '0') AS sent \gset
+SELECT oracle.send_past_clicks(3000, '3 hours', '0') AS sent \gset
 SELECT is_exact('a tail over them');
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 BEGIN;
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('compacted, to be rolled back');
 ROLLBACK;
 SELECT is_exact('rolled back');
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT cmp_ok(hours, '>=', 4::bigint, 'runs of hours') FROM runs;
 SELECT cmp_ok(minutes, '<=', 121::bigint, 'few of minutes are left') FROM runs;
 SELECT cmp_ok(deltas, '<=', 1::bigint, 'and one delta') FROM runs;
@@ -185,7 +173,7 @@ SELECT is((SELECT count(*) FROM adclick.most_clicked_ads_hourly WHERE filter_id 
 SELECT is_exact('a filter added');
 
 -- Late clicks: in the tail, in deltas, merged; and a filter in between.
-SELECT send(1500, '5 hours', '3 hours') AS sent \gset
+SELECT oracle.send_past_clicks(1500, '5 hours', '3 hours') AS sent \gset
 SELECT is_exact('late clicks in the tail');
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT is_exact('late clicks in deltas');
@@ -197,7 +185,7 @@ BEGIN
 	FOR i IN 1 .. 12 LOOP
 		BEGIN
 			PERFORM set_config('statement_timeout', i * 2 || 'ms', true);
-			PERFORM compact();
+			PERFORM oracle.compact();
 			RAISE EXCEPTION 'not cancelled' USING ERRCODE = 'P0099';
 		EXCEPTION WHEN query_canceled OR SQLSTATE 'P0099' THEN
 			NULL;
@@ -208,19 +196,19 @@ $$;
 SELECT is_exact('compaction ended early');
 SELECT hours_written > 0 AS written FROM adclick.compact() \gset
 SELECT ok(:'written', 'late clicks are merged into hours');
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('late clicks merged');
 SELECT cmp_ok(deltas, '<=', 1::bigint, 'nothing late is left') FROM runs;
 SELECT is((SELECT hours_written FROM adclick.compact()), 0, 'and nothing to do');
 
 -- A backfill of many hours, more than are written at a time, and some more in them.
-SELECT send(4000, '150 hours', '9 hours') AS sent \gset
+SELECT oracle.send_past_clicks(4000, '150 hours', '9 hours') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT is_exact('a backfill in deltas');
 SELECT more FROM adclick.compact() \gset
 SELECT ok(:'more', 'it takes more than a round');
 SELECT is_exact('a backfill, a round later');
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT cmp_ok(hours, '>', 120::bigint, 'hours of a backfill') FROM runs;
 SELECT is_exact('a backfill in hours');
 
@@ -234,12 +222,12 @@ SELECT is(way LIKE 'lists%' AND runs = 0 AND lists = 1, true, 'an hour without f
 FROM adclick.explain_top_n_between(1, timestamptz :'hour' + interval '59 minutes', timestamptz :'hour' + interval '2 hours') e;
 SELECT is_empty(format('SELECT * FROM adclick.top_n_ads_between(1, %L, %L)', timestamptz :'hour' + interval '59 minutes', timestamptz :'hour' + interval '1 hour'),
 	'nor is there anything to rank');
-SELECT send(500, '150 hours', '9 hours') AS sent \gset
+SELECT oracle.send_past_clicks(500, '150 hours', '9 hours') AS sent \gset
 SELECT oracle.send_copies(300) AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT is_exact('late clicks for a backfill');
 SELECT adclick.drop_filter('{"country": "CA"}') AS dropped \gset
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('all of them');
 
 -- An hour that is damaged: what needs it is refused, everything else is answered.

@@ -3,18 +3,6 @@
 
 \set ON_ERROR_STOP on
 
-CREATE FUNCTION compact() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-	WHILE (SELECT more FROM adclick.compact()) LOOP END LOOP;
-END
-$$;
-
--- Clicks of so long, that ended so long ago.
-CREATE FUNCTION send(n int, spread interval, ago interval) RETURNS void LANGUAGE sql VOLATILE AS $$
-INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
-SELECT click_id, ad_id, clicked_at - ago, user_id, ip, country, region, device FROM oracle.random_clicks(n, spread) WHERE clicked_at IS NOT NULL
-$$;
-
 -- The beginning of the hour so many hours before this one, however long the test takes.
 CREATE TABLE this_hour AS SELECT date_trunc('hour', now(), 'UTC') AS first;
 CREATE FUNCTION hour(ago int) RETURNS timestamptz LANGUAGE sql STABLE AS $$
@@ -84,14 +72,14 @@ SELECT is(adclick.recompute('-infinity', 'infinity'), 0::bigint, 'no clicks');
 SELECT oracle.witness() AS witnessed \gset
 
 -- Hours, minutes, and clicks that no tick has taken.
-SELECT send(4000, '8 hours', '0') AS sent \gset
+SELECT oracle.send_past_clicks(4000, '8 hours', '0') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('before');
 INSERT INTO packed_before TABLE packed;
 SELECT ok(count(DISTINCT what) = 3, 'there are hours and minutes') FROM packed_before;
 CREATE TABLE runs_before AS SELECT * FROM adclick_internal.runs;
-SELECT send(300, '8 hours', '0') AS sent \gset
+SELECT oracle.send_past_clicks(300, '8 hours', '0') AS sent \gset
 SELECT is(adclick.recompute(hour(6), hour(4)), clicks_in(hour(6), hour(4)), 'two hours: their clicks');
 SELECT is_exact('two hours');
 SELECT is_empty($$SELECT * FROM packed WHERE first >= hour(6) AND first < hour(4)$$, 'nothing packed is left of them');
@@ -102,7 +90,7 @@ SELECT isnt_empty($$SELECT * FROM runs_before b WHERE sort_order = 1 AND NOT is_
 	AND NOT EXISTS (SELECT FROM adclick_internal.runs r WHERE r.run_id = b.run_id)$$, 'runs with other hours are written anew');
 SELECT is(count(*), (SELECT count(*) FROM runs_before WHERE sort_order IN (1, 2) AND NOT is_delta), 'as what they were')
 FROM adclick_internal.runs WHERE sort_order IN (1, 2) AND NOT is_delta;
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('two hours, compacted');
 SELECT is_empty('TABLE unpacked', 'all that was packed is again');
 
@@ -110,12 +98,12 @@ SELECT is_empty('TABLE unpacked', 'all that was packed is again');
 SELECT is(adclick.recompute(hour(1), hour(-2)), clicks_in(hour(1), 'infinity'), 'the last hours: their clicks');
 SELECT is_empty($$SELECT * FROM packed WHERE first >= hour(1)$$, 'nothing packed is left of them');
 SELECT is_exact('the last hours');
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('the last hours, compacted');
 SELECT is_empty('TABLE unpacked', 'all that was packed is again: minutes, too');
 SELECT is(adclick.recompute('-infinity', 'infinity'), (SELECT clicks_counted FROM adclick.status), 'all clicks');
 SELECT is_exact('all');
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('all, compacted');
 SELECT is_empty('TABLE unpacked', 'all that was packed is again, of all');
 SELECT is(adclick.recompute(hour(3), hour(3)), 0::bigint, 'nothing is no hours');
@@ -129,7 +117,7 @@ SELECT counted > 0 AS counted FROM adclick.tick() \gset
 SELECT is(adclick.recompute(hour(7), hour(2)), clicks_in(hour(7), hour(2)), 'after a tick in one transaction');
 SELECT is(adclick.recompute(hour(5), hour(1)), clicks_in(hour(5), hour(1)), 'and again');
 SELECT is_exact('a tick before it');
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('a tick before it, and a compaction behind');
 ROLLBACK;
 SELECT is_exact('rolled back');
@@ -156,9 +144,9 @@ $$;
 SELECT is_exact('ended early');
 
 -- Late clicks wait in deltas of many hours, of which some are made anew.
-SELECT send(1000, '7 hours', '0') AS sent \gset
+SELECT oracle.send_past_clicks(1000, '7 hours', '0') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
-SELECT send(1000, '40 hours', '9 hours') AS sent \gset
+SELECT oracle.send_past_clicks(1000, '40 hours', '9 hours') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT isnt_empty($$SELECT * FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta AND first_minute < hour(6) AND last_minute >= hour(2)$$,
 	'deltas of many hours');
@@ -166,13 +154,13 @@ SELECT is(adclick.recompute(hour(5), hour(3)), clicks_in(hour(5), hour(3)), 'lat
 SELECT is_exact('late clicks: some hours');
 SELECT is(adclick.recompute(hour(30), hour(4)), clicks_in(hour(30), hour(4)), 'late clicks: more hours');
 SELECT is_exact('late clicks: more hours');
-SELECT send(500, '50 hours', '0') AS sent \gset
+SELECT oracle.send_past_clicks(500, '50 hours', '0') AS sent \gset
 SELECT oracle.send_copies(300) AS sent \gset
 SELECT counted, duplicates FROM adclick.tick() \gset
 SELECT cmp_ok(:duplicates, '>=', 300, 'copies of what was counted are duplicates');
 SELECT is_exact('late clicks, and copies');
 SELECT is(adclick.recompute(hour(20), hour(3)), clicks_in(hour(20), hour(3)), 'late clicks, and copies: some hours');
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('late clicks, compacted');
 -- The newest click of the last tick may be some minutes old, and so not all of these are closed.
 SELECT is_empty($$SELECT * FROM unpacked WHERE what <> 'minute'$$, 'hours that were packed are again, with late clicks');
@@ -199,7 +187,7 @@ BEGIN
 	RETURN NEXT is(damaged(question), shown, 'it shows: ' || damage);
 	RETURN NEXT is(adclick.recompute("from", "to"), clicks_in("from", "to"), 'made anew: ' || damage);
 	RETURN QUERY SELECT is_exact('mended: ' || damage);
-	PERFORM compact();
+	PERFORM oracle.compact();
 	RETURN QUERY SELECT is_stored('mended and compacted: ' || damage);
 END
 $$;
@@ -230,7 +218,7 @@ EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
 END
 $$;
-SELECT send(2000, '3 hours', '2 hours') AS sent \gset
+SELECT oracle.send_past_clicks(2000, '3 hours', '2 hours') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT max(run_id) AS delta FROM adclick_internal.runs WHERE sort_order = 1 AND is_delta \gset
 SELECT date_trunc('hour', first_minute, 'UTC') AS first, date_trunc('hour', last_minute, 'UTC') + interval '1 hour' AS "end"
@@ -263,7 +251,7 @@ SELECT is_exact('a damaged ledger, rolled back');
 \set name adclick.user_and_ip_orders
 \set value off
 \i test/lib/set.psql
-SELECT send(1000, '2 hours', '3 hours') AS sent \gset
+SELECT oracle.send_past_clicks(1000, '2 hours', '3 hours') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 CREATE TABLE gaps_before AS TABLE adclick_internal.gaps;
 SELECT isnt_empty('TABLE gaps_before', 'gaps');
@@ -273,7 +261,7 @@ SELECT set_eq('TABLE adclick_internal.gaps', $$TABLE gaps_before
 SELECT is_empty($$SELECT * FROM adclick_internal.runs WHERE sort_order IN (1, 2) AND first_minute >= hour(7) AND last_minute < hour(4)$$, 'and in no other order');
 SELECT is_empty('SELECT * FROM oracle.wrong_answers(60, false, true)', 'orders are off: answers');
 SELECT is_empty('SELECT * FROM oracle.wrong_facts(true)', 'orders are off: facts');
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is_empty('SELECT * FROM oracle.wrong_answers(60, false, true)', 'orders are off, compacted: answers');
 \set value on
 \i test/lib/set.psql
@@ -308,7 +296,7 @@ SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'clicks that are 
 \set value click_id
 \i test/lib/set.psql
 SELECT tick IS NULL AS followed FROM adclick.tick() \gset
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is(adclick.ad_click_count_between(4000, hour(4), hour(3)), 20000::bigint, 'clicks that are alike, compacted');
 
 SELECT * FROM finish();

@@ -3,18 +3,6 @@
 
 \set ON_ERROR_STOP on
 
-CREATE FUNCTION compact() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-	WHILE (SELECT more FROM adclick.compact()) LOOP END LOOP;
-END
-$$;
-
--- Clicks of so long, that ended so long ago.
-CREATE FUNCTION send(n int, spread interval, ago interval) RETURNS void LANGUAGE sql VOLATILE AS $$
-INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
-SELECT click_id, ad_id, clicked_at - ago, user_id, ip, country, region, device FROM oracle.random_clicks(n, spread) WHERE clicked_at IS NOT NULL
-$$;
-
 -- What is found in all hours there are: kinds of differences, and how often.
 CREATE FUNCTION found() RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
@@ -34,21 +22,21 @@ SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
 
 SELECT is(found(), 'nothing', 'no clicks');
 SELECT is(count(*), 1::bigint, 'a reconciliation of no hours is finished') FROM adclick.reconciliations WHERE finished_at IS NOT NULL AND hours = '{}';
-SELECT send(2000, '3 hours', '5 hours') AS sent \gset
+SELECT oracle.send_past_clicks(2000, '3 hours', '5 hours') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
-SELECT compact() AS compacted \gset
-SELECT send(2000, '3 hours', '0') AS sent \gset
+SELECT oracle.compact() AS compacted \gset
+SELECT oracle.send_past_clicks(2000, '3 hours', '0') AS sent \gset
 -- a minute with more ads than its list
 INSERT INTO adclick.clicks (ad_id, clicked_at, country) SELECT ad, date_trunc('minute', now()) - interval '5 minutes', 'CA'
 FROM generate_series(1, 40) ad, generate_series(1, ad);
 -- and one whose ads have a click each
 INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT ad, date_trunc('minute', now()) - interval '7 minutes' FROM generate_series(900001, 900040) ad;
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 -- late ones and copies, which stay in deltas, and a tail
-SELECT send(60, '7 hours', '0'), oracle.send_copies(200) \gset
+SELECT oracle.send_past_clicks(60, '7 hours', '0'), oracle.send_copies(200) \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
-SELECT send(100, '2 hours', '0'), oracle.send_copies(20) \gset
+SELECT oracle.send_past_clicks(100, '2 hours', '0'), oracle.send_copies(20) \gset
 SELECT cmp_ok(count(*), '>', 0::bigint, 'there are deltas') FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta;
 SELECT cmp_ok(count(*), '>', 0::bigint, 'there are copies') FROM adclick.discarded_clicks WHERE reason = 'duplicate';
 SELECT cmp_ok(count(*), '>', 100::bigint, 'there are lists of minutes') FROM adclick.most_clicked_ads;
@@ -195,7 +183,7 @@ BEGIN
 		health := 'not right after the repair';
 	END IF;
 	IF hours !~ 'problem' THEN
-		PERFORM compact();
+		PERFORM oracle.compact();
 		IF found() <> 'nothing' OR EXISTS (SELECT FROM oracle.wrong_facts(true)) OR EXISTS (SELECT FROM oracle.wrong_lists()) THEN
 			health := 'not right once it is compacted';
 		END IF;
@@ -230,7 +218,7 @@ FROM (VALUES
 
 -- More than a thousand differences are counted, and not all of them noted.
 BEGIN;
-SELECT send(3000, '1 hour', '20 hours') AS sent \gset
+SELECT oracle.send_past_clicks(3000, '1 hour', '20 hours') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 DELETE FROM adclick_internal.runs WHERE sort_order < 3;
 SELECT isnt(found(), 'nothing', 'everything is lost');
@@ -242,7 +230,7 @@ ROLLBACK;
 \set name adclick.user_and_ip_orders
 \set value off
 \i test/lib/set.psql
-SELECT send(500, '6 hours', '0') AS sent \gset
+SELECT oracle.send_past_clicks(500, '6 hours', '0') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT cmp_ok(count(*), '>', 0::bigint, 'there are gaps') FROM adclick_internal.gaps;
 SELECT is(found(), 'nothing', 'users and addresses are not kept');
@@ -271,7 +259,7 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at)
 SELECT click_id, ad_id, clicked_at + interval '30 minutes' FROM adclick.clicks, generate_series(1, 2) WHERE click_id IS NOT NULL AND clicked_at < now() - interval '90 minutes';
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT is(found(), 'nothing', 'ids of other hours');
-SELECT compact() AS compacted \gset
+SELECT oracle.compact() AS compacted \gset
 SELECT is(found(), 'nothing', 'and compacted');
 
 -- A key that was forgotten when its copy came, and is there again: another rule makes memory forget it, too.

@@ -479,6 +479,21 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, r
 SELECT * FROM oracle.random_clicks(n, spread, late)
 $$;
 
+-- The same, but that they ended so long ago.
+CREATE FUNCTION oracle.send_past_clicks(n int, spread interval, ago interval) RETURNS void
+	LANGUAGE sql VOLATILE AS $$
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
+SELECT click_id, ad_id, clicked_at - ago, user_id, ip, country, region, device FROM oracle.random_clicks(n, spread) WHERE clicked_at IS NOT NULL
+$$;
+
+-- Rounds of compaction until there is nothing left.
+CREATE FUNCTION oracle.compact() RETURNS void
+	LANGUAGE plpgsql AS $$
+BEGIN
+	WHILE (SELECT more FROM adclick.compact()) LOOP END LOOP;
+END
+$$;
+
 -- Exact copies of clicks in the log.
 CREATE FUNCTION oracle.send_copies(n int) RETURNS void
 	LANGUAGE sql VOLATILE AS $$
