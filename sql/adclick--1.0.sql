@@ -139,6 +139,12 @@ COMMENT ON COLUMN adclick_internal.state.late IS 'of the clicks counted, those t
 INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late)
 	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0);
 
+-- Not in a dump: a row here is about the dump.
+CREATE TABLE adclick_internal.restore (
+	started_at timestamptz PRIMARY KEY
+);
+COMMENT ON TABLE adclick_internal.restore IS 'one row while the data of a dump is awaited: nothing is counted or answered then';
+
 CREATE TABLE adclick_internal.dedup_rules (
 	rule_id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
 	by_user_and_ad boolean NOT NULL,
@@ -274,7 +280,6 @@ COMMENT ON COLUMN adclick.ads.ad_id IS 'the ad, as in adclick.clicks';
 COMMENT ON COLUMN adclick.ads.advertiser_id IS 'whose ad it is';
 COMMENT ON COLUMN adclick.ads.redirect_url IS 'where a click leads to';
 COMMENT ON COLUMN adclick.ads.website IS 'where the ad is shown';
-SELECT pg_catalog.pg_extension_config_dump('adclick.ads', '');
 
 --
 -- One round by hand
@@ -993,6 +998,83 @@ END;
 COMMENT ON FUNCTION adclick.health() IS 'whether all is well: ok, warning or critical, and why, the worst reason first';
 
 --
+-- Dump and restore
+--
+
+CREATE FUNCTION adclick.begin_restore() RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_begin_restore' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.begin_restore() IS 'await the data of a dump, where nothing has been counted: only before pg_restore --data-only, as CREATE EXTENSION of a dump does it itself';
+
+CREATE FUNCTION adclick.end_restore(incomplete boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_end_restore' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.end_restore(boolean) IS 'all data of the dump is here: go on counting; only after --data-only or --schema-only, as a dump does it itself; incomplete: even if some is missing';
+
+CREATE FUNCTION adclick_internal.guard_restore() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'adclick_guard_restore' LANGUAGE C;
+COMMENT ON FUNCTION adclick_internal.guard_restore() IS 'trigger: a dump brings its data only where it is awaited';
+
+-- What the state and the runs say there is.  Not every click has a user and an address.
+CREATE FUNCTION adclick_internal.find_missing() RETURNS SETOF text
+	LANGUAGE sql STABLE STRICT
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT 'There is no state.' WHERE NOT EXISTS (SELECT FROM adclick_internal.state)
+		AND (EXISTS (SELECT FROM adclick_internal.runs) OR EXISTS (SELECT FROM adclick.discarded_clicks))
+	UNION ALL
+	SELECT format('Rule %s of duplicates is not there.', s.rule_id) FROM adclick_internal.state s
+	WHERE s.rule_id IS NOT NULL AND NOT EXISTS (SELECT FROM adclick_internal.dedup_rules r WHERE r.rule_id = s.rule_id)
+	UNION ALL
+	SELECT format('Runs of order %s have %s of %s clicks.', o.name, coalesce(r.clicks, 0), s.counted)
+	FROM adclick_internal.state s CROSS JOIN (VALUES (0, 'ad'), (3, 'ledger')) o (sort_order, name)
+	LEFT JOIN (SELECT sort_order, sum(clicks) AS clicks FROM adclick_internal.runs GROUP BY 1) r USING (sort_order)
+	WHERE coalesce(r.clicks, 0) <> s.counted
+	UNION ALL
+	SELECT format('Of %s runs %s do not have as many segments as they say.', count(*), count(*) FILTER (WHERE r.segments <> coalesce(s.segments, 0)))
+	FROM adclick_internal.runs r LEFT JOIN (SELECT run_id, count(*) AS segments
+		FROM (SELECT run_id FROM adclick_internal.deltas UNION ALL SELECT run_id FROM adclick_internal.segments) k GROUP BY 1) s USING (run_id)
+	HAVING count(*) FILTER (WHERE r.segments <> coalesce(s.segments, 0)) > 0
+	UNION ALL
+	SELECT format('adclick.discarded_clicks has %s of %s clicks.', d.clicks, s.in_future + s.too_old + s.duplicates + s.undecided)
+	FROM adclick_internal.state s CROSS JOIN (SELECT count(*) AS clicks FROM adclick.discarded_clicks) d
+	WHERE d.clicks <> s.in_future + s.too_old + s.duplicates + s.undecided;
+END;
+COMMENT ON FUNCTION adclick_internal.find_missing() IS 'what has not come of the data of a dump';
+
+-- Its REFRESH comes behind all data, from pg_dump.
+CREATE MATERIALIZED VIEW adclick_internal.end_of_dump AS SELECT adclick.end_restore()::text AS done WITH NO DATA;
+COMMENT ON MATERIALIZED VIEW adclick_internal.end_of_dump IS 'its REFRESH is the last statement of a dump, and calls adclick.end_restore()';
+COMMENT ON COLUMN adclick_internal.end_of_dump.done IS 'nothing';
+
+/*
+ * All tables are dumped but adclick_internal.compaction and restore, which have no history.
+ * Who inserts into adclick.clicks and adclick.ads is no dump alone.
+ */
+DO $$
+DECLARE
+	relation regclass;
+	for_users CONSTANT regclass[] := '{adclick.clicks, adclick.ads}';
+	tables CONSTANT regclass[] := '{adclick.filters, adclick.discarded_clicks, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
+		adclick.differences, adclick.reconciled_hours, adclick.reconciliations,
+		adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
+		adclick_internal.unpacked_clicks, adclick_internal.gaps}';
+	others CONSTANT regclass[] := '{adclick.filters_filter_id_seq, adclick.reconciliations_reconciliation_id_seq,
+		adclick_internal.dedup_rules_rule_id_seq, adclick_internal.runs_run_id_seq, adclick_internal.end_of_dump}';
+BEGIN
+	FOREACH relation IN ARRAY for_users || tables || others
+	LOOP
+		-- the first filter is there already
+		PERFORM pg_catalog.pg_extension_config_dump(relation, CASE relation WHEN 'adclick.filters'::regclass THEN 'WHERE filter_id <> 0' ELSE '' END);
+	END LOOP;
+	FOREACH relation IN ARRAY tables
+	LOOP
+		EXECUTE format('CREATE TRIGGER guard_restore BEFORE INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.guard_restore()', relation);
+	END LOOP;
+END
+$$;
+
+--
 -- Owner and privileges: by name, whatever the default privileges of who runs this
 --
 
@@ -1047,6 +1129,10 @@ GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filt
 	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.differences, adclick.reconciled_hours,
 	adclick.reconciliations, adclick.status, adclick.storage TO adclick_reader;
 GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
+
+-- What the REFRESH of a dump does, as the owner, and what this asks for.
+GRANT EXECUTE ON FUNCTION adclick.end_restore(boolean), adclick_internal.find_missing() TO adclick_owner;
+REFRESH MATERIALIZED VIEW adclick_internal.end_of_dump;
 
 -- What adclick.reconcile_hour() asks for, as the owner.
 GRANT EXECUTE ON FUNCTION adclick_internal.find_differences(timestamptz),

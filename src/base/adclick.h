@@ -52,6 +52,9 @@ extern int64 steady_ms(void);
 /* What a function returns that has several OUT arguments. */
 extern Datum make_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
 
+/* Whether this session runs what pg_dump has written: no one else turns check_function_bodies off. */
+extern bool in_dump(void);
+
 /* A function writes: say so before it starts. */
 extern void prevent_read_only(const char *function);
 

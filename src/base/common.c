@@ -17,6 +17,7 @@
 #include "lib/qunique.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -86,6 +87,12 @@ steady_ms(void)
 
 	INSTR_TIME_SET_CURRENT(now);
 	return (int64) INSTR_TIME_GET_MILLISEC(now);
+}
+
+bool
+in_dump(void)
+{
+	return !check_function_bodies;
 }
 
 Datum

@@ -101,6 +101,7 @@ static const Definition definitions[] = {
 			{"undecided", INT8OID}, {"rule_id", INT4OID}, {"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
 			{"highest_bucket", INT8OID}, {"late", INT8OID}
 	}},
+	{ADCLICK_INTERNAL_SCHEMA, "restore", RELKIND_RELATION, false, {{"started_at", TIMESTAMPTZOID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "dedup_rules", RELKIND_RELATION, false, {
 			{"rule_id", INT4OID}, {"by_user_and_ad", BOOLOID}, {"dedup_window", INT4OID}, {"last_bucket", INT8OID}
 	}},

@@ -141,7 +141,7 @@ static const char *const reset_statements =
 	"), objects AS ("
 	" SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, oid::regclass::text AS name,"
 	"  relowner AS owner, relacl AS acl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", relowner) AS builtin"
-	" FROM pg_class WHERE relnamespace IN (TABLE ours) AND relkind IN ('r', 'p', 'v', 'f', 'S') AND $1 IN (0, oid)"
+	" FROM pg_class WHERE relnamespace IN (TABLE ours) AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND $1 IN (0, oid)"
 	" UNION ALL"
 	" SELECT 'ROUTINE', oid::regprocedure::text, proowner, proacl, acldefault('f', proowner)"
 	" FROM pg_proc WHERE pronamespace IN (TABLE ours) AND $1 = 0"
@@ -168,7 +168,7 @@ static const char *const owner_statements =
 	"  CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, oid::regclass)"
 	" FROM pg_class WHERE relnamespace IN"
 	"  (SELECT oid FROM pg_namespace WHERE nspname IN ('" ADCLICK_SCHEMA "', '" ADCLICK_INTERNAL_SCHEMA "'))"
-	" AND relkind IN ('r', 'p', 'v', 'f', 'c')";
+	" AND relkind IN ('r', 'p', 'v', 'm', 'f', 'c')";
 
 /* Run the statements that a query makes, which may be about one table ($1). */
 static void

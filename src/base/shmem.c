@@ -176,7 +176,7 @@ void
 shmem_ask_again(DatabaseSlot *slot)
 {
 	slot->changes++;
-	if (slot->interest != DATABASE_PAUSED)
+	if (!shmem_rests(slot))
 		return;
 	slot->interest = DATABASE_UNKNOWN;
 	slot->asked_at = steady_ms();

@@ -40,6 +40,7 @@ typedef enum DatabaseInterest
 	DATABASE_UNKNOWN,			/* not looked at since something changed */
 	DATABASE_HAS_EXTENSION,
 	DATABASE_PAUSED,			/* has the extension, and adclick.workers is off */
+	DATABASE_IN_RESTORE,		/* has it, and waits for the data of a dump */
 	DATABASE_HAS_NONE
 } DatabaseInterest;
 
@@ -120,10 +121,17 @@ extern DatabaseSlot *shmem_my_slot(void);
  */
 extern void shmem_forget(Oid database);
 
+/* Whether a database that has the extension wants no workers for now. */
+static inline bool
+shmem_rests(const DatabaseSlot *slot)
+{
+	return slot->interest == DATABASE_PAUSED || slot->interest == DATABASE_IN_RESTORE;
+}
+
 /* Someone in it has the extension and wants workers.  The caller holds shmem->lock exclusively. */
 extern void shmem_want_workers(DatabaseSlot *slot);
 
-/* adclick.workers may have changed there.  The caller holds shmem->lock exclusively. */
+/* adclick.workers may have changed there, or a restore have ended.  The caller holds shmem->lock exclusively. */
 extern void shmem_ask_again(DatabaseSlot *slot);
 
 /* A tick of this database has taken clicks, in so many ms, 1 at least. */

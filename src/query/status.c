@@ -53,11 +53,11 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	Datum		values[14];
 
 	memset(nulls, true, sizeof(nulls));
-	/* the status tells the error of the workers then */
-	if (!definitions_are_right())
+	/* the status tells the error of the workers then, and the health what is the matter */
+	if (!definitions_are_right() || store_in_restore())
 		return make_row(fcinfo, values, nulls);
 	store_get_state(&state);
-	rows = tail_rows(&state, INBOX_TO_ASK, &oldest);
+	rows = tail_rows(state.tick, INBOX_TO_ASK, &oldest);
 	memset(nulls, false, sizeof(nulls));
 	values[0] = Int64GetDatum(rows);
 	values[1] = TimestampTzGetDatum(oldest);
@@ -117,7 +117,7 @@ check_ledger(FunctionCallInfo fcinfo, Oid asker)
 	values[1] = Int64GetDatum(state.verdicts[CLICK_VALID]);
 	values[2] = Int64GetDatum(state.verdicts[CLICK_DUPLICATE]);
 	values[3] = Int64GetDatum(clicks_discarded(state.verdicts));
-	values[4] = Int64GetDatum(tail_rows(&state, INBOX_TO_CHECK, &oldest));
+	values[4] = Int64GetDatum(tail_rows(state.tick, INBOX_TO_CHECK, &oldest));
 	values[5] = Int64GetDatum(ledger.packed + rows.verdicts[CLICK_VALID]);
 	values[6] = BoolGetDatum(is_balanced(&state, &ledger, &rows));
 	return make_row(fcinfo, values, nulls);
@@ -192,7 +192,7 @@ look_at_tables(void *arg)
 	privileges_become_owner(&caller);
 	definitions_check();
 	store_get_state(&state);
-	findings->waiting = tail_rows(&state, INBOX_TO_ASK, &findings->oldest);
+	findings->waiting = tail_rows(state.tick, INBOX_TO_ASK, &findings->oldest);
 	findings->combinations = store_count_combinations();
 	findings->unreconciled = store_count_unreconciled();
 	privileges_become_caller(&caller);
@@ -237,7 +237,7 @@ adclick_examine(PG_FUNCTION_ARGS)
 static int64
 missing_ms(const DatabaseSlot *slot, WorkerKind kind)
 {
-	if (RecoveryInProgress() || slot->interest == DATABASE_PAUSED ||
+	if (RecoveryInProgress() || shmem_rests(slot) ||
 		(slot->worker_pid[kind] != 0 && slot->at_work[kind]))
 		return -1;
 	return steady_ms() - Max(slot->asked_at, slot->ended_at[kind]);

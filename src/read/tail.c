@@ -287,19 +287,19 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 }
 
 int64
-tail_rows(const StoreState *state, InboxPurpose purpose, TimestampTz *oldest)
+tail_rows(int64 tick, InboxPurpose purpose, TimestampTz *oldest)
 {
-	InboxReader *reader = inbox_begin(GetActiveSnapshot(), state->tick, purpose);
+	InboxReader *reader = inbox_begin(GetActiveSnapshot(), tick, purpose);
 	TupleTableSlot *slot;
 	int64		rows = 0;
 
 	*oldest = DT_NOEND;
 	while ((slot = inbox_next(reader)) != NULL)
 	{
-		Click		click;
+		bool		isnull;
+		TimestampTz received_at = DatumGetTimestampTz(slot_getattr(slot, CLICK_RECEIVED_AT, &isnull));
 
-		(void) click_read(slot, &state->rules, &click);
-		*oldest = Min(*oldest, click.received_at);
+		*oldest = Min(*oldest, received_at);
 		rows++;
 	}
 	inbox_end(reader);

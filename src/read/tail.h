@@ -26,7 +26,7 @@
 extern Facts *tail_facts(const StoreState *state, const Conditions *conditions,
 						 const FactRole *roles, int nroles);
 
-/* How many rows the tail has, duplicates and all, and when the oldest arrived. */
-extern int64 tail_rows(const StoreState *state, InboxPurpose purpose, TimestampTz *oldest);
+/* How many rows the tail has after a tick, duplicates and all, and when the oldest arrived. */
+extern int64 tail_rows(int64 tick, InboxPurpose purpose, TimestampTz *oldest);
 
 #endif							/* ADCLICK_TAIL_H */

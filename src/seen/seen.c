@@ -367,17 +367,23 @@ at_end(XactEvent event, void *arg)
 		ticked = loaded_after_tick = false;
 }
 
+void
+seen_forget(void)
+{
+	DatabaseSlot *slot = shmem_my_slot();
+
+	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
+	slot->loaded = false;
+	LWLockRelease(shmem->dedup_lock);
+}
+
 /* Keys of a tick that stays may have been loaded with the number of one that does not. */
 static void
 at_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB && loaded_after_tick)
 	{
-		DatabaseSlot *slot = shmem_my_slot();
-
-		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-		slot->loaded = false;
-		LWLockRelease(shmem->dedup_lock);
+		seen_forget();
 		loaded_after_tick = false;
 	}
 }

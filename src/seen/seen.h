@@ -21,6 +21,9 @@
 /* Follow transactions: called once, when the module is loaded. */
 extern void seen_install(void);
 
+/* Know no key: those stored will be others.  Who calls holds STORE_LOCK_TICK to the end. */
+extern void seen_forget(void);
+
 /*
  * Make the keys of this database ready, loading them if need be, for a tick, which
  * holds STORE_LOCK_TICK.  The active snapshot must be the one the state was read

@@ -15,6 +15,7 @@
 #include "base/adclick.h"
 #include "base/shmem.h"
 #include "core/facts.h"
+#include "query/restore.h"
 #include "seen/seen.h"
 #include "store/store.h"
 #include "utility.h"
@@ -44,6 +45,7 @@ _PG_init(void)
 	shmem_install();
 	store_install();
 	seen_install();
+	restore_install();
 	utility_install();
 	worker_register_launcher();
 }

@@ -8,9 +8,9 @@
  * asked again after some minutes, and only a few at a time, so that databases
  * without it neither take slots nor worker processes from those that have it.
  * CREATE EXTENSION and the end of a worker wake it (utility.c, bgw_notify_pid).
- * A database with the extension that wants no workers (adclick.workers) keeps its
- * slot, as rounds are done by hand there; it is asked again in the same way, and
- * at once after a reload or ALTER DATABASE.
+ * A database with the extension that wants no workers (adclick.workers, or a restore
+ * under way) keeps its slot, as rounds are done by hand there; it is asked again in the
+ * same way, and at once after a reload, ALTER DATABASE or the end of the restore.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -305,7 +305,7 @@ is_due(const DatabaseSlot *slot, WorkerKind kind, long *wait_ms)
 		return false;
 	if (slot->interest != DATABASE_HAS_EXTENSION && kind != WORKER_AGGREGATOR)
 		return false;
-	if (slot->interest == DATABASE_PAUSED)
+	if (shmem_rests(slot))
 		delay_ms = ASK_AGAIN_MS;
 	else if (slot->failures[kind] == 0)
 		return true;
@@ -374,7 +374,7 @@ start_workers_of(int i, long *wait_ms)
 		if (!is_stopped(i, kind) || !is_due(slot, kind, wait_ms) || start_worker(i, kind))
 			continue;
 		give_way(slot);
-		if (slot->interest != DATABASE_HAS_NONE && slot->interest != DATABASE_PAUSED)
+		if (slot->interest != DATABASE_HAS_NONE && !shmem_rests(slot))
 			complain(i, kind);
 		lacking = true;
 	}

@@ -5,7 +5,8 @@
  *
  * Some statements need a database for themselves (DROP DATABASE, renaming it,
  * using it as a template): its workers are stopped first and kept out until the
- * statement has ended.  CREATE EXTENSION wakes the launcher when it commits;
+ * statement has ended.  CREATE EXTENSION wakes the launcher when it commits, and in a
+ * dump begins a restore (restore.c);
  * ALTER DATABASE ... SET adclick.workers ends the workers, which read it when they
  * start.
  *
@@ -36,6 +37,7 @@
 #include "base/compat.h"
 #include "base/shmem.h"
 #include "inbox/inbox.h"
+#include "query/restore.h"
 #include "uninstall.h"
 #include "utility.h"
 
@@ -86,11 +88,15 @@ sets_workers(const VariableSetStmt *set)
 
 /* Remember what a statement that has been executed means for workers. */
 static void
-note_statement(Node *node)
+note_statement(Node *node, bool had_extension)
 {
 	/* with CASCADE, another may have brought it along */
-	if (IsA(node, CreateExtensionStmt) && OidIsValid(get_extension_oid("adclick", true)))
+	if (IsA(node, CreateExtensionStmt) && !had_extension && OidIsValid(get_extension_oid("adclick", true)))
+	{
 		created_extension = true;
+		if (in_dump())
+			restore_begin();
+	}
 	if (IsA(node, AlterDatabaseSetStmt) && sets_workers(((AlterDatabaseSetStmt *) node)->setstmt))
 	{
 		MemoryContext outer = MemoryContextSwitchTo(TopTransactionContext);
@@ -176,13 +182,14 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, Proc
 	Node	   *node = statement->utilityStmt;
 	const char *name = database_needed(node);
 	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
+	bool		had_extension = IsA(node, CreateExtensionStmt) && OidIsValid(get_extension_oid("adclick", true));
 
 	inbox_check_statement(node);
 	uninstall_check(node);
 	if (!OidIsValid(database) || !is_owner(database))
 	{
 		call_next(statement, text, read_only_tree, context, parameters, environment, dest, completion);
-		note_statement(node);
+		note_statement(node, had_extension);
 		return;
 	}
 

@@ -129,7 +129,7 @@ begin_transaction(void)
 	StartTransactionCommand();
 }
 
-/* Leave for good: the database has no extension (any more), or wants no workers. */
+/* Leave for good: the database has no extension (any more), or wants no workers for now. */
 static void
 leave(DatabaseInterest interest)
 {
@@ -215,6 +215,17 @@ act_as_owner(void)
 }
 
 static bool
+in_restore(void)
+{
+	bool		result;
+
+	store_push_snapshot();
+	result = store_in_restore();
+	PopActiveSnapshot();
+	return result;
+}
+
+static bool
 run_round(Chore *chore)
 {
 	bool		more;
@@ -227,6 +238,11 @@ run_round(Chore *chore)
 		leave(DATABASE_HAS_NONE);
 	}
 	act_as_owner();
+	if (in_restore())
+	{
+		CommitTransactionCommand();
+		leave(DATABASE_IN_RESTORE);
+	}
 	if (chore->failures > 0 && chore->before_retry)
 		chore->before_retry();
 	more = chore->run();

@@ -218,6 +218,25 @@ check_state(const StoreState *state)
 				 errdetail("The row of adclick_internal.state has numbers that cannot be.")));
 }
 
+/* Of a restore that goes on it would be a part, or there is none yet. */
+static void
+get_row_of_state(void)
+{
+	bool		found = sql_run(GET_STATE, NULL, NULL, true) == 1;
+
+	if (found ? DatumGetBool(sql_result(0, 19, BoolGetDatum(false))) : store_in_restore())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("adclick waits for the data of a dump"),
+				 errdetail("Nothing is counted or answered before all of it is here. New clicks wait in the inbox."),
+				 errhint("The last statement of a dump ends this. Without it, as with --schema-only and --data-only, call adclick.end_restore().")));
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the state of adclick is missing"),
+				 errdetail("adclick_internal.state should have one row.")));
+}
+
 void
 store_get_state(StoreState *state)
 {
@@ -225,11 +244,7 @@ store_get_state(StoreState *state)
 	MemoryContext spi_context;
 
 	SPI_connect();
-	if (sql_run(GET_STATE, NULL, NULL, true) != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the state of adclick is missing"),
-				 errdetail("adclick_internal.state should have one row.")));
+	get_row_of_state();
 	spi_context = MemoryContextSwitchTo(context);
 	state->tick = DatumGetInt64(sql_result(0, 1, 0));
 	state->ticked_at = DatumGetTimestampTz(sql_result(0, 2, TimestampTzGetDatum(DT_NOBEGIN)));

@@ -64,6 +64,19 @@ typedef struct StoreState
 
 extern void store_get_state(StoreState *state);
 
+/*
+ * A restore: between begin and end the data of a dump comes, and there is no state for
+ * anybody (55000).  It can begin only where nothing was counted, and end only when all
+ * is there that the state and the runs speak of; without any data all is as at first.
+ * The text of store_find_missing() is NULL if nothing is missing.
+ */
+extern bool store_in_restore(void);
+extern void store_begin_restore(void);
+extern void store_end_restore(void);
+extern char *store_find_missing(void);
+extern bool store_has_state(void);
+extern void store_add_state(void);
+
 /* Replace the state of tick "expected"; an error if it is no longer that. */
 extern void store_set_state(const StoreState *state, int64 expected);
 

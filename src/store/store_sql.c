@@ -67,7 +67,7 @@ static const struct
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
 		" counted, in_future, too_old, duplicates, undecided,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
-		" (SELECT count(*) FROM adclick_internal.dedup_rules), late"
+		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, EXISTS (SELECT FROM adclick_internal.restore)"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
@@ -91,6 +91,28 @@ static const struct
 	},
 	[RETIRE_RULE] = {
 		"UPDATE adclick_internal.dedup_rules SET last_bucket = $2 WHERE rule_id = $1", 2, {INT4OID, INT8OID}
+	},
+	[IN_RESTORE] = {
+		"SELECT count(*) FROM adclick_internal.restore", 0
+	},
+	/* what comes brings its own */
+	[BEGIN_RESTORE] = {
+		"WITH state AS (DELETE FROM adclick_internal.state), rules AS (DELETE FROM adclick_internal.dedup_rules),"
+		" books AS (DELETE FROM adclick.reconciliations)"
+		" INSERT INTO adclick_internal.restore SELECT clock_timestamp()", 0
+	},
+	[END_RESTORE] = {
+		"DELETE FROM adclick_internal.restore", 0
+	},
+	[HAS_STATE] = {
+		"SELECT count(*) FROM adclick_internal.state", 0
+	},
+	[ADD_STATE] = {
+		"INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late)"
+		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0)", 0
+	},
+	[FIND_MISSING] = {
+		"SELECT string_agg(missing, ' ') FROM adclick_internal.find_missing() missing", 0
 	},
 	[CLAIM_COMPACTION] = {
 		"UPDATE adclick_internal.compaction SET rounds = rounds + 1", 0

@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_restore.c
+ *	  Where the data of a dump is awaited: what goes before it, and whether all has come.
+ *
+ * See store.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "store.h"
+#include "store_sql.h"
+
+bool
+store_in_restore(void)
+{
+	return sql_number(IN_RESTORE, NULL, true) > 0;
+}
+
+void
+store_begin_restore(void)
+{
+	sql_write(BEGIN_RESTORE, NULL, NULL);
+}
+
+void
+store_end_restore(void)
+{
+	sql_write(END_RESTORE, NULL, NULL);
+}
+
+bool
+store_has_state(void)
+{
+	return sql_number(HAS_STATE, NULL, true) > 0;
+}
+
+void
+store_add_state(void)
+{
+	sql_write(ADD_STATE, NULL, NULL);
+}
+
+char *
+store_find_missing(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		missing;
+	char	   *said = NULL;
+
+	SPI_connect();
+	sql_run(FIND_MISSING, NULL, NULL, true);
+	missing = sql_result(0, 1, (Datum) 0);
+	if (missing)
+		said = MemoryContextStrdup(context, TextDatumGetCString(missing));
+	SPI_finish();
+	return said;
+}
