@@ -1009,7 +1009,7 @@ COMMENT ON FUNCTION adclick.begin_restore() IS 'await the data of a dump, where 
 CREATE FUNCTION adclick.end_restore(incomplete boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'adclick_end_restore' LANGUAGE C STRICT
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.end_restore(boolean) IS 'all data of the dump is here: go on counting; only after --data-only or --schema-only, as a dump does it itself; incomplete: even if some is missing';
+COMMENT ON FUNCTION adclick.end_restore(boolean) IS 'all data of the dump is here: go on counting; only after pg_restore --data-only, as a whole dump does it itself; incomplete: even if some is missing';
 
 CREATE FUNCTION adclick_internal.guard_restore() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'adclick_guard_restore' LANGUAGE C;

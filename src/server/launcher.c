@@ -84,6 +84,9 @@ worker_register_launcher(void)
 {
 	BackgroundWorker worker = {0};
 
+	/* pg_upgrade has the server to itself */
+	if (IsBinaryUpgrade)
+		return;
 	strlcpy(worker.bgw_name, "adclick launcher", BGW_MAXLEN);
 	strlcpy(worker.bgw_type, "adclick launcher", BGW_MAXLEN);
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;

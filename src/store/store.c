@@ -229,7 +229,7 @@ get_row_of_state(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("adclick waits for the data of a dump"),
 				 errdetail("Nothing is counted or answered before all of it is here. New clicks wait in the inbox."),
-				 errhint("The last statement of a dump ends this. Without it, as with --schema-only and --data-only, call adclick.end_restore().")));
+				 errhint("The last statement of a dump ends this. After pg_restore --data-only, call adclick.end_restore().")));
 	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
