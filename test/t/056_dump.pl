@@ -204,7 +204,9 @@ command_ok([ 'pg_restore', '-d', $node->connstr('data_only'), "$dir/data" ], 'da
 fails_like('data_only', 'SELECT adclick.ad_click_count(1, 5)', qr/adclick waits for the data of a dump/, 'until it is said to be all');
 sql('data_only', 'SELECT adclick.end_restore()');
 is(digest($node, 'data_only'), $expected, 'data_only: the same answers');
+send_copies($node, 'data_only', 300);
 sql('data_only', 'SELECT adclick.tick()');
+verdicts_ok($node, 'data_only', 'data_only: keys that were in memory before are not taken for all');
 is(sql('data_only', 'SELECT balanced FROM adclick.check_ledger()'), 't', 'data_only: the ledger is balanced');
 sql('data_only', 'REFRESH MATERIALIZED VIEW adclick_internal.end_of_dump; SELECT adclick.end_restore()');
 is(sql('data_only', 'SELECT balanced FROM adclick.check_ledger()'), 't', 'what is called again does nothing');
