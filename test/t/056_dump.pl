@@ -199,6 +199,7 @@ is(sql('data_only', q{SELECT (SELECT count(*) FROM adclick_internal.runs) + (SEL
 $node->safe_psql('postgres', 'DROP DATABASE data_only');
 make_database($node, 'data_only');
 sql('data_only', 'CREATE EXTENSION adclick');
+sql('data_only', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
 sql('data_only', 'SELECT adclick.tick(), adclick.begin_restore(), adclick.begin_restore()');
 command_ok([ 'pg_restore', '-d', $node->connstr('data_only'), "$dir/data" ], 'data_only: awaited');
 fails_like('data_only', 'SELECT adclick.ad_click_count(1, 5)', qr/adclick waits for the data of a dump/, 'until it is said to be all');
