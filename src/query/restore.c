@@ -91,26 +91,29 @@ restore_begin(void)
 }
 
 static void
-refuse_missing(const char *missing)
+refuse(const char *missing, bool has_state)
 {
-	if (missing)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the data of the dump is not complete"),
-				 errdetail_internal("%s", missing),
-				 errhint("Restore it again, into a new database. Or call adclick.end_restore(true), which goes on with what is here.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the data of the dump is not complete"),
+			 errdetail_internal("%s", missing),
+			 has_state ?
+			 errhint("Restore it again, into a new database. Or call adclick.end_restore(true), which goes on with what is here.") :
+			 errhint("Restore it again, into a new database.")));
 }
 
-/* Of a dump without data nothing is here: then all begins. */
+/* Without a state there is nothing to go on with, but of a dump without data nothing is here: then all begins. */
 static void
 end(bool incomplete)
 {
 	int			level = definitions_begin_writes();
+	bool		has_state = store_has_state();
+	char	   *missing = store_find_missing();
 
-	if (!store_has_state() && (incomplete || store_find_missing() == NULL))
+	if (missing && !(incomplete && has_state))
+		refuse(missing, has_state);
+	if (!has_state)
 		store_add_state();
-	else if (!incomplete)
-		refuse_missing(store_find_missing());
 	store_end_restore();
 	definitions_end_writes(level);
 }

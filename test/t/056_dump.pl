@@ -237,6 +237,7 @@ fails_like('without_adclick_discarded_clicks', 'DROP EXTENSION adclick', qr/2BP0
 sql('without_adclick_discarded_clicks', 'SELECT adclick.end_restore(true)');
 is(sql('without_adclick_discarded_clicks', 'SELECT sum(click_count) FROM adclick.ad_click_counts'), sql('shop', 'SELECT sum(click_count) FROM adclick.ad_click_counts'),
 	'what is here can be taken all the same');
+fails_like('without_adclick_internal_state', 'SELECT adclick.end_restore(true)', qr/55000: the data of the dump is not complete/, 'but not without a state');
 sql('without_adclick_internal_state', 'DROP EXTENSION adclick CASCADE; CREATE EXTENSION adclick');
 is(sql('without_adclick_internal_state', 'SELECT rows_read FROM adclick.tick()'), '0', 'or all be begun anew');
 
