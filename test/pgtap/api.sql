@@ -11,7 +11,7 @@ SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
-	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'check_ledger', 'health', 'reconcile', 'reconcile_hour',
+	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
 	'schedule', 'unschedule']);
 -- Drivers send parameters without a type, and tools that map functions skip names that mean several.
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
@@ -53,7 +53,9 @@ INSERT INTO signatures VALUES
 		'TABLE(value text, click_count bigint)', true),
 	('adclick.add_filter(jsonb)', 'filter jsonb', 'integer', false),
 	('adclick.drop_filter(jsonb)', 'filter jsonb', 'void', false),
-	('adclick.recompute(timestamptz, timestamptz)', '"from" timestamp with time zone, "to" timestamp with time zone', 'bigint', false);
+	('adclick.recompute(timestamptz, timestamptz)', '"from" timestamp with time zone, "to" timestamp with time zone', 'bigint', false),
+	('adclick.begin_restore()', '', 'void', false),
+	('adclick.end_restore(boolean)', 'incomplete boolean DEFAULT false', 'void', false);
 SELECT is(pg_get_function_arguments(function), arguments, 'arguments of ' || function) FROM signatures;
 SELECT is(pg_get_function_result(function), result, 'result of ' || function) FROM signatures;
 SELECT ok(provolatile = 's' AND proisstrict AND NOT prosecdef AND proparallel = 'r', function || ' is stable, strict and knows its caller')
