@@ -210,15 +210,11 @@ anything_to_do(void)
 	return now - opened_at >= retention() / VOLUMES_KEPT || (store_get_closed_volume(&volume) && is_due(&volume, now));
 }
 
-/* No more than these are dropped now. */
-static int
-drop_limit(bool by_hand, int64 last_at)
+/* Whether no volume was dropped for an hour; "last_at" is 0 if none ever was. */
+static bool
+may_drop(int64 last_at)
 {
-	bool		clock_is_trusted = shmem_watch_clock() >= CLOCK_TRUSTED;
-
-	if (by_hand)
-		return LEDGER_TABLES;
-	return clock_is_trusted && (last_at == 0 || steady_ms() - last_at >= DROP_PAUSE);
+	return last_at == 0 || steady_ms() - last_at >= DROP_PAUSE;
 }
 
 static bool
@@ -245,13 +241,13 @@ void
 retention_apply(bool by_hand, RetentionResult *result)
 {
 	static int64 last_at = 0;
-	int			limit = drop_limit(by_hand, last_at);
+	bool		clock_is_trusted = shmem_watch_clock() >= CLOCK_TRUSTED;
 
 	memset(result, 0, sizeof(*result));
 	empty_volumes(result);
-	if (!has_work())
+	if (!has_work() || !(by_hand || clock_is_trusted))
 		return;
-	drop(by_hand, limit, result);
+	drop(by_hand, by_hand ? LEDGER_TABLES : may_drop(last_at), result);
 	if (result->dropped > 0)
 		last_at = steady_ms();
 }

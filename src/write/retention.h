@@ -24,8 +24,8 @@ typedef struct RetentionResult
 
 /*
  * A round, in the current transaction.  By hand it drops all that is due; if not, one
- * volume an hour at most, and none while it is not known for long that the clock was not
- * set.
+ * volume an hour at most, and it neither drops nor opens any until the clock has not been
+ * set for an hour.
  */
 extern void retention_apply(bool by_hand, RetentionResult *result);
 
