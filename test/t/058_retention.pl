@@ -111,7 +111,7 @@ my $before = $reader->query_safe('SELECT count(*) FROM adclick.click_log');
 my $far_reader = begin_reader($standby);
 
 # After three days, one volume goes each hour; what was there is there for who has seen it.
-pass_time(3 * $DAY - 13 * $HOUR);
+pass_time(3 * $DAY - 10 * $HOUR);
 $node->poll_query_until('clicks', "SELECT dropped_at IS NOT NULL FROM adclick_internal.volumes ORDER BY volume LIMIT 1") or die 'no volume is dropped';
 my $first = sql($DROPPED);
 cmp_ok($first, '>', 0, 'clicks were dropped');
@@ -135,7 +135,7 @@ $reader->quit;
 retention_round();
 my $second = sql($DROPPED);
 cmp_ok($second, '>', $first, 'an hour later the next one goes');
-pass_time(3 * $HOUR) ;
+pass_time(6 * $HOUR);
 $node->poll_query_until('clicks', "SELECT clicks_dropped > $second FROM adclick.status") or die 'no third volume is dropped';
 my $third = sql($DROPPED);
 retention_round();
