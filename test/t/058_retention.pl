@@ -37,6 +37,16 @@ sub pass_time
 	return;
 }
 
+# Wait for something.
+sub becomes
+{
+	my ($query, $what) = @_;
+
+	$node->poll_query_until('clicks', $query)
+	  or die "$what does not happen: " . sql(q{SELECT now(), string_agg(v::text, ' ' ORDER BY volume), (SELECT h FROM adclick.health() h) FROM adclick_internal.volumes v});
+	return;
+}
+
 # A round of retention that begins from now on: it empties the table of a volume that was
 # dropped long ago.  Its number is one whose table is free.
 sub retention_round
@@ -48,8 +58,7 @@ sub retention_round
 		ORDER BY n LIMIT 1 RETURNING volume});
 	die 'no table is free' if $free eq '';
 	pass_time($MINUTE + 1);
-	$node->poll_query_until('clicks', "SELECT NOT EXISTS (SELECT FROM adclick_internal.volumes WHERE volume = $free)")
-	  or die 'no round of retention';
+	becomes("SELECT NOT EXISTS (SELECT FROM adclick_internal.volumes WHERE volume = $free)", 'a round of retention');
 	return;
 }
 
@@ -79,8 +88,8 @@ for my $volume (1 .. 6)
 	send_copies($node, 'clicks', 100) if $volume > 1;
 	drained($node, 'clicks');
 	pass_time(144 * $MINUTE);
-	$node->poll_query_until('clicks', "SELECT max(volume) >= $volume FROM adclick_internal.volumes") or die 'no volume is opened';
-	$node->poll_query_until('clicks', 'SELECT count(*) = 0 FROM adclick_internal.runs WHERE sort_order = 3 AND is_delta') or die 'the ledger is not packed';
+	becomes("SELECT max(volume) >= $volume FROM adclick_internal.volumes", 'that a volume is opened');
+	becomes('SELECT count(*) = 0 FROM adclick_internal.runs WHERE sort_order = 3 AND is_delta', 'a packed ledger');
 }
 verdicts_ok($node, 'clicks', 'some volumes');
 my $counts = sql($COUNTS);
@@ -112,7 +121,7 @@ my $far_reader = begin_reader($standby);
 
 # After three days, one volume goes each hour; what was there is there for who has seen it.
 pass_time(3 * $DAY - 10 * $HOUR);
-$node->poll_query_until('clicks', "SELECT dropped_at IS NOT NULL FROM adclick_internal.volumes ORDER BY volume LIMIT 1") or die 'no volume is dropped';
+becomes("SELECT dropped_at IS NOT NULL FROM adclick_internal.volumes ORDER BY volume LIMIT 1", 'that a volume is dropped');
 my $first = sql($DROPPED);
 cmp_ok($first, '>', 0, 'clicks were dropped');
 right_ok($node, $counts, 'dropped');
@@ -122,7 +131,7 @@ is(sql('SELECT count(*) FROM adclick_internal.volumes WHERE dropped_at IS NOT NU
 # The snapshot keeps its table for an hour, and no longer.
 my ($volume) = split /\|/, sql('SELECT min(volume) FROM adclick_internal.volumes');
 pass_time(61 * $MINUTE);
-$node->poll_query_until('clicks', "SELECT NOT EXISTS (SELECT FROM adclick_internal.volumes WHERE volume = $volume)") or die 'the table is not emptied';
+becomes("SELECT NOT EXISTS (SELECT FROM adclick_internal.volumes WHERE volume = $volume)", 'an empty table');
 cmp_ok(sql("SELECT pg_relation_size('adclick_internal.ledger_$volume')"), '==', 0, 'its table is empty');
 $reader->query("SELECT count(*) FROM adclick.click_log");
 like($reader->{stderr}, qr/snapshot too old for the ledger of adclick/, 'a snapshot from before gets an error');
@@ -136,7 +145,7 @@ retention_round();
 my $second = sql($DROPPED);
 cmp_ok($second, '>', $first, 'an hour later the next one goes');
 pass_time(6 * $HOUR);
-$node->poll_query_until('clicks', "SELECT clicks_dropped > $second FROM adclick.status") or die 'no third volume is dropped';
+becomes("SELECT clicks_dropped > $second FROM adclick.status", 'that a third volume is dropped');
 my $third = sql($DROPPED);
 retention_round();
 is(sql($DROPPED), $third, 'none within the hour, although one is due');
@@ -146,24 +155,24 @@ right_ok($node, $counts, 'three volumes');
 $node->wait_for_catchup($standby);
 right_ok($standby, $counts, 'the standby');
 is($standby->safe_psql('clicks', $DROPPED), $third, 'it knows what was dropped');
-$far_reader->query('SELECT count(*) FROM adclick.click_log');
-like($far_reader->{stderr}, qr/snapshot too old for the ledger|conflict with recovery|server closed the connection|no connection/, 'a snapshot from before, there');
+my $said = eval { $far_reader->query('SELECT count(*) FROM adclick.click_log'); $far_reader->{stderr} } // $@;
+like($said, qr/snapshot too old for the ledger|conflict with recovery|connection|ended prematurely/, 'a snapshot from before, there');
 eval { $far_reader->quit };
 
 # The clock is set: none goes for an hour, though it says that all are older than they may be.
 pass_time(2 * $HOUR);
-$node->poll_query_until('clicks', "SELECT clicks_dropped > $third FROM adclick.status") or die 'no fourth volume is dropped';
+becomes("SELECT clicks_dropped > $third FROM adclick.status", 'that a fourth volume is dropped');
 my $fourth = sql($DROPPED);
 $clock += 2 * $DAY;
 clocks_are($clock, $steady);
 retention_round();
-pass_time(59 * $MINUTE);
+pass_time(57 * $MINUTE);
 my $volumes = sql('SELECT max(volume) FROM adclick_internal.volumes');
 retention_round();
 is(sql($DROPPED), $fourth, 'the clock was set: none is dropped');
 is(sql('SELECT max(volume) FROM adclick_internal.volumes'), $volumes, 'nor opened');
-pass_time(2 * $MINUTE);
-$node->poll_query_until('clicks', "SELECT clicks_dropped > $fourth FROM adclick.status") or die 'no fifth volume is dropped';
+pass_time(5 * $MINUTE);
+becomes("SELECT clicks_dropped > $fourth FROM adclick.status", 'that a fifth volume is dropped');
 pass('an hour later they are');
 
 # It is set back: the volume opened meanwhile is of the future.
@@ -171,7 +180,7 @@ my $fifth = sql($DROPPED);
 send_clicks($node, 'clicks', 300, '1 hour');
 drained($node, 'clicks');
 $counts = sql($COUNTS);
-$node->poll_query_until('clicks', "SELECT max(volume) > $volumes FROM adclick_internal.volumes") or die 'no volume is opened';
+becomes("SELECT max(volume) > $volumes FROM adclick_internal.volumes", 'that a volume is opened');
 $clock -= 2 * $DAY;
 clocks_are($clock, $steady);
 retention_round();
@@ -197,11 +206,13 @@ for my $round (1 .. 6)
 	right_ok($node, $counts, "killed, $round");
 	cmp_ok(sql($DROPPED), '>=', $was, "what was dropped stays so, $round");
 }
+my $last = sql('SELECT max(volume) FROM adclick_internal.volumes');
 retention_round();
-pass_time(61 * $MINUTE);
+pass_time(144 * $MINUTE);
+becomes("SELECT max(volume) > $last FROM adclick_internal.volumes", 'that a volume is opened after a restart');
 my $now = sql($DROPPED);
 pass_time(4 * $DAY);
-$node->poll_query_until('clicks', "SELECT clicks_dropped > $now FROM adclick.status") or die 'no volume is dropped after a restart';
+becomes("SELECT clicks_dropped > $now FROM adclick.status", 'that a volume is dropped after a restart');
 right_ok($node, $counts, 'in the end');
 is(sql('SELECT health FROM adclick.health()'), 'ok', 'all is well');
 $node->wait_for_catchup($standby);
