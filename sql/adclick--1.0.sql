@@ -124,7 +124,9 @@ CREATE TABLE adclick_internal.state (
 	future_tolerance bigint,
 	raw_retention bigint,
 	highest_bucket bigint,
-	late bigint NOT NULL
+	late bigint NOT NULL,
+	dropped bigint NOT NULL,
+	dropped_until timestamptz
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE adclick_internal.state IS 'how far the ticks have come: one row, updated by each tick';
 COMMENT ON COLUMN adclick_internal.state.tick IS 'number of the last tick';
@@ -135,9 +137,11 @@ COMMENT ON COLUMN adclick_internal.state.future_tolerance IS 'adclick.future_tol
 COMMENT ON COLUMN adclick_internal.state.raw_retention IS 'adclick.raw_retention for what the next tick takes, in microseconds';
 COMMENT ON COLUMN adclick_internal.state.highest_bucket IS 'highest bucket of the rule with a counted click';
 COMMENT ON COLUMN adclick_internal.state.late IS 'of the clicks counted, those that arrived later than adclick.watermark after the end of their minute';
+COMMENT ON COLUMN adclick_internal.state.dropped IS 'of the clicks counted, those that retention has dropped from the ledger';
+COMMENT ON COLUMN adclick_internal.state.dropped_until IS 'the last minute in which one of them was clicked, or its dedup bucket begins; NULL: none was dropped';
 
-INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late)
-	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late, dropped)
+	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
 -- Not in a dump: a row here is about the dump.
 CREATE TABLE adclick_internal.restore (
@@ -176,16 +180,18 @@ CREATE TABLE adclick_internal.runs (
 	clicks bigint NOT NULL,
 	minutes timestamptz[],
 	minute_facts bigint[],
-	minute_clicks bigint[]
+	minute_clicks bigint[],
+	volume int
 ) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
 CREATE INDEX runs_minute_idx ON adclick_internal.runs (sort_order, is_delta, last_minute);
 COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one for each closed minute, or settled hour, from compaction)';
 COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip, 3 dedup key (the ledger: each click that was counted, whole)';
 COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run; of order ledger: the minutes in which its buckets begin';
-COMMENT ON COLUMN adclick_internal.runs.first_minute IS 'the first with a fact; of a run of an hour, that in which it begins';
-COMMENT ON COLUMN adclick_internal.runs.last_minute IS 'the last with a fact; of a run of an hour, its last';
+COMMENT ON COLUMN adclick_internal.runs.first_minute IS 'the first with a fact; of a run of an hour, that in which it begins; of order ledger, the first in which a bucket begins or a click was clicked';
+COMMENT ON COLUMN adclick_internal.runs.last_minute IS 'the last with a fact; of a run of an hour, its last; of order ledger, the last in which a bucket begins or a click was clicked';
 COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'how many facts each of them has';
 COMMENT ON COLUMN adclick_internal.runs.minute_clicks IS 'how many clicks each of them has';
+COMMENT ON COLUMN adclick_internal.runs.volume IS 'of final runs of order ledger: the volume that has its segments, see adclick_internal.volumes';
 
 CREATE TABLE adclick_internal.deltas (
 	run_id bigint NOT NULL,
@@ -204,12 +210,44 @@ CREATE TABLE adclick_internal.segments (
 	first_key bigint NOT NULL,
 	number int NOT NULL,
 	data bytea NOT NULL
-) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02);
+) WITH (
+	autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02,
+	autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_freeze_min_age = 0
+);
 ALTER TABLE adclick_internal.segments ALTER data SET STORAGE PLAIN;
 CREATE UNIQUE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key, number);
 ALTER TABLE adclick_internal.segments REPLICA IDENTITY USING INDEX segments_key_idx;
 COMMENT ON COLUMN adclick_internal.segments.number IS 'place in the run: an ad with many facts has several segments with the same first key';
-COMMENT ON TABLE adclick_internal.segments IS 'segments of final runs';
+COMMENT ON TABLE adclick_internal.segments IS 'segments of final runs, but for those of order ledger';
+
+/*
+ * The ledger lies in volumes, one after the other, each in a table of its own, which is
+ * truncated when the volume is dropped.  VACUUM comes soon after rows are written, and
+ * freezes their pages once and for all.
+ */
+DO $$
+BEGIN
+	FOR n IN 0 .. 31 LOOP
+		EXECUTE format('CREATE TABLE adclick_internal.ledger_%s (LIKE adclick_internal.segments INCLUDING COMMENTS INCLUDING STORAGE) WITH (
+			autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_freeze_min_age = 0)', n);
+		EXECUTE format('CREATE UNIQUE INDEX ledger_%s_key_idx ON adclick_internal.ledger_%1$s (run_id, first_key, number)', n);
+		EXECUTE format('ALTER TABLE adclick_internal.ledger_%s REPLICA IDENTITY USING INDEX ledger_%1$s_key_idx', n);
+		EXECUTE format('COMMENT ON TABLE adclick_internal.ledger_%s IS ''segments of the final runs of order ledger: of the volumes whose number, divided by 32, leaves %1$s''', n);
+	END LOOP;
+END
+$$;
+
+CREATE TABLE adclick_internal.volumes (
+	volume int PRIMARY KEY,
+	opened_at timestamptz NOT NULL,
+	dropped_at timestamptz,
+	dropped_by xid8
+);
+COMMENT ON TABLE adclick_internal.volumes IS 'volumes of the ledger, the last of which is written to: volume n is in table ledger_m, m being n modulo 32';
+COMMENT ON COLUMN adclick_internal.volumes.opened_at IS 'since when it is written to; no longer since another one was opened';
+COMMENT ON COLUMN adclick_internal.volumes.dropped_at IS 'when its runs were deleted; its table waits for snapshots that still see them';
+COMMENT ON COLUMN adclick_internal.volumes.dropped_by IS 'the transaction that did so';
+INSERT INTO adclick_internal.volumes VALUES (0, now());
 
 CREATE TABLE adclick_internal.unpacked_clicks (
 	click_id uuid,
@@ -220,10 +258,13 @@ CREATE TABLE adclick_internal.unpacked_clicks (
 	ip inet,
 	country text,
 	region text,
-	device text
+	device text,
+	run_id bigint NOT NULL
 );
+CREATE INDEX unpacked_clicks_run_idx ON adclick_internal.unpacked_clicks (run_id);
 ALTER TABLE adclick_internal.unpacked_clicks REPLICA IDENTITY FULL;
 COMMENT ON TABLE adclick_internal.unpacked_clicks IS 'clicks that were counted and that the columns of the ledger cannot give back: with the address of a network, or a dimension counted as ''other''';
+COMMENT ON COLUMN adclick_internal.unpacked_clicks.run_id IS 'the run of order ledger that has its key';
 
 CREATE TABLE adclick_internal.gaps (
 	minute timestamptz PRIMARY KEY
@@ -301,8 +342,13 @@ CREATE FUNCTION adclick.recompute("from" timestamptz, "to" timestamptz) RETURNS 
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.recompute(timestamptz, timestamptz) IS 'make the counts of whole hours anew from the ledger, whatever state they are in; returns how many clicks were counted';
 
+CREATE FUNCTION adclick.apply_retention(OUT dropped bigint, OUT volumes_dropped int, OUT volumes_emptied int, OUT waits text)
+	AS 'MODULE_PATHNAME', 'adclick_apply_retention' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
+COMMENT ON FUNCTION adclick.apply_retention() IS 'drop from the ledger what is older than adclick.ledger_retention, now, as the compactor does; waits: why not more';
+
 CREATE FUNCTION adclick.check_ledger(OUT taken bigint, OUT counted bigint, OUT duplicates bigint,
-		OUT discarded bigint, OUT unread bigint, OUT in_ledger bigint, OUT balanced boolean)
+		OUT discarded bigint, OUT unread bigint, OUT in_ledger bigint, OUT dropped bigint, OUT balanced boolean)
 	AS 'MODULE_PATHNAME', 'adclick_check_ledger' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.check_ledger() IS 'compare what the ticks say they did with every click that is stored; balanced: nothing is missing, and nothing is there twice';
@@ -580,6 +626,7 @@ CREATE TABLE adclick.reconciliations (
 	since timestamptz NOT NULL,
 	until timestamptz NOT NULL,
 	repair boolean NOT NULL,
+	only_changed boolean NOT NULL,
 	started_at timestamptz NOT NULL,
 	finished_at timestamptz,
 	hours timestamptz[] NOT NULL,
@@ -592,6 +639,7 @@ COMMENT ON COLUMN adclick.reconciliations.reconciliation_id IS 'number of the ca
 COMMENT ON COLUMN adclick.reconciliations.since IS 'beginning of the range';
 COMMENT ON COLUMN adclick.reconciliations.until IS 'end of the range, not included';
 COMMENT ON COLUMN adclick.reconciliations.repair IS 'whether differences are repaired';
+COMMENT ON COLUMN adclick.reconciliations.only_changed IS 'whether hours are left out that are as they were when last reconciled';
 COMMENT ON COLUMN adclick.reconciliations.started_at IS 'when it was called';
 COMMENT ON COLUMN adclick.reconciliations.finished_at IS 'when the last hour was done; NULL: it is under way, or was interrupted';
 COMMENT ON COLUMN adclick.reconciliations.hours IS 'the hours of the range that could have clicks when it began';
@@ -727,34 +775,55 @@ AS $$
 $$;
 COMMENT ON FUNCTION adclick_internal.find_differences(timestamptz) IS 'what differs between the ledger and all that is stored of an hour';
 
-CREATE FUNCTION adclick.reconcile_hour("from" timestamptz, "to" timestamptz, repair boolean DEFAULT false) RETURNS boolean
+/*
+ * Clicks only ever come to an hour: if it has as many as when it was compared, it has
+ * the same.
+ */
+CREATE FUNCTION adclick_internal.agreed_hours("from" timestamptz, "to" timestamptz) RETURNS SETOF timestamptz
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED ROWS 1000
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT r.hour FROM adclick.reconciled_hours r
+	LEFT JOIN (SELECT date_trunc('hour', m.minute, 'UTC') AS hour, sum(m.clicks) AS clicks
+		FROM adclick_internal.runs d, unnest(d.minutes, d.minute_clicks) m (minute, clicks)
+		WHERE d.sort_order = 0 AND d.is_delta IN (false, true) AND d.last_minute >= "from" AND d.first_minute < "to"
+		GROUP BY 1) c ON c.hour = r.hour
+	WHERE r.hour >= "from" AND r.hour < "to" AND coalesce(c.clicks, 0) = r.clicks AND (r.repaired OR (r.differences = 0 AND r.problem IS NULL));
+END;
+COMMENT ON FUNCTION adclick_internal.agreed_hours(timestamptz, timestamptz) IS 'hours that have agreed with the ledger when they were last reconciled, and got no clicks since';
+
+CREATE FUNCTION adclick.reconcile_hour("from" timestamptz, "to" timestamptz, repair boolean DEFAULT false, only_changed boolean DEFAULT false)
+	RETURNS boolean
 	AS 'MODULE_PATHNAME', 'adclick_reconcile_hour' LANGUAGE C STRICT
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.reconcile_hour(timestamptz, timestamptz, boolean) IS 'compare the next hour of a range with the ledger; returns whether there is another one';
+COMMENT ON FUNCTION adclick.reconcile_hour(timestamptz, timestamptz, boolean, boolean) IS 'compare the next hour of a range with the ledger; returns whether there is another one';
 
 -- A transaction for each hour: what is done stays done.
-CREATE PROCEDURE adclick.reconcile("from" timestamptz, "to" timestamptz, repair boolean DEFAULT false)
+CREATE PROCEDURE adclick.reconcile("from" timestamptz, "to" timestamptz, repair boolean DEFAULT false, only_changed boolean DEFAULT false)
 	LANGUAGE plpgsql
 AS $$
 BEGIN
-	WHILE adclick.reconcile_hour("from", "to", repair) LOOP
+	WHILE adclick.reconcile_hour("from", "to", repair, only_changed) LOOP
 		COMMIT;
 	END LOOP;
 END
 $$;
-COMMENT ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean) IS 'compare the hours of a range with the ledger, and if asked for repair them; see adclick.reconciliations, adclick.reconciled_hours and adclick.differences';
+COMMENT ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean, boolean) IS 'compare the hours of a range with the ledger, all or those that changed since the last time, and if asked for repair them; see adclick.reconciliations, adclick.reconciled_hours and adclick.differences';
 
 --
 -- Schedule
 --
 
--- What is to be done regularly, and no worker does: yesterday (UTC) is reconciled, when its late clicks are in.
+/*
+ * What is to be done regularly, and no worker does: yesterday (UTC) is reconciled, when most
+ * of its late clicks are in, and hours before that got more since they were.
+ */
 CREATE FUNCTION adclick_internal.jobs() RETURNS TABLE (job_name text, schedule text, command text)
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT 'adclick: reconcile', '10 2 * * *',
-		$$CALL adclick.reconcile(date_trunc('day', now(), 'UTC') - interval '24 hours', date_trunc('day', now(), 'UTC'))$$;
+		$$CALL adclick.reconcile('-infinity', date_trunc('day', now(), 'UTC'), only_changed => true)$$;
 END;
 COMMENT ON FUNCTION adclick_internal.jobs() IS 'what adclick.schedule() has pg_cron do';
 
@@ -808,7 +877,7 @@ COMMENT ON FUNCTION adclick.unschedule() IS 'end the jobs of adclick.schedule()'
 CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest timestamptz, OUT last_tick bigint,
 		OUT last_tick_at timestamptz, OUT taken bigint, OUT counted bigint, OUT in_future bigint, OUT too_old bigint,
 		OUT duplicates bigint, OUT undecided bigint, OUT open_minutes bigint, OUT combinations bigint,
-		OUT late bigint, OUT clicks_per_second float8)
+		OUT late bigint, OUT clicks_per_second float8, OUT dropped bigint, OUT dropped_until timestamptz)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.progress() IS 'how far ticks and compaction are; NULLs while a table of the extension is altered';
@@ -851,6 +920,8 @@ CREATE VIEW adclick.status AS
 		p.taken AS clicks_taken,
 		p.counted AS clicks_counted,
 		p.late AS late_clicks,
+		p.dropped AS clicks_dropped,
+		p.dropped_until,
 		p.duplicates,
 		p.in_future + p.too_old + p.undecided AS discarded,
 		p.in_future,
@@ -884,6 +955,8 @@ COMMENT ON COLUMN adclick.status.clicks_per_second IS 'clicks that are counted i
 COMMENT ON COLUMN adclick.status.clicks_taken IS 'clicks that ticks took since CREATE EXTENSION: those counted, duplicates and discarded';
 COMMENT ON COLUMN adclick.status.clicks_counted IS 'of them, those counted';
 COMMENT ON COLUMN adclick.status.late_clicks IS 'of them, those that arrived later than adclick.watermark after the end of their minute';
+COMMENT ON COLUMN adclick.status.clicks_dropped IS 'of those counted, how many adclick.ledger_retention has dropped from the ledger; they still count';
+COMMENT ON COLUMN adclick.status.dropped_until IS 'the last minute in which one of them was clicked, or its dedup window begins: up to it the ledger is not whole; NULL if none was dropped';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
 COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old and undecided';
 COMMENT ON COLUMN adclick.status.in_future IS 'clicks set aside because they were clicked further in the future than adclick.future_tolerance';
@@ -920,10 +993,10 @@ COMMENT ON COLUMN adclick.storage.purpose IS 'what it is for';
 --
 
 CREATE FUNCTION adclick_internal.examine(OUT problem text, OUT locked boolean, OUT waiting bigint, OUT waiting_seconds float8,
-		OUT combinations bigint, OUT unreconciled bigint)
+		OUT combinations bigint, OUT unreconciled bigint, OUT retention text)
 	AS 'MODULE_PATHNAME', 'adclick_examine' LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, and how many hours do not agree with the ledger';
+COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, and why retention waits';
 
 CREATE FUNCTION adclick_internal.worker(compactor boolean, OUT paused boolean, OUT missing float8, OUT overdue float8,
 		OUT behind float8, OUT failed int, OUT failure text, OUT left_out int, OUT undecided float8, OUT said text)
@@ -940,7 +1013,7 @@ BEGIN ATOMIC
 			CASE WHEN NOT standby THEN CASE WHEN paused THEN waiting_seconds ELSE least(waiting_seconds, behind) END END AS lag
 		FROM (SELECT pg_is_in_recovery() AS standby, max_filters.setting::bigint AS max_filters,
 				extract(epoch FROM clock_timestamp() - w.since) AS open_for, coalesce('process ' || w.pid, 'prepared transaction ' || w.prepared) AS writer,
-				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled,
+				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled, e.retention,
 				a.paused, a.missing, a.overdue, a.behind, a.failed, a.failure, a.left_out, a.undecided, a.said,
 				c.missing AS c_missing, c.overdue AS c_overdue, c.failed AS c_failed, c.failure AS c_failure, c.said AS c_said
 			FROM adclick_internal.examine() e
@@ -974,8 +1047,9 @@ BEGIN ATOMIC
 				format('a writer of clicks has not ended for %s s: %s', floor(open_for), writer) END),
 			(13, 1, CASE WHEN combinations >= 0.9 * max_filters THEN
 				format('adclick.max_filters is nearly reached: %s of %s combinations', combinations, max_filters) END),
-			(14, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
-			(15, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
+			(14, 1, 'retention of the ledger waits: ' || retention),
+			(15, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
+			(16, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
 		) r (nr, level, reason) WHERE r.reason IS NOT NULL
 	)
 	SELECT ARRAY[(ARRAY['ok', 'warning', 'critical'])[1 + coalesce(max(level), 0)],
@@ -1015,6 +1089,14 @@ CREATE FUNCTION adclick_internal.guard_restore() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'adclick_guard_restore' LANGUAGE C;
 COMMENT ON FUNCTION adclick_internal.guard_restore() IS 'trigger: a dump brings its data only where it is awaited';
 
+DO $$
+BEGIN
+	EXECUTE (SELECT 'CREATE VIEW adclick_internal.stored_segments AS ' || string_agg('SELECT run_id FROM adclick_internal.' || name, ' UNION ALL ')
+		FROM (SELECT unnest('{deltas, segments}'::text[]) UNION ALL SELECT 'ledger_' || n FROM generate_series(0, 31) n) t (name));
+END
+$$;
+COMMENT ON VIEW adclick_internal.stored_segments IS 'the run of each segment there is';
+
 -- What the state and the runs say there is.  Not every click has a user and an address.
 CREATE FUNCTION adclick_internal.find_missing() RETURNS SETOF text
 	LANGUAGE sql STABLE STRICT
@@ -1026,14 +1108,16 @@ BEGIN ATOMIC
 	SELECT format('Rule %s of duplicates is not there.', s.rule_id) FROM adclick_internal.state s
 	WHERE s.rule_id IS NOT NULL AND NOT EXISTS (SELECT FROM adclick_internal.dedup_rules r WHERE r.rule_id = s.rule_id)
 	UNION ALL
-	SELECT format('Runs of order %s have %s of %s clicks.', o.name, coalesce(r.clicks, 0), s.counted)
-	FROM adclick_internal.state s CROSS JOIN (VALUES (0, 'ad'), (3, 'ledger')) o (sort_order, name)
+	SELECT 'There are no volumes of the ledger.' WHERE EXISTS (SELECT FROM adclick_internal.state) AND NOT EXISTS (SELECT FROM adclick_internal.volumes)
+	UNION ALL
+	SELECT format('Runs of order %s have %s of %s clicks.', o.name, coalesce(r.clicks, 0), o.clicks)
+	FROM adclick_internal.state s CROSS JOIN LATERAL (VALUES (0, 'ad', s.counted), (3, 'ledger', s.counted - s.dropped)) o (sort_order, name, clicks)
 	LEFT JOIN (SELECT sort_order, sum(clicks) AS clicks FROM adclick_internal.runs GROUP BY 1) r USING (sort_order)
-	WHERE coalesce(r.clicks, 0) <> s.counted
+	WHERE coalesce(r.clicks, 0) <> o.clicks
 	UNION ALL
 	SELECT format('Of %s runs %s do not have as many segments as they say.', count(*), count(*) FILTER (WHERE r.segments <> coalesce(s.segments, 0)))
-	FROM adclick_internal.runs r LEFT JOIN (SELECT run_id, count(*) AS segments
-		FROM (SELECT run_id FROM adclick_internal.deltas UNION ALL SELECT run_id FROM adclick_internal.segments) k GROUP BY 1) s USING (run_id)
+	FROM adclick_internal.runs r
+	LEFT JOIN (SELECT run_id, count(*) AS segments FROM adclick_internal.stored_segments GROUP BY 1) s USING (run_id)
 	HAVING count(*) FILTER (WHERE r.segments <> coalesce(s.segments, 0)) > 0
 	UNION ALL
 	SELECT format('adclick.discarded_clicks has %s of %s clicks.', d.clicks, s.in_future + s.too_old + s.duplicates + s.undecided)
@@ -1058,16 +1142,17 @@ DECLARE
 	tables CONSTANT regclass[] := '{adclick.filters, adclick.discarded_clicks, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
 		adclick.differences, adclick.reconciled_hours, adclick.reconciliations,
 		adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
-		adclick_internal.unpacked_clicks, adclick_internal.gaps}';
+		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes}';
+	ledger CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.ledger_%s', n)::regclass FROM generate_series(0, 31) n);
 	others CONSTANT regclass[] := '{adclick.filters_filter_id_seq, adclick.reconciliations_reconciliation_id_seq,
 		adclick_internal.dedup_rules_rule_id_seq, adclick_internal.runs_run_id_seq, adclick_internal.end_of_dump}';
 BEGIN
-	FOREACH relation IN ARRAY for_users || tables || others
+	FOREACH relation IN ARRAY for_users || tables || ledger || others
 	LOOP
 		-- the first filter is there already
 		PERFORM pg_catalog.pg_extension_config_dump(relation, CASE relation WHEN 'adclick.filters'::regclass THEN 'WHERE filter_id <> 0' ELSE '' END);
 	END LOOP;
-	FOREACH relation IN ARRAY tables
+	FOREACH relation IN ARRAY tables || ledger
 	LOOP
 		EXECUTE format('CREATE TRIGGER guard_restore BEFORE INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.guard_restore()', relation);
 	END LOOP;
@@ -1136,7 +1221,8 @@ REFRESH MATERIALIZED VIEW adclick_internal.end_of_dump;
 
 -- What adclick.reconcile_hour() asks for, as the owner.
 GRANT EXECUTE ON FUNCTION adclick_internal.find_differences(timestamptz),
-	adclick_internal.facts(int, timestamptz, timestamptz), adclick_internal.ledger(timestamptz, timestamptz) TO adclick_owner;
+	adclick_internal.facts(int, timestamptz, timestamptz), adclick_internal.ledger(timestamptz, timestamptz),
+	adclick_internal.agreed_hours(timestamptz, timestamptz) TO adclick_owner;
 
 -- Who watches the server need not be one of them.
 GRANT USAGE ON SCHEMA adclick TO pg_monitor;

@@ -59,6 +59,9 @@ typedef struct Definition
 	{"click_id", UUIDOID}, {"ad_id", INT8OID}, {"clicked_at", TIMESTAMPTZOID}, {"user_id", INT8OID}, \
 	{"received_at", TIMESTAMPTZOID}, {"ip", INETOID}, {"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}
 
+#define SEGMENT_COLUMNS \
+	{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
+
 /* Who inserts has its defaults, constraints and triggers to bear; ticks read and take rows without SQL. */
 static const Definition inbox_definition = {
 	ADCLICK_SCHEMA, "clicks", RELKIND_RELATION, true, {CLICK_COLUMNS}
@@ -74,6 +77,11 @@ static const Definition facts_definition = {
 		{"ad_id", INT8OID}, {"click_minute", TIMESTAMPTZOID}, {"filter_id", INT4OID},
 		{"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}, {"click_count", INT8OID}
 	}
+};
+
+/* A table of the ledger, which one is told by the code: a lock on all would be in the way of one being truncated. */
+static const Definition ledger_definition = {
+	ADCLICK_INTERNAL_SCHEMA, "ledger_", RELKIND_RELATION, false, {SEGMENT_COLUMNS}
 };
 
 static const Definition definitions[] = {
@@ -99,7 +107,7 @@ static const Definition definitions[] = {
 			{"newest_received", TIMESTAMPTZOID}, {"event_time", TIMESTAMPTZOID}, {"rows_read", INT8OID},
 			{"counted", INT8OID}, {"in_future", INT8OID}, {"too_old", INT8OID}, {"duplicates", INT8OID},
 			{"undecided", INT8OID}, {"rule_id", INT4OID}, {"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
-			{"highest_bucket", INT8OID}, {"late", INT8OID}
+			{"highest_bucket", INT8OID}, {"late", INT8OID}, {"dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "restore", RELKIND_RELATION, false, {{"started_at", TIMESTAMPTZOID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "dedup_rules", RELKIND_RELATION, false, {
@@ -109,15 +117,15 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "runs", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"sort_order", INT2OID}, {"is_delta", BOOLOID}, {"first_minute", TIMESTAMPTZOID},
 			{"last_minute", TIMESTAMPTZOID}, {"segments", INT4OID}, {"facts", INT8OID}, {"clicks", INT8OID},
-			{"minutes", TIMESTAMPTZARRAYOID}, {"minute_facts", INT8ARRAYOID}, {"minute_clicks", INT8ARRAYOID}
+			{"minutes", TIMESTAMPTZARRAYOID}, {"minute_facts", INT8ARRAYOID}, {"minute_clicks", INT8ARRAYOID},
+			{"volume", INT4OID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "deltas", RELKIND_RELATION, false, {
-			{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
+	{ADCLICK_INTERNAL_SCHEMA, "deltas", RELKIND_RELATION, false, {SEGMENT_COLUMNS}},
+	{ADCLICK_INTERNAL_SCHEMA, "segments", RELKIND_RELATION, false, {SEGMENT_COLUMNS}},
+	{ADCLICK_INTERNAL_SCHEMA, "volumes", RELKIND_RELATION, false, {
+			{"volume", INT4OID}, {"opened_at", TIMESTAMPTZOID}, {"dropped_at", TIMESTAMPTZOID}, {"dropped_by", XID8OID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "segments", RELKIND_RELATION, false, {
-			{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
-	}},
-	{ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks", RELKIND_RELATION, false, {CLICK_COLUMNS}},
+	{ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks", RELKIND_RELATION, false, {CLICK_COLUMNS, {"run_id", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, false, {{"minute", TIMESTAMPTZOID}}},
 	{ADCLICK_SCHEMA, "differences", RELKIND_RELATION, false, {
 			{"hour", TIMESTAMPTZOID}, {"what", TEXTOID}, {"click_minute", TIMESTAMPTZOID}, {"ad_id", INT8OID},
@@ -129,7 +137,7 @@ static const Definition definitions[] = {
 	}},
 	{ADCLICK_SCHEMA, "reconciliations", RELKIND_RELATION, false, {
 			{"reconciliation_id", INT8OID}, {"since", TIMESTAMPTZOID}, {"until", TIMESTAMPTZOID}, {"repair", BOOLOID},
-			{"started_at", TIMESTAMPTZOID}, {"finished_at", TIMESTAMPTZOID}, {"hours", TIMESTAMPTZARRAYOID},
+			{"only_changed", BOOLOID}, {"started_at", TIMESTAMPTZOID}, {"finished_at", TIMESTAMPTZOID}, {"hours", TIMESTAMPTZARRAYOID},
 			{"hours_done", INT4OID}, {"clicks", INT8OID}, {"differences", INT8OID}
 	}},
 };
@@ -138,6 +146,10 @@ static const Definition definitions[] = {
 static Oid	checked[lengthof(definitions)];
 static uint64 changes = 1;
 static uint64 right_at = 0;
+
+/* Of the ledger: those that were found right, and did not change since; how often any table may have. */
+static Oid	right_ledgers[LEDGER_TABLES];
+static uint64 invalidations = 0;
 
 /* A difference: the relation, and what is wrong with it. */
 typedef struct Difference
@@ -325,6 +337,10 @@ forget_checked(Datum arg, Oid relid)
 			changes++;
 			break;
 		}
+	invalidations++;
+	for (int i = 0; i < LEDGER_TABLES; i++)
+		if (right_ledgers[i] == relid || !OidIsValid(relid))
+			right_ledgers[i] = InvalidOid;
 }
 
 /* NULL, and a difference, if it is missing. */
@@ -356,17 +372,24 @@ check_one(int i, Oid owner)
 	return found;
 }
 
-static Difference
-check_all(void)
+static void
+follow_changes(void)
 {
 	static bool registered = false;
-	Difference	found = no_difference;
-	uint64		before;
-	Oid			owner;
 
 	if (!registered)
 		CacheRegisterRelcacheCallback(forget_checked, (Datum) 0);
 	registered = true;
+}
+
+static Difference
+check_all(void)
+{
+	Difference	found = no_difference;
+	uint64		before;
+	Oid			owner;
+
+	follow_changes();
 	if (right_at == changes)
 		return found;
 	owner = privileges_owner();
@@ -382,6 +405,28 @@ void
 definitions_check(void)
 {
 	refuse(check_all());
+}
+
+Relation
+definitions_open_ledger(int number, LOCKMODE mode)
+{
+	char	   *name = psprintf("%s%d", ledger_definition.name, number);
+	Oid			relid = get_relname_relid(name, get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false));
+	Relation	relation = OidIsValid(relid) ? try_relation_open(relid, mode) : NULL;
+
+	follow_changes();
+	if (relation == NULL)
+		refuse((Difference) {quote_qualified_identifier(ADCLICK_INTERNAL_SCHEMA, name), "It is missing."});
+	if (right_ledgers[number] != relid)
+	{
+		uint64		before = invalidations;
+
+		refuse(check_relation(relation, &ledger_definition, privileges_owner()));
+		if (before == invalidations)
+			right_ledgers[number] = relid;	/* nothing has changed meanwhile */
+	}
+	pfree(name);
+	return relation;
 }
 
 bool

@@ -17,6 +17,7 @@
 
 #include "postgres.h"
 
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
 /*
@@ -24,6 +25,10 @@
  * that internal statements read or write.
  */
 extern void definitions_check(void);
+
+/* The tables of the ledger: ledger_0 and so on.  Open one, with the same check. */
+#define LEDGER_TABLES 32
+extern Relation definitions_open_ledger(int number, LOCKMODE mode);
 
 /* Open the inbox, which is read and emptied without SQL, with the same check and a share lock. */
 extern Relation definitions_open_inbox(void);

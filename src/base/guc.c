@@ -24,6 +24,7 @@ int			adclick_tick_interval = 1000;
 int			adclick_max_filters = 10000;
 int			adclick_future_tolerance = 300;
 int			adclick_raw_retention = 7 * 24 * 60;
+int			adclick_ledger_retention = 0;
 bool		adclick_user_and_ip_orders = true;
 int			adclick_top_ads_kept = 1000;
 bool		adclick_workers_on = true;
@@ -92,6 +93,13 @@ guc_define(void)
 							"Clicks further behind are discarded.",
 							&adclick_raw_retention,
 							7 * 24 * 60, 60, 3650 * 24 * 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.ledger_retention",
+							"How long the clicks that were counted stay in the ledger; 0: for ever.",
+							"Counts stay. It must be longer than copies of a click may arrive.",
+							&adclick_ledger_retention,
+							0, 0, 36500 * 24 * 60,
 							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("adclick.user_and_ip_orders",

@@ -14,10 +14,14 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 #include "adclick.h"
 #include "compat.h"
 #include "shmem.h"
+
+/* A clock that goes another way than that which nobody sets by more than this has been set, ms. */
+#define CLOCK_STEP 10000
 
 Shmem	   *shmem = NULL;
 DedupSet   *shmem_dedup = NULL;
@@ -193,6 +197,23 @@ shmem_note_tick(int64 ms, bool undecided)
 	if (undecided)
 		slot->undecided_at = steady_ms();
 	LWLockRelease(shmem->lock);
+}
+
+int64
+shmem_watch_clock(void)
+{
+	DatabaseSlot *slot = shmem_my_slot();
+	int64		now = steady_ms();
+	int64		offset = GetCurrentTimestamp() / 1000 - now;
+	int64		since;
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	if (slot->clock_set_at == 0 || Abs(offset - slot->clock_offset) > CLOCK_STEP)
+		slot->clock_set_at = now;
+	slot->clock_offset = offset;
+	since = slot->clock_set_at;
+	LWLockRelease(shmem->lock);
+	return now - since;
 }
 
 void

@@ -69,6 +69,8 @@ typedef struct DatabaseSlot
 	int			left_out;		/* runs that cannot be read, or say what cannot be */
 	int64		last_tick_ms;	/* of those that took clicks; 0: none has */
 	int64		worst_tick_ms;
+	int64		clock_set_at;	/* the clock was last found to have been set, or was first looked at; 0: never */
+	int64		clock_offset;	/* what it was ahead of steady_ms() then, in ms */
 	int64		undecided_at;	/* a tick last set clicks aside as undecided; 0: never */
 
 	/* the dedup set of this database, see seen.c */
@@ -136,6 +138,12 @@ extern void shmem_ask_again(DatabaseSlot *slot);
 
 /* A tick of this database has taken clicks, in so many ms, 1 at least. */
 extern void shmem_note_tick(int64 ms, bool undecided);
+
+/*
+ * For how many ms the clock has not been set, as far as is known: not since someone in
+ * this database looked last, and the first look since the server started counts as well.
+ */
+extern int64 shmem_watch_clock(void);
 
 /* Wake the launcher, if it runs. */
 extern void shmem_wake_launcher(void);

@@ -92,6 +92,25 @@ read_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule, Bucket
 	return true;
 }
 
+/*
+ * Whether the ledger no longer has all keys that could tell whether it is a copy of a
+ * click that was counted.
+ */
+static bool
+is_forgotten(TupleTableSlot *slot, const Click *click, const ClickRules *rules)
+{
+	BucketKey	key;
+
+	if (rules->forgotten == PG_INT64_MIN)
+		return false;
+	if (click->has_key && click->key.bucket <= rules->forgotten)
+		return true;
+	for (int i = 0; i < rules->nformer; i++)
+		if (click_former_key(slot, click, &rules->former[i], &key) && key.bucket <= rules->forgotten)
+			return true;
+	return false;
+}
+
 ClickVerdict
 click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 {
@@ -107,7 +126,7 @@ click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 	if (click->at < click->received_at - rules->raw_retention)
 		return CLICK_TOO_OLD;
 	click->has_key = read_key(slot, click, &rules->dedup, &click->key);
-	return CLICK_VALID;
+	return is_forgotten(slot, click, rules) ? CLICK_TOO_OLD : CLICK_VALID;
 }
 
 bool

@@ -300,7 +300,7 @@ begin_store_scan(FactScan *scan, bool is_delta)
 	StoreScan  *store;
 
 	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
-	store = store_scan_begin(is_delta);
+	store = store_scan_begin(is_delta ? STORE_DELTAS : STORE_FINAL);
 	PopActiveSnapshot();
 	return store;
 }

@@ -211,12 +211,39 @@ try(void (*step) (void *arg), Comparison *comparison)
 		comparison->result->problem = error->hint ? psprintf("%s (%s)", error->message, error->hint) : error->message;
 }
 
+static int64
+dropped_until(void)
+{
+	StoreState	state;
+
+	store_get_state(&state);
+	return state.dropped_until;
+}
+
+/* Hours that are left out, as nothing is there to compare them with. */
+static void
+say_dropped(TimestampTz from)
+{
+	int64		until = dropped_until();
+
+	if (until > PG_INT64_MIN && (from == DT_NOBEGIN || hour_of(minute_of(from)) <= until))
+		ereport(NOTICE,
+				(errmsg("hours up to %s are not compared: the ledger no longer has all of their clicks",
+						timestamptz_to_str(hour_of(until) * USECS_PER_MINUTE))));
+}
+
 static void
 reconcile(TimestampTz hour, bool to_repair, StoreReconciled *result)
 {
 	Comparison	comparison = {hour, result};
 
 	store_delete_differences(hour);
+	/* dropped since the call began */
+	if (minute_of(hour) <= dropped_until())
+	{
+		result->problem = "the ledger no longer has all clicks of the hour (adclick.ledger_retention)";
+		return;
+	}
 	try(compare, &comparison);
 	if (to_repair && (result->differences > result->of_ledger || result->problem))
 	{
@@ -241,7 +268,9 @@ reconcile_hour(FunctionCallInfo fcinfo, Oid asker)
 	(void) store_keep_extension();	/* or DROP EXTENSION and this wait for each other */
 	level = definitions_begin_writes();
 	store_lock(STORE_LOCK_RECONCILIATION);
-	store_get_reconciliation(from, to, PG_GETARG_BOOL(2), &r);
+	store_get_reconciliation(from, to, PG_GETARG_BOOL(2), PG_GETARG_BOOL(3), &r);
+	if (r.is_new && from < to)
+		say_dropped(from);
 	if (r.hours_left > 0)
 	{
 		reconcile(r.hour, PG_GETARG_BOOL(2), &result);

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * rounds.c
- *	  The SQL functions for one round by hand, and for counting hours anew.
+ *	  The SQL functions for one round by hand, of ticks, compaction or retention, and for
+ *	  counting hours anew.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -10,6 +11,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "base/adclick.h"
@@ -18,6 +20,7 @@
 #include "read/conditions.h"
 #include "write/compact.h"
 #include "write/recompute.h"
+#include "write/retention.h"
 #include "write/tick.h"
 
 static Datum
@@ -76,6 +79,27 @@ recompute(FunctionCallInfo fcinfo, Oid asker)
 	PG_RETURN_INT64(clicks);
 }
 
+static Datum
+apply_retention(FunctionCallInfo fcinfo, Oid asker)
+{
+	RetentionResult r;
+	int			level;
+	bool		nulls[4] = {false};
+	Datum		values[4];
+
+	prevent_read_only("adclick.apply_retention()");
+	level = definitions_begin_writes();
+	retention_apply(true, &r);
+	definitions_end_writes(level);
+	values[0] = Int64GetDatum(r.clicks);
+	values[1] = Int32GetDatum(r.dropped);
+	values[2] = Int32GetDatum(r.emptied);
+	nulls[3] = r.waits == NULL;
+	values[3] = nulls[3] ? (Datum) 0 : CStringGetTextDatum(r.waits);
+	return make_row(fcinfo, values, nulls);
+}
+
 SQL_FUNCTION_AS_OWNER(tick);
 SQL_FUNCTION_AS_OWNER(compact);
 SQL_FUNCTION_AS_OWNER(recompute);
+SQL_FUNCTION_AS_OWNER(apply_retention);

@@ -23,6 +23,7 @@
 #include "read/ledger.h"
 #include "read/tail.h"
 #include "store/store.h"
+#include "write/retention.h"
 
 PG_FUNCTION_INFO_V1(adclick_workers);
 PG_FUNCTION_INFO_V1(adclick_worker);
@@ -49,8 +50,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[14];
-	Datum		values[14];
+	bool		nulls[16];
+	Datum		values[16];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then, and the health what is the matter */
@@ -75,6 +76,9 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[11] = Int64GetDatum(store_count_combinations());
 	values[12] = Int64GetDatum(state.late);
 	values[13] = clicks_per_second();
+	values[14] = Int64GetDatum(state.dropped);
+	nulls[15] = state.dropped_until == PG_INT64_MIN;
+	values[15] = TimestampTzGetDatum(nulls[15] ? 0 : state.dropped_until * USECS_PER_MINUTE);
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -95,7 +99,7 @@ is_balanced(const StoreState *state, const LedgerTotals *ledger, const StoreSetA
 		set_aside += rows->verdicts[verdict];
 	}
 	return rows->unknown == 0 && state->rows_read == counted + set_aside &&
-		counted == ledger->packed + ledger->unpacked && counted == ledger->facts &&
+		counted == ledger->packed + ledger->unpacked + state->dropped && counted == ledger->facts &&
 		ledger->unpacked == rows->verdicts[CLICK_VALID];
 }
 
@@ -107,8 +111,8 @@ check_ledger(FunctionCallInfo fcinfo, Oid asker)
 	LedgerTotals ledger;
 	StoreSetAside rows;
 	TimestampTz oldest;
-	bool		nulls[7] = {false};
-	Datum		values[7];
+	bool		nulls[8] = {false};
+	Datum		values[8];
 
 	store_get_state(&state);
 	ledger_count(&ledger);
@@ -119,7 +123,8 @@ check_ledger(FunctionCallInfo fcinfo, Oid asker)
 	values[3] = Int64GetDatum(clicks_discarded(state.verdicts));
 	values[4] = Int64GetDatum(tail_rows(state.tick, INBOX_TO_CHECK, &oldest));
 	values[5] = Int64GetDatum(ledger.packed + rows.verdicts[CLICK_VALID]);
-	values[6] = BoolGetDatum(is_balanced(&state, &ledger, &rows));
+	values[6] = Int64GetDatum(state.dropped);
+	values[7] = BoolGetDatum(is_balanced(&state, &ledger, &rows));
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -179,6 +184,7 @@ typedef struct Findings
 	TimestampTz oldest;
 	int64		combinations;
 	int64		unreconciled;
+	const char *retention;		/* why it waits; NULL: it does not */
 } Findings;
 
 /* As a tick finds them: an error if it cannot work with them. */
@@ -195,6 +201,7 @@ look_at_tables(void *arg)
 	findings->waiting = tail_rows(state.tick, INBOX_TO_ASK, &findings->oldest);
 	findings->combinations = store_count_combinations();
 	findings->unreconciled = store_count_unreconciled();
+	findings->retention = retention_overdue(&state);
 	privileges_become_caller(&caller);
 }
 
@@ -213,8 +220,8 @@ Datum
 adclick_examine(PG_FUNCTION_ARGS)
 {
 	Findings	findings;
-	bool		nulls[6] = {true, true, true, true, true, true};
-	Datum		values[6];
+	bool		nulls[7] = {true, true, true, true, true, true, true};
+	Datum		values[7];
 	ErrorData  *error = attempt(look_at_tables, &findings);
 
 	rethrow_unless_found(error);
@@ -230,6 +237,11 @@ adclick_examine(PG_FUNCTION_ARGS)
 	values[3] = seconds(findings.waiting > 0 ? (GetCurrentTimestamp() - findings.oldest) / USECS_PER_MSEC : 0);
 	values[4] = Int64GetDatum(findings.combinations);
 	values[5] = Int64GetDatum(findings.unreconciled);
+	if (findings.retention)
+	{
+		values[6] = CStringGetTextDatum(findings.retention);
+		nulls[6] = false;
+	}
 	return make_row(fcinfo, values, nulls);
 }
 

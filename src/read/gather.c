@@ -166,8 +166,8 @@ gather_begin(FactOrder order, const Conditions *conditions, const FactRole *role
 			   palloc(facts_memory(order_columns[order], SEGMENT_MAX_FACTS)));
 	if (nroles > 0)
 		facts_init(&g->sums, nroles, FIRST_SUMS, palloc(facts_memory(nroles, FIRST_SUMS)));
-	g->scans[false] = store_scan_begin(false);
-	g->scans[true] = store_scan_begin(true);
+	g->scans[false] = store_scan_begin(STORE_FINAL);
+	g->scans[true] = store_scan_begin(STORE_DELTAS);
 	MemoryContextSwitchTo(outer);
 	return g;
 }

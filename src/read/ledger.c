@@ -207,7 +207,7 @@ read_run(Reader *reader, const StoreRun *run, void (*each_segment) (Reader *read
 {
 	int64		clicks = 0;
 
-	reader->scan = store_scan_begin(run->is_delta);
+	reader->scan = store_scan_begin(store_table(run));
 	store_scan_run(reader->scan, run, 0, PG_UINT64_MAX);
 	while (store_scan_next(reader->scan, STORE_WHOLE_KEY, &reader->segment))
 	{
@@ -258,7 +258,7 @@ ledger_each_click(int64 from, int64 to, ledger_click_callback callback, void *ar
 {
 	Reader		reader = {.click_callback = callback, .from = from, .to = to, .arg = arg};
 
-	read_order(&reader, ORDER_LEDGER, Max(from - CLICK_BUCKET_BEFORE, FIRST_MINUTE), Min(to + CLICK_BUCKET_AFTER, LAST_MINUTE), pick_clicks);
+	read_order(&reader, ORDER_LEDGER, from, to, pick_clicks);
 }
 
 void

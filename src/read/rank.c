@@ -482,7 +482,7 @@ count_run(Counting *c, StoreScan *scan, const StoreRun *run)
 static void
 count_unlisted(Counting *c, const Lists *lists, Facts *sums, uint64 limit, ReadCounts *read)
 {
-	StoreScan  *scans[2] = {store_scan_begin(false), store_scan_begin(true)};
+	StoreScan  *scans[2] = {store_scan_begin(STORE_FINAL), store_scan_begin(STORE_DELTAS)};
 
 	c->sums = sums;
 	c->limit = limit;

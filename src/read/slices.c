@@ -219,7 +219,7 @@ begin_cursor(Slices *slices, Cursor *cursor, const StoreRun *run, unsigned colum
 	cursor->clicks_left = (uint64) run->clicks;
 	cursor->columns = slices->by_key ? STORE_WHOLE_KEY : columns;
 	cursor->facts.ncolumns = slices->ncolumns;
-	cursor->scan = store_scan_begin(run->is_delta);
+	cursor->scan = store_scan_begin(store_table(run));
 	store_scan_run(cursor->scan, run, slices->low, slices->high);
 	load_facts(slices, cursor);
 	cursor->position = facts_find(&cursor->facts, 0, slices->low);

@@ -46,7 +46,7 @@ reader_begin(KeyReader *reader, const StoreRun *run)
 	outer = MemoryContextSwitchTo(reader->context);
 	facts_init(&reader->segment, order_columns[ORDER_LEDGER], SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(order_columns[ORDER_LEDGER], SEGMENT_MAX_FACTS)));
-	reader->scan = store_scan_begin(run->is_delta);
+	reader->scan = store_scan_begin(store_table(run));
 	reader->alone = false;
 	MemoryContextSwitchTo(outer);
 }

@@ -41,10 +41,14 @@
 #include "store/store.h"
 #include "worker.h"
 #include "write/compact.h"
+#include "write/retention.h"
 #include "write/tick.h"
 
 /* Longest delay before what failed is tried again. */
 #define MAX_BACKOFF_S 60
+
+/* Pause between two looks at what retention has to do, ms. */
+#define RETENTION_PAUSE (60 * 1000)
 
 /* Memory a worker does not give back between rounds, in bytes. */
 #define KEPT_MEMORY (128 * 1024 * 1024)
@@ -199,8 +203,9 @@ typedef struct Chore
 	const char *activity;
 	bool		(*run) (void);
 	void		(*before_retry) (void); /* to get around what made it fail, or NULL */
+	int64		pause;			/* between two rounds, ms; 0: none but that of all chores */
 	int			failures;		/* in a row */
-	int64		retry_at;		/* by steady_ms() */
+	int64		next_at;		/* not before this, by steady_ms() */
 } Chore;
 
 /* For good: not as one who could be the superuser again. */
@@ -277,7 +282,7 @@ chore_failed(Chore *chore)
 	LWLockRelease(shmem->lock);
 	FreeErrorData(error);
 	chore->failures++;
-	chore->retry_at = steady_ms() + worker_backoff_ms(chore->failures);
+	chore->next_at = steady_ms() + worker_backoff_ms(chore->failures);
 }
 
 static bool
@@ -286,12 +291,13 @@ run_chore(Chore *chore)
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool more = false;
 
-	if (steady_ms() < chore->retry_at)
+	if (steady_ms() < chore->next_at)
 		return false;
 	PG_TRY();
 	{
 		more = run_round(chore);
 		chore->failures = 0;
+		chore->next_at = steady_ms() + chore->pause;
 	}
 	PG_CATCH();
 	{
@@ -320,6 +326,17 @@ compact_round(void)
 	return result.more;
 }
 
+static bool
+retention_round(void)
+{
+	RetentionResult result;
+
+	/* compaction goes on, whoever has the lock of ticks */
+	(void) set_config_option("lock_timeout", "5s", PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_LOCAL, true, 0, false);
+	retention_apply(false, &result);
+	return false;
+}
+
 static Chore aggregator_chores[] = {
 	{"tick", tick_round},
 	{NULL}
@@ -327,6 +344,7 @@ static Chore aggregator_chores[] = {
 
 static Chore compactor_chores[] = {
 	{"compaction", compact_round, compact_find_damaged},
+	{"retention", retention_round, NULL, RETENTION_PAUSE},
 	{NULL}
 };
 

@@ -109,6 +109,13 @@ store_push_snapshot(void)
 	PushActiveSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot());
 }
 
+/* As GetLatestSnapshot, which parallel mode refuses. */
+void
+store_push_newest(void)
+{
+	PushActiveSnapshot(GetNonHistoricCatalogSnapshot(InvalidOid));
+}
+
 void
 store_claim_compaction(void)
 {
@@ -184,6 +191,23 @@ get_former_rules(ClickRules *rules, MemoryContext context)
 	rules->nformer = n;
 }
 
+/* A minute of the state's row. */
+static int64
+state_minute(int column)
+{
+	TimestampTz at = DatumGetTimestampTz(sql_result(0, column, TimestampTzGetDatum(DT_NOBEGIN)));
+
+	return at == DT_NOBEGIN ? PG_INT64_MIN : minute_of(at);
+}
+
+/* The highest bucket that begins in or before a minute. */
+static int64
+forgotten_until(int64 minute)
+{
+	return minute == PG_INT64_MIN ? PG_INT64_MIN :
+		facts_to_int64(store_minute_value(ORDER_LEDGER, minute + 1)) - 1;
+}
+
 /* From the state's row; before the first tick there are none but the settings. */
 static void
 get_rules(ClickRules *rules, MemoryContext context)
@@ -191,11 +215,13 @@ get_rules(ClickRules *rules, MemoryContext context)
 	int32		rule_id = DatumGetInt32(sql_result(0, 11, Int32GetDatum(0)));
 
 	memset(rules, 0, sizeof(*rules));
+	rules->forgotten = PG_INT64_MIN;
 	rules_of_settings(rules, rule_id);
 	if (rule_id == 0)
 		return;
 	rules->future_tolerance = DatumGetInt64(sql_result(0, 12, 0));
 	rules->raw_retention = DatumGetInt64(sql_result(0, 13, 0));
+	rules->forgotten = forgotten_until(state_minute(20));
 	rules->dedup.by = DatumGetBool(sql_result(0, 15, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
 	rules->dedup.window = DatumGetInt32(sql_result(0, 16, Int32GetDatum(0)));
 	check_rule(&rules->dedup);
@@ -209,7 +235,7 @@ check_state(const StoreState *state)
 {
 	const ClickRules *rules = &state->rules;
 
-	if (state->tick < 0 || state->rows_read < 0 || (state->tick > 0) != (rules->dedup.rule_id > 0) ||
+	if (state->tick < 0 || state->rows_read < 0 || state->dropped < 0 || (state->tick > 0) != (rules->dedup.rule_id > 0) ||
 		rules->future_tolerance < 0 || rules->future_tolerance > USECS_PER_DAY ||
 		rules->raw_retention < USECS_PER_HOUR || rules->raw_retention > 3650 * USECS_PER_DAY)
 		ereport(ERROR,
@@ -224,7 +250,7 @@ get_row_of_state(void)
 {
 	bool		found = sql_run(GET_STATE, NULL, NULL, true) == 1;
 
-	if (found ? DatumGetBool(sql_result(0, 19, BoolGetDatum(false))) : store_in_restore())
+	if (found ? DatumGetBool(sql_result(0, 21, BoolGetDatum(false))) : store_in_restore())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("adclick waits for the data of a dump"),
@@ -255,6 +281,8 @@ store_get_state(StoreState *state)
 		state->verdicts[i] = DatumGetInt64(sql_result(0, 6 + i, 0));
 	state->highest_bucket = DatumGetInt64(sql_result(0, 14, Int64GetDatum(PG_INT64_MIN)));
 	state->late = DatumGetInt64(sql_result(0, 18, 0));
+	state->dropped = DatumGetInt64(sql_result(0, 19, 0));
+	state->dropped_until = state_minute(20);
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
 	check_state(state);
@@ -358,15 +386,17 @@ struct StoreSink
 {
 	SqlInserter discarded;
 	SqlInserter unpacked;
+	int64		ledger_run;
 };
 
 StoreSink *
-store_set_aside_begin(void)
+store_set_aside_begin(int64 ledger_run)
 {
 	StoreSink  *sink = palloc(sizeof(StoreSink));
 
 	sql_insert_begin(&sink->discarded, ADCLICK_SCHEMA, "discarded_clicks");
 	sql_insert_begin(&sink->unpacked, ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks");
+	sink->ledger_run = ledger_run;
 	return sink;
 }
 
@@ -393,9 +423,13 @@ discard(SqlInserter *inserter, const TupleTableSlot *click, ClickVerdict verdict
 }
 
 static void
-keep_unpacked(SqlInserter *inserter, const TupleTableSlot *click)
+keep_unpacked(SqlInserter *inserter, const TupleTableSlot *click, int64 ledger_run)
 {
-	copy_click(inserter->slot, click);
+	TupleTableSlot *slot = inserter->slot;
+
+	copy_click(slot, click);
+	slot->tts_values[CLICK_COLUMNS] = Int64GetDatum(ledger_run);
+	slot->tts_isnull[CLICK_COLUMNS] = false;
 	sql_insert_put(inserter);
 }
 
@@ -404,7 +438,7 @@ store_set_aside(StoreSink *sink, TupleTableSlot *click, ClickVerdict verdict)
 {
 	slot_getsomeattrs(click, CLICK_COLUMNS);
 	if (verdict == CLICK_VALID)
-		keep_unpacked(&sink->unpacked, click);
+		keep_unpacked(&sink->unpacked, click, sink->ledger_run);
 	else
 		discard(&sink->discarded, click, verdict);
 }

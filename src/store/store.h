@@ -60,6 +60,8 @@ typedef struct StoreState
 	int64		late;			/* of those counted, that arrived after their minute was to be closed */
 	ClickRules	rules;
 	int64		highest_bucket; /* of the rule in force that has a key; PG_INT64_MIN: none */
+	int64		dropped;		/* of the clicks counted, those that are no longer in the ledger */
+	int64		dropped_until;	/* last minute in which one was clicked, or its bucket begins; PG_INT64_MIN: none */
 } StoreState;
 
 extern void store_get_state(StoreState *state);
@@ -77,7 +79,10 @@ extern char *store_find_missing(void);
 extern bool store_has_state(void);
 extern void store_add_state(void);
 
-/* Replace the state of tick "expected"; an error if it is no longer that. */
+/*
+ * Replace the state of tick "expected", but for what was dropped; an error if it is no
+ * longer that.
+ */
 extern void store_set_state(const StoreState *state, int64 expected);
 
 /* Whether the settings are no longer those of the state; make them so. */
@@ -87,12 +92,14 @@ extern void store_follow_settings(StoreState *state);
 /*
  * Make active the snapshot that a round reads and changes: the newest, or in a
  * REPEATABLE READ or SERIALIZABLE transaction its only one, so that questions
- * after the round see no more than those before.  The latter can be too old.
+ * after the round see no more than those before.  The latter can be too old.  Or the newest
+ * in any case.
  * With the lock held these two make sure it is not, or fail as other updates do
  * (40001): a tick comes after every other tick, a compaction (and what changes
  * the filters) after every other one.
  */
 extern void store_push_snapshot(void);
+extern void store_push_newest(void);
 extern void store_claim_tick(const StoreState *state);
 extern void store_claim_compaction(void);
 
@@ -104,12 +111,12 @@ extern double store_count_clicks(int64 minute);
 
 /*
  * Set rows aside: into adclick.discarded_clicks, or valid ones, which order ledger
- * has no columns for, into adclick_internal.unpacked_clicks.  The slot has the inbox's
+ * has no columns for, into adclick_internal.unpacked_clicks, with the run that has their keys.  The slot has the inbox's
  * columns.  Triggers people put on the tables do not fire: workers run no code of
  * users.
  */
 typedef struct StoreSink StoreSink;
-extern StoreSink *store_set_aside_begin(void);
+extern StoreSink *store_set_aside_begin(int64 ledger_run);
 extern void store_set_aside(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict);
 extern void store_set_aside_end(StoreSink *sink);
 
@@ -125,7 +132,8 @@ extern void store_count_set_aside(StoreSetAside *rows);
 /*
  * Runs.  A run of order ad that is no delta has the facts of one closed minute, or
  * of one settled hour, and then no other has any of that hour; those of other orders
- * have any minutes.
+ * have any minutes.  Minutes of order ledger are those in which a bucket begins, or a
+ * click was clicked.
  */
 typedef struct StoreRun
 {
@@ -137,7 +145,10 @@ typedef struct StoreRun
 	int64		segments;
 	int64		facts;
 	int64		clicks;
+	int32		volume;			/* of final runs of order ledger; else NO_VOLUME */
 } StoreRun;
+
+#define NO_VOLUME (-1)
 
 /* What a final run of order ad has, and a list is of. */
 typedef enum StoreGrain
@@ -181,7 +192,7 @@ store_minute_value(FactOrder order, int64 minute)
 	return facts_from_int64(order == ORDER_LEDGER ? (minute * SECS_PER_MINUTE) * ((int64) 1 << BUCKET_RULE_BITS) : minute);
 }
 
-/* The runs with a fact in minutes from .. to (included), deltas first. */
+/* The runs with one of the minutes from .. to (included), deltas first. */
 extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
 
 /* The same, whatever they say of themselves; and an error if that cannot be (XX001). */
@@ -190,6 +201,9 @@ extern void store_check_run(const StoreRun *run);
 
 /* Those of order ledger that have a bucket beginning in one of these minutes, ascending. */
 extern StoreRun *store_get_key_runs(const int64 *minutes, int nminutes, int *count);
+
+/* Whether there is such a run now, whatever the active snapshot sees. */
+extern bool store_has_run(int64 run_id);
 
 /* How many clicks runs of order ledger say they have. */
 extern int64 store_count_ledger(void);
@@ -253,7 +267,11 @@ extern StoreRun *store_get_impossible(int *count);
 /* Error about what the directory says of a run (XX001). */
 pg_noreturn extern void store_damaged_run(int64 run_id, const char *detail);
 
+/* Not of those that lie in volumes. */
 extern void store_delete_runs(const StoreRun *runs, int count);
+
+/* Rows set aside with these runs go with another one, into which they were merged. */
+extern void store_move_unpacked(const StoreRun *runs, int count, int64 run_id);
 
 /* A minute or an hour that has facts in deltas of order ad. */
 typedef struct StorePending
@@ -273,12 +291,30 @@ extern StorePending *store_get_pending_minutes(const StoreRun *deltas, int ndelt
 extern StorePending *store_get_pending_hours(const StoreRun *deltas, int ndeltas, int64 settled,
 											 const StoreLeftOut *left_out, int *count);
 
+/* Where the segments of a run are: the number of a volume, or one of these. */
+typedef int32 StoreTable;
+
+#define STORE_FINAL NO_VOLUME
+#define STORE_DELTAS (-2)
+
+static inline StoreTable
+store_table(const StoreRun *run)
+{
+	return run->is_delta ? STORE_DELTAS : run->volume;
+}
+
+/* An id for a run that is to be written. */
+extern int64 store_new_run(void);
+
 /*
  * Write a run: begin, add sorted facts (columns of the order) in one or more
  * ascending batches, end.  A run without facts is not written.
  */
 typedef struct StoreWriter StoreWriter;
 extern StoreWriter *store_writer_begin(FactOrder order, bool is_delta);
+
+/* Under an id of store_new_run; 0: its own. */
+extern StoreWriter *store_writer_begin_as(FactOrder order, bool is_delta, int64 run_id);
 extern StoreWriter *store_writer_begin_final(StoreGrain grain);
 extern void store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n);
 extern void store_writer_end(StoreWriter *writer);
@@ -286,10 +322,11 @@ extern void store_writer_end(StoreWriter *writer);
 /*
  * Read the segments of a run in key order: the one way to do so.  No page stays
  * pinned in between.  A segment that is not what its checksum says, is missing or
- * belongs to another run is an error (XX001).
+ * belongs to another run is an error (XX001); or, if the run's volume has been dropped since
+ * the snapshot was taken, the error that says that it is too old (72000).
  */
 typedef struct StoreScan StoreScan;
-extern StoreScan *store_scan_begin(bool is_delta);
+extern StoreScan *store_scan_begin(StoreTable table);
 
 /* Before the first segment of a run that can hold first columns low .. high. */
 extern void store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high);
@@ -388,10 +425,15 @@ typedef struct StoreReconciliation
 	int64		id;
 	int64		hours_left;
 	TimestampTz hour;			/* if there is one left */
+	bool		is_new;
 } StoreReconciliation;
 
-/* The one of this range that has not come to its end, or a new one. */
-extern void store_get_reconciliation(TimestampTz since, TimestampTz until, bool repair, StoreReconciliation *r);
+/*
+ * The one of this range that has not come to its end, or a new one.  "only_changed":
+ * without hours that have agreed and got no clicks since.
+ */
+extern void store_get_reconciliation(TimestampTz since, TimestampTz until, bool repair, bool only_changed,
+									 StoreReconciliation *r);
 
 /* What came of an hour. */
 typedef struct StoreReconciled
@@ -415,6 +457,47 @@ extern void store_put_reconciled(const StoreReconciliation *r, const StoreReconc
 
 /* The hours in which something was found, the last time, that was not repaired. */
 extern int64 store_count_unreconciled(void);
+
+/*
+ * The ledger's final runs lie in volumes, the last of which is written to.  Each has a
+ * table, of which there are LEDGER_TABLES.  It is dropped in two steps: its runs are
+ * deleted, so that snapshots taken before still read it; and when there are none of
+ * those, its table is truncated.
+ */
+typedef struct StoreVolume
+{
+	int32		volume;
+	TimestampTz closed_at;		/* since when it is no longer written to, but by who has begun before */
+	int64		first_minute;	/* of its runs */
+	int64		last_minute;	/* PG_INT64_MIN: it has no runs */
+} StoreVolume;
+
+/* The volume to write to, whatever the active snapshot sees, and since when. */
+extern int32 store_current_volume(TimestampTz *opened_at);
+
+/* Open the next one; false if there is no table for it. */
+extern bool store_open_volume(void);
+
+/* The first volume that has neither been dropped nor is written to; false if there is none. */
+extern bool store_get_closed_volume(StoreVolume *volume);
+
+/* Delete its runs, and note in the state what they had: returns how many clicks. */
+extern int64 store_drop_volume(const StoreVolume *volume);
+
+/*
+ * Truncate the tables of dropped volumes that no snapshot needs, or that were dropped
+ * before a time; not those that are in use.  Returns how many.
+ */
+extern int store_empty_volumes(TimestampTz before);
+
+/* When the first one was dropped that still has its table; DT_NOEND: none. */
+extern TimestampTz store_dropped_since(void);
+
+/*
+ * The first hour with clicks, in minutes from .. to, that has not agreed with the ledger
+ * since it got its last ones; DT_NOEND: none, or nothing was ever reconciled.
+ */
+extern TimestampTz store_get_unreconciled(int64 from, int64 to);
 
 /* Ads of some advertisers, ascending. */
 extern int64 *store_get_ads(const int64 *advertisers, int nadvertisers, int *count);

@@ -18,12 +18,16 @@
 #include "store_sql.h"
 
 void
-store_get_reconciliation(TimestampTz since, TimestampTz until, bool repair, StoreReconciliation *r)
+store_get_reconciliation(TimestampTz since, TimestampTz until, bool repair, bool only_changed,
+						 StoreReconciliation *r)
 {
-	Datum		values[3] = {TimestampTzGetDatum(since), TimestampTzGetDatum(until), BoolGetDatum(repair)};
+	Datum		values[4] = {
+		TimestampTzGetDatum(since), TimestampTzGetDatum(until), BoolGetDatum(repair), BoolGetDatum(only_changed)
+	};
 
 	SPI_connect();
-	if (sql_run(GET_RECONCILIATION, values, NULL, false) == 0)
+	r->is_new = sql_run(GET_RECONCILIATION, values, NULL, false) == 0;
+	if (r->is_new)
 		sql_run(BEGIN_RECONCILIATION, values, NULL, false);
 	r->id = DatumGetInt64(sql_result(0, 1, Int64GetDatum(0)));
 	r->hours_left = DatumGetInt64(sql_result(0, 2, Int64GetDatum(0)));
@@ -75,6 +79,19 @@ store_put_reconciled(const StoreReconciliation *r, const StoreReconciled *result
 	SPI_connect();
 	sql_run(PUT_RECONCILED, values, result->problem ? NULL : "     n", false);
 	SPI_finish();
+}
+
+TimestampTz
+store_get_unreconciled(int64 from, int64 to)
+{
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+	TimestampTz hour;
+
+	SPI_connect();
+	sql_run(GET_UNRECONCILED, values, NULL, true);
+	hour = DatumGetTimestampTz(sql_result(0, 1, TimestampTzGetDatum(DT_NOEND)));
+	SPI_finish();
+	return hour;
 }
 
 int64

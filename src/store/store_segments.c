@@ -59,6 +59,7 @@ is_possible(const StoreRun *run)
 {
 	return run->first_minute >= FIRST_MINUTE && run->last_minute <= LAST_MINUTE &&
 		run->first_minute <= run->last_minute && has_grain(run) &&
+		(run->volume >= 0) == (run->order == ORDER_LEDGER && !run->is_delta) &&
 		run->segments >= 1 && run->facts >= run->segments &&
 		run->facts <= run->segments * SEGMENT_MAX_FACTS && run->clicks >= run->facts;
 }
@@ -84,6 +85,7 @@ get_unchecked_runs(Statement statement, Datum *values, int *count)
 		runs[row].segments = DatumGetInt32(sql_result(row, 6, 0));
 		runs[row].facts = DatumGetInt64(sql_result(row, 7, 0));
 		runs[row].clicks = DatumGetInt64(sql_result(row, 8, 0));
+		runs[row].volume = DatumGetInt32(sql_result(row, 9, 0));
 	}
 	SPI_finish();
 	*count = (int) rows;
@@ -385,6 +387,20 @@ store_delete_runs(const StoreRun *runs, int count)
 		elog(ERROR, "a run to be replaced is gone");
 }
 
+void
+store_move_unpacked(const StoreRun *runs, int count, int64 run_id)
+{
+	Datum		values[2] = {run_array(runs, count), Int64GetDatum(run_id)};
+
+	sql_write(MOVE_UNPACKED, values, NULL);
+}
+
+int64
+store_new_run(void)
+{
+	return sql_number(NEXT_RUN, NULL, false);
+}
+
 #define WRITER_CAPACITY (2 * SEGMENT_MAX_FACTS)
 
 /* Attribute numbers of the segments' tables and of their index. */
@@ -465,6 +481,7 @@ struct StoreWriter
 	MemoryContext context;		/* in which it was begun: batches may come in shorter-lived ones */
 	StoreRun	run;
 	bool		of_hour;
+	bool		opened;
 	int			minute_column;
 	struct minute_facts_hash *minutes;	/* of a run of order ad or ledger */
 	Facts		pending;		/* not yet in a segment */
@@ -494,7 +511,7 @@ typedef struct MinuteFacts
 #include "lib/simplehash.h"
 
 StoreWriter *
-store_writer_begin(FactOrder order, bool is_delta)
+store_writer_begin_as(FactOrder order, bool is_delta, int64 run_id)
 {
 	StoreWriter *writer = palloc0(sizeof(StoreWriter));
 	int			ncolumns = order_columns[order];
@@ -502,6 +519,8 @@ store_writer_begin(FactOrder order, bool is_delta)
 	writer->context = CurrentMemoryContext;
 	writer->run.order = order;
 	writer->run.is_delta = is_delta;
+	writer->run.run_id = run_id;
+	writer->run.volume = NO_VOLUME;
 	writer->run.first_minute = PG_INT64_MAX;
 	writer->run.last_minute = PG_INT64_MIN;
 	writer->minute_column = store_minute_column(order);
@@ -514,6 +533,12 @@ store_writer_begin(FactOrder order, bool is_delta)
 }
 
 StoreWriter *
+store_writer_begin(FactOrder order, bool is_delta)
+{
+	return store_writer_begin_as(order, is_delta, 0);
+}
+
+StoreWriter *
 store_writer_begin_final(StoreGrain grain)
 {
 	StoreWriter *writer = store_writer_begin(ORDER_AD, false);
@@ -522,18 +547,30 @@ store_writer_begin_final(StoreGrain grain)
 	return writer;
 }
 
+static Relation
+open_table(StoreTable table, LOCKMODE mode)
+{
+	definitions_check();
+	if (table >= 0)
+		return definitions_open_ledger(table % LEDGER_TABLES, mode);
+	return table_open(get_relname_relid(table == STORE_DELTAS ? "deltas" : "segments",
+										get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false)), mode);
+}
+
 /* The run has a fact: it gets an id, and its table is opened. */
 static void
 writer_open(StoreWriter *writer)
 {
 	MemoryContext outer = MemoryContextSwitchTo(writer->context);
+	StoreRun   *run = &writer->run;
+	TimestampTz opened_at;
 
-	SPI_connect();
-	sql_run(NEXT_RUN, NULL, NULL, false);
-	writer->run.run_id = DatumGetInt64(sql_result(0, 1, 0));
-	SPI_finish();
-	sql_insert_begin(&writer->inserter, ADCLICK_INTERNAL_SCHEMA,
-					 writer->run.is_delta ? "deltas" : "segments");
+	if (run->run_id == 0)
+		run->run_id = store_new_run();
+	if (run->order == ORDER_LEDGER && !run->is_delta)
+		run->volume = store_current_volume(&opened_at);
+	sql_insert_into(&writer->inserter, open_table(store_table(run), RowExclusiveLock));
+	writer->opened = true;
 	MemoryContextSwitchTo(outer);
 }
 
@@ -563,7 +600,7 @@ writer_flush(StoreWriter *writer, size_t keep)
 	Facts	   *pending = &writer->pending;
 	size_t		start = 0;
 
-	if (writer->run.run_id == 0 && pending->n > 0)
+	if (!writer->opened && pending->n > 0)
 		writer_open(writer);
 	while (pending->n - start > keep)
 	{
@@ -590,22 +627,37 @@ count_minute(StoreWriter *writer, int64 minute)
 	return entry;
 }
 
+/* The least and the greatest of some values. */
+static void
+find_bounds(const uint64 *values, size_t n, uint64 *first, uint64 *last)
+{
+	*first = PG_UINT64_MAX;
+	*last = 0;
+	for (size_t i = 0; i < n; i++)
+	{
+		*first = Min(*first, values[i]);
+		*last = Max(*last, values[i]);
+	}
+}
+
+static void
+note_bounds(StoreRun *run, int64 first_minute, int64 last_minute)
+{
+	run->first_minute = Min(run->first_minute, first_minute);
+	run->last_minute = Max(run->last_minute, last_minute);
+}
+
 /* Note which minutes the facts are of: for order ad and ledger, how many of each. */
 static void
 note_minutes(StoreWriter *writer, const uint64 *values, const uint64 *clicks, size_t n)
 {
 	StoreRun   *run = &writer->run;
-	uint64		first = PG_UINT64_MAX;
-	uint64		last = 0;
+	uint64		first;
+	uint64		last;
 	MinuteFacts *entry = NULL;
 
-	for (size_t i = 0; i < n; i++)
-	{
-		first = Min(first, values[i]);
-		last = Max(last, values[i]);
-	}
-	run->first_minute = Min(run->first_minute, store_minute(run->order, first));
-	run->last_minute = Max(run->last_minute, store_minute(run->order, last));
+	find_bounds(values, n, &first, &last);
+	note_bounds(run, store_minute(run->order, first), store_minute(run->order, last));
 	for (size_t i = 0; writer->minutes && i < n; i++)
 	{
 		int64		minute = store_minute(run->order, values[i]);
@@ -615,6 +667,17 @@ note_minutes(StoreWriter *writer, const uint64 *values, const uint64 *clicks, si
 		entry->facts++;
 		entry->clicks += clicks[i];
 	}
+}
+
+/* A bucket can begin in another minute than its click was clicked in. */
+static void
+note_times(StoreRun *run, const uint64 *clicked_at, size_t n)
+{
+	uint64		first;
+	uint64		last;
+
+	find_bounds(clicked_at, n, &first, &last);
+	note_bounds(run, minute_of(facts_to_int64(first)), minute_of(facts_to_int64(last)));
 }
 
 void
@@ -631,6 +694,8 @@ store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n
 		part = Min(n, pending->capacity - pending->n);
 		facts_append(pending, facts, start, part);
 		note_minutes(writer, facts->key[writer->minute_column] + start, facts->count + start, part);
+		if (writer->run.order == ORDER_LEDGER)
+			note_times(&writer->run, facts->key[order_column(ORDER_LEDGER, ROLE_CLICKED_AT)] + start, part);
 		for (size_t i = start; i < start + part; i++)
 			writer->run.clicks += facts->count[i];
 		writer->run.facts += part;
@@ -675,7 +740,7 @@ store_writer_end(StoreWriter *writer)
 	}
 	if (run->facts > 0)
 	{
-		Datum		values[11] = {
+		Datum		values[12] = {
 			Int64GetDatum(run->run_id), Int32GetDatum(run->order), BoolGetDatum(run->is_delta),
 			sql_minute(run->first_minute), sql_minute(run->last_minute),
 			Int32GetDatum(run->segments), Int64GetDatum(run->facts), Int64GetDatum(run->clicks)
@@ -684,7 +749,8 @@ store_writer_end(StoreWriter *writer)
 		sql_insert_end(&writer->inserter);
 		if (writer->minutes)
 			minute_arrays(writer, &values[8]);
-		sql_write(ADD_RUN, values, writer->minutes ? NULL : "        nnn");
+		values[11] = Int32GetDatum(run->volume);
+		sql_write(ADD_RUN, values, writer->minutes ? NULL : "        nnn ");
 	}
 	if (writer->minutes)
 		minute_facts_destroy(writer->minutes);
@@ -712,6 +778,7 @@ struct StoreScan
 	TupleTableSlot *slot;
 	ItemPointerData tid;		/* of the segment last returned */
 	StoredSegment segment;		/* likewise */
+	StoreTable	table;
 	int64		run_id;
 	int64		segments;		/* the run has */
 	uint64		low;			/* of the range looked for */
@@ -737,9 +804,10 @@ check_key_index(Relation index, Relation heap)
 }
 
 static Relation
-open_key_index(const char *name, Oid schema, Relation heap)
+open_key_index(Relation heap)
 {
-	Oid			relid = get_relname_relid(name, schema);
+	char	   *name = psprintf("%s_key_idx", RelationGetRelationName(heap));
+	Oid			relid = get_relname_relid(name, RelationGetNamespace(heap));
 	Relation	index;
 
 	if (!OidIsValid(relid))
@@ -750,19 +818,18 @@ open_key_index(const char *name, Oid schema, Relation heap)
 						 RelationGetRelationName(heap))));
 	index = index_open(relid, AccessShareLock);
 	check_key_index(index, heap);
+	pfree(name);
 	return index;
 }
 
 StoreScan *
-store_scan_begin(bool is_delta)
+store_scan_begin(StoreTable table)
 {
 	StoreScan  *scan = palloc0(sizeof(StoreScan));
-	Oid			schema = get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false);
 
-	definitions_check();
-	scan->heap = table_open(get_relname_relid(is_delta ? "deltas" : "segments", schema),
-							AccessShareLock);
-	scan->index = open_key_index(is_delta ? "deltas_key_idx" : "segments_key_idx", schema, scan->heap);
+	scan->table = table;
+	scan->heap = open_table(table, AccessShareLock);
+	scan->index = open_key_index(scan->heap);
 	scan->slot = table_slot_create(scan->heap, NULL);
 	scan->snapshot = RegisterSnapshot(GetActiveSnapshot());
 	scan->scan = compat_index_beginscan(scan->heap, scan->index, scan->snapshot, 2);
@@ -828,9 +895,25 @@ next_segment(StoreScan *scan, ScanDirection direction)
 	return true;
 }
 
+/*
+ * The table of a dropped volume is truncated, also for snapshots from before; what is
+ * missing there and else is damage.  The scan has the table locked.
+ */
+static void
+check_volume(const StoreScan *scan)
+{
+	if (scan->table >= 0 && !store_has_run(scan->run_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
+				 errmsg("snapshot too old for the ledger of adclick"),
+				 errdetail("Clicks that it sees in the ledger have been dropped since, see adclick.ledger_retention."),
+				 errhint("Ask again in a new transaction.")));
+}
+
 static void
 missing_segment(const StoreScan *scan, int64 number)
 {
+	check_volume(scan);
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("segment " INT64_FORMAT " of run " INT64_FORMAT " is missing in \"%s\"",

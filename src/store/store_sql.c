@@ -25,7 +25,7 @@
 
 #define MAX_PARAMETERS 16
 
-#define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks"
+#define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks, coalesce(volume, -1)"
 
 /* A run has facts in no more minutes than this. */
 #define MOST_MINUTES "least(facts, (extract(epoch FROM last_minute) - extract(epoch FROM first_minute)) / 60 + 1)"
@@ -39,6 +39,9 @@
 
 /* Of a difference: counts made anew from the ledger have it, too. */
 #define OF_LEDGER "what IN ('key', 'duplicate')"
+
+/* Hours that do not begin later miss clicks in the ledger. */
+#define DROPPED_UNTIL "coalesce((SELECT dropped_until FROM adclick_internal.state), '-infinity')"
 
 /* Of an hour, the last time it was compared. */
 #define UNRECONCILED "(differences > 0 OR problem IS NOT NULL) AND NOT repaired"
@@ -67,7 +70,7 @@ static const struct
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
 		" counted, in_future, too_old, duplicates, undecided,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
-		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, EXISTS (SELECT FROM adclick_internal.restore)"
+		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, EXISTS (SELECT FROM adclick_internal.restore)"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
@@ -98,18 +101,21 @@ static const struct
 	/* what comes brings its own */
 	[BEGIN_RESTORE] = {
 		"WITH state AS (DELETE FROM adclick_internal.state), rules AS (DELETE FROM adclick_internal.dedup_rules),"
-		" books AS (DELETE FROM adclick.reconciliations)"
+		" volumes AS (DELETE FROM adclick_internal.volumes), books AS (DELETE FROM adclick.reconciliations)"
 		" INSERT INTO adclick_internal.restore SELECT clock_timestamp()", 0
 	},
+	/* no transaction of another server is waited for */
 	[END_RESTORE] = {
-		"DELETE FROM adclick_internal.restore", 0
+		"WITH volumes AS (UPDATE adclick_internal.volumes SET dropped_by = pg_current_xact_id() WHERE dropped_by IS NOT NULL)"
+		" DELETE FROM adclick_internal.restore", 0
 	},
 	[HAS_STATE] = {
 		"SELECT count(*) FROM adclick_internal.state", 0
 	},
 	[ADD_STATE] = {
-		"INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late)"
-		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0)", 0
+		"WITH volume AS (INSERT INTO adclick_internal.volumes (volume, opened_at) VALUES (0, clock_timestamp()))"
+		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late, dropped)"
+		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
 	},
 	[FIND_MISSING] = {
 		"SELECT string_agg(missing, ' ') FROM adclick_internal.find_missing() missing", 0
@@ -260,9 +266,15 @@ static const struct
 		"SELECT nextval('adclick_internal.runs_run_id_seq')", 0
 	},
 	[ADD_RUN] = {
-		"INSERT INTO adclick_internal.runs OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-		11, {INT8OID, INT4OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID,
-			TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
+		"INSERT INTO adclick_internal.runs OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, nullif($12, -1))",
+		12, {INT8OID, INT4OID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT8OID, INT8OID,
+			TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4OID}
+	},
+	[MOVE_UNPACKED] = {
+		"UPDATE adclick_internal.unpacked_clicks SET run_id = $2 WHERE run_id = ANY ($1)", 2, {INT8ARRAYOID, INT8OID}
+	},
+	[GET_RUN] = {
+		"SELECT run_id FROM adclick_internal.runs WHERE run_id = $1", 1, {INT8OID}
 	},
 	[ADD_GAPS] = {
 		"INSERT INTO adclick_internal.gaps SELECT unnest($1) ON CONFLICT DO NOTHING",
@@ -342,27 +354,31 @@ static const struct
 	},
 	[GET_RECONCILIATION] = {
 		"SELECT reconciliation_id, (cardinality(hours) - hours_done)::bigint, hours[hours_done + 1] FROM adclick.reconciliations"
-		" WHERE since = $1 AND until = $2 AND repair = $3 AND finished_at IS NULL AND started_at > clock_timestamp() - interval '12 hours'"
+		" WHERE since = $1 AND until = $2 AND repair = $3 AND only_changed = $4 AND finished_at IS NULL AND started_at > clock_timestamp() - interval '12 hours'"
 		" ORDER BY reconciliation_id DESC LIMIT 1",
-		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID}
+		4, {TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, BOOLOID}
 	},
 	/*
 	 * Hours that have facts; or can have clicks of the ledger, as a dedup bucket begins no
 	 * later than a day after its click, and no earlier than two before; and those of which
-	 * something was found that need not be there any more.
+	 * something was found that need not be there any more.  Not those whose clicks the
+	 * ledger no longer has all.  Of changed ones, none from before the first that was ever
+	 * reconciled; the first time, those of the last day.
 	 */
 	[BEGIN_RECONCILIATION] = {
-		"INSERT INTO adclick.reconciliations (since, until, repair, started_at, finished_at, hours, hours_done, clicks, differences)"
-		" SELECT $1, $2, $3, clock_timestamp(), CASE WHEN cardinality(h.hours) = 0 THEN clock_timestamp() END, h.hours, 0, 0, 0"
+		"INSERT INTO adclick.reconciliations (since, until, repair, only_changed, started_at, finished_at, hours, hours_done, clicks, differences)"
+		" SELECT $1, $2, $3, $4, clock_timestamp(), CASE WHEN cardinality(h.hours) = 0 THEN clock_timestamp() END, h.hours, 0, 0, 0"
 		" FROM (SELECT ARRAY(SELECT hour FROM (SELECT " HOUR_OF("m") " AS hour FROM adclick_internal.runs, unnest(minutes) m"
 		" WHERE sort_order = 0 AND is_delta IN (false, true) AND last_minute >= " HOUR_OF("$1") " AND " HOUR_OF("first_minute") " < $2"
 		" UNION SELECT b.hour + n * interval '1 hour' FROM (SELECT DISTINCT " HOUR_OF("m") " AS hour FROM adclick_internal.runs, unnest(minutes) m"
 		" WHERE sort_order = 3 AND is_delta IN (false, true) AND last_minute >= " HOUR_OF("$1") " - interval '49 hours'"
 		" AND first_minute < $2 + interval '25 hours' AND m BETWEEN '4700-01-01 BC' AND '294276-12-01') b, generate_series(-24, 48) n"
 		" UNION SELECT hour FROM adclick.reconciled_hours WHERE " UNRECONCILED ") u"
-		" WHERE hour >= " HOUR_OF("$1") " AND hour < $2 AND $1 < $2 ORDER BY hour) AS hours) h"
+		" WHERE hour >= " HOUR_OF("$1") " AND hour < $2 AND $1 < $2 AND hour > " DROPPED_UNTIL
+		" AND (NOT $4 OR hour >= coalesce((SELECT min(hour) FROM adclick.reconciled_hours), $2 - interval '24 hours')"
+		" AND hour NOT IN (SELECT adclick_internal.agreed_hours($1, $2))) ORDER BY hour) AS hours) h"
 		" RETURNING reconciliation_id, (cardinality(hours) - hours_done)::bigint, hours[1]",
-		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID}
+		4, {TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, BOOLOID}
 	},
 	[DELETE_DIFFERENCES] = {
 		"DELETE FROM adclick.differences WHERE hour = $1", 1, {TIMESTAMPTZOID}
@@ -390,7 +406,45 @@ static const struct
 		6, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, TEXTOID}
 	},
 	[COUNT_UNRECONCILED] = {
-		"SELECT count(*) FROM adclick.reconciled_hours WHERE " UNRECONCILED, 0
+		"SELECT count(*) FROM adclick.reconciled_hours WHERE " UNRECONCILED " AND hour > " DROPPED_UNTIL, 0
+	},
+	[GET_UNRECONCILED] = {
+		"SELECT min(h.hour) FROM (SELECT " HOUR_OF("m") " AS hour FROM adclick_internal.runs, unnest(minutes) m"
+		" WHERE sort_order = 0 AND is_delta IN (false, true) AND last_minute >= $1 AND first_minute <= $2"
+		" UNION SELECT hour FROM adclick.reconciled_hours) h"
+		" WHERE h.hour >= " HOUR_OF("$1") " AND h.hour <= $2 AND h.hour > " DROPPED_UNTIL
+		" AND h.hour >= (SELECT min(hour) FROM adclick.reconciled_hours)"
+		" AND h.hour NOT IN (SELECT adclick_internal.agreed_hours(" HOUR_OF("$1") ", $2 + interval '1 minute'))",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_VOLUME] = {
+		"SELECT volume, opened_at FROM adclick_internal.volumes ORDER BY volume DESC LIMIT 1", 0
+	},
+	/* unless its table is that of another one */
+	[OPEN_VOLUME] = {
+		"INSERT INTO adclick_internal.volumes (volume, opened_at) SELECT last.volume + 1, clock_timestamp()"
+		" FROM (SELECT max(volume) AS volume FROM adclick_internal.volumes) last WHERE NOT EXISTS"
+		" (SELECT FROM adclick_internal.volumes o WHERE o.volume % 32 = (last.volume + 1) % 32)", 0
+	},
+	[GET_CLOSED_VOLUME] = {
+		"SELECT v.volume, v.closed_at, min(r.first_minute), max(r.last_minute)"
+		" FROM (SELECT volume, dropped_at, lead(opened_at) OVER (ORDER BY volume) AS closed_at FROM adclick_internal.volumes) v"
+		" LEFT JOIN adclick_internal.runs r ON r.volume = v.volume"
+		" WHERE v.dropped_at IS NULL AND v.closed_at IS NOT NULL GROUP BY v.volume, v.closed_at ORDER BY v.volume LIMIT 1", 0
+	},
+	[DROP_VOLUME] = {
+		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 RETURNING run_id, clicks, last_minute),"
+		" unpacked AS (DELETE FROM adclick_internal.unpacked_clicks WHERE run_id IN (SELECT run_id FROM dropped)),"
+		" noted AS (UPDATE adclick_internal.volumes SET dropped_at = clock_timestamp(), dropped_by = pg_current_xact_id() WHERE volume = $1),"
+		" sums AS (SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint AS clicks, max(last_minute) AS until FROM dropped)"
+		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until)"
+		" FROM sums d RETURNING d.clicks", 1, {INT4OID}
+	},
+	[GET_DROPPED] = {
+		"SELECT volume, dropped_at, dropped_by FROM adclick_internal.volumes WHERE dropped_at IS NOT NULL ORDER BY volume", 0
+	},
+	[DELETE_VOLUME] = {
+		"DELETE FROM adclick_internal.volumes WHERE volume = $1", 1, {INT4OID}
 	},
 };
 
@@ -481,8 +535,14 @@ void
 sql_insert_begin(SqlInserter *inserter, const char *schema, const char *table)
 {
 	definitions_check();
-	inserter->relation = table_open(get_relname_relid(table, get_namespace_oid(schema, false)),
-									RowExclusiveLock);
+	sql_insert_into(inserter, table_open(get_relname_relid(table, get_namespace_oid(schema, false)),
+										 RowExclusiveLock));
+}
+
+void
+sql_insert_into(SqlInserter *inserter, Relation relation)
+{
+	inserter->relation = relation;
 	inserter->estate = CreateExecutorState();
 	inserter->info = makeNode(ResultRelInfo);
 	InitResultRelInfo(inserter->info, inserter->relation, 1, NULL, 0);

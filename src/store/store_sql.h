@@ -60,6 +60,8 @@ typedef enum Statement
 	DELETE_RUNS,
 	NEXT_RUN,
 	ADD_RUN,
+	MOVE_UNPACKED,
+	GET_RUN,
 	ADD_GAPS,
 	ADD_ALL_GAPS,
 	DELETE_GAPS,
@@ -87,6 +89,13 @@ typedef enum Statement
 	COUNT_DIFFERENCES,
 	PUT_RECONCILED,
 	COUNT_UNRECONCILED,
+	GET_UNRECONCILED,
+	GET_VOLUME,
+	OPEN_VOLUME,
+	GET_CLOSED_VOLUME,
+	DROP_VOLUME,
+	GET_DROPPED,
+	DELETE_VOLUME,
 	STATEMENTS
 } Statement;
 
@@ -141,6 +150,9 @@ typedef struct SqlInserter
 } SqlInserter;
 
 extern void sql_insert_begin(SqlInserter *inserter, const char *schema, const char *table);
+
+/* Into a table that is open. */
+extern void sql_insert_into(SqlInserter *inserter, Relation relation);
 extern void sql_insert_put(SqlInserter *inserter);
 extern void sql_insert_end(SqlInserter *inserter);
 

@@ -18,9 +18,9 @@
 #include "base/facts_alloc.h"
 #include "store/store.h"
 
-/* Make and write the facts of an order. */
+/* Make and write the facts of an order; "run_id" as in store_writer_begin_as. */
 static void
-write_order(FactOrder order, const FactClick *clicks, size_t n)
+write_order(FactOrder order, const FactClick *clicks, size_t n, int64 run_id)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick accumulate",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -34,7 +34,7 @@ write_order(FactOrder order, const FactClick *clicks, size_t n)
 	if (facts.n > 0)
 	{
 		facts_sum_up(&facts);
-		writer = store_writer_begin(order, order == ORDER_AD || facts.n < LARGE_RUN_FACTS);
+		writer = store_writer_begin_as(order, order == ORDER_AD || facts.n < LARGE_RUN_FACTS, run_id);
 		store_writer_add(writer, &facts, 0, facts.n);
 		store_writer_end(writer);
 	}
@@ -59,21 +59,21 @@ note_gaps(const FactClick *clicks, size_t n)
 void
 accumulate_facts(const FactClick *clicks, size_t n)
 {
-	write_order(ORDER_AD, clicks, n);
+	write_order(ORDER_AD, clicks, n, 0);
 	if (adclick_user_and_ip_orders)
 	{
-		write_order(ORDER_USER, clicks, n);
-		write_order(ORDER_IP, clicks, n);
+		write_order(ORDER_USER, clicks, n, 0);
+		write_order(ORDER_IP, clicks, n, 0);
 	}
 }
 
 void
-accumulate_clicks(const FactClick *clicks, size_t n)
+accumulate_clicks(const FactClick *clicks, size_t n, int64 ledger_run)
 {
 	if (n == 0)
 		return;
 	accumulate_facts(clicks, n);
 	if (!adclick_user_and_ip_orders)
 		note_gaps(clicks, n);
-	write_order(ORDER_LEDGER, clicks, n);
+	write_order(ORDER_LEDGER, clicks, n, ledger_run);
 }

@@ -20,8 +20,8 @@
  */
 #define LARGE_RUN_FACTS (128 * 1024)
 
-/* Write the facts of these clicks, once for each order that is kept. */
-extern void accumulate_clicks(const FactClick *clicks, size_t n);
+/* Write the facts of these clicks, once for each order that is kept; that of the ledger as this run. */
+extern void accumulate_clicks(const FactClick *clicks, size_t n, int64 ledger_run);
 
 /* Likewise of orders ad, user and ip alone, and without noting minutes that are not in the latter two. */
 extern void accumulate_facts(const FactClick *clicks, size_t n);

@@ -606,14 +606,18 @@ merge_other(Compaction *c, FactOrder order)
 	StoreRun   *runs = get_other_deltas(order, &nruns);
 	StoreWriter *writer;
 	int64		facts = 0;
+	int64		run_id;
 
 	if (nruns == 0 || (!closed && nruns <= MAX_OTHER_DELTAS))
 		return;
 	for (int i = 0; i < nruns; i++)
 		facts += runs[i].facts;
-	writer = store_writer_begin(order, !closed && facts < LARGE_RUN_FACTS);
+	run_id = store_new_run();
+	writer = store_writer_begin_as(order, !closed && facts < LARGE_RUN_FACTS, run_id);
 	slices_merge(order, runs, nruns, write_other, writer);
 	store_writer_end(writer);
+	if (order == ORDER_LEDGER)
+		store_move_unpacked(runs, nruns, run_id);
 	store_delete_runs(runs, nruns);
 	c->result->runs_merged += nruns;
 }

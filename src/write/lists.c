@@ -69,7 +69,7 @@ static void
 begin(Maker *maker, const StoreFilter *filters, int n)
 {
 	maker->kept = kept_filters(filters, n);
-	maker->scan = store_scan_begin(false);
+	maker->scan = store_scan_begin(STORE_FINAL);
 	facts_init(&maker->segment, FACT_COLUMNS, SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(FACT_COLUMNS, SEGMENT_MAX_FACTS)));
 }

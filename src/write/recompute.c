@@ -71,18 +71,26 @@ delete_gaps(const Recount *r)
 
 /* What is missing in the ledger would be lost from the counts, too. */
 static void
-check_ledger(void)
+check_ledger(int64 from)
 {
 	StoreState	state;
 	int64		clicks = store_count_ledger();
 
 	store_get_state(&state);
-	if (clicks != state.verdicts[CLICK_VALID])
+	if (from <= state.dropped_until)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the ledger of adclick no longer has all clicks of these hours"),
+				 errdetail("It has dropped clicks up to %s, as adclick.ledger_retention says.",
+						   pstrdup(timestamptz_to_str(state.dropped_until * USECS_PER_MINUTE))),
+				 errhint("Hours from %s on can be counted anew.",
+						 pstrdup(timestamptz_to_str((hour_of(state.dropped_until) + MINS_PER_HOUR) * USECS_PER_MINUTE)))));
+	if (clicks + state.dropped != state.verdicts[CLICK_VALID])
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the ledger of adclick is not complete"),
 				 errdetail("It has %lld clicks, and %lld were counted.", (long long) clicks,
-						   (long long) state.verdicts[CLICK_VALID]),
+						   (long long) (state.verdicts[CLICK_VALID] - state.dropped)),
 				 errhint("Counts made of it would be wrong: restore a backup.")));
 }
 
@@ -98,7 +106,7 @@ begin(const Recount *r)
 	store_claim_compaction();
 	if (adclick_user_and_ip_orders && store_has_gap(r->from, r->to, &minute))
 		delete_gaps(r);
-	check_ledger();
+	check_ledger(r->from);
 }
 
 static bool

@@ -157,10 +157,10 @@ dedup_rows(Tick *tick)
 
 /* Put what was not counted, and what order ledger has no columns for, where it stays whole. */
 static void
-set_aside_rows(Tick *tick)
+set_aside_rows(Tick *tick, int64 ledger_run)
 {
 	TupleTableSlot *slot = inbox_make_slot(tick->inbox);
-	StoreSink  *sink = store_set_aside_begin();
+	StoreSink  *sink = store_set_aside_begin(ledger_run);
 
 	for (int i = 0; i < tick->nrows; i++)
 	{
@@ -185,7 +185,7 @@ is_late(const FactClick *click)
 
 /* Accumulate what counts into sorted facts, and store them. */
 static void
-store_facts(Tick *tick)
+store_facts(Tick *tick, int64 ledger_run)
 {
 	size_t		n = 0;
 
@@ -196,7 +196,7 @@ store_facts(Tick *tick)
 		tick->state.late += is_late(&tick->clicks[i]);
 		tick->clicks[n++] = tick->clicks[i];
 	}
-	accumulate_clicks(tick->clicks, n);
+	accumulate_clicks(tick->clicks, n, ledger_run);
 }
 
 static void
@@ -247,9 +247,11 @@ take_rows(Tick *tick, TupleTableSlot *first)
 	read_rows(tick, first);
 	if (tick->nrows > 0)
 	{
+		int64		ledger_run = store_new_run();
+
 		dedup_rows(tick);
-		set_aside_rows(tick);
-		store_facts(tick);
+		set_aside_rows(tick, ledger_run);
+		store_facts(tick, ledger_run);
 		inbox_take(tick->inbox, tick->tids, tick->nrows);
 	}
 	store_progress(tick);

@@ -11,7 +11,7 @@ SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
-	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
+	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'apply_retention', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
 	'schedule', 'unschedule']);
 -- Drivers send parameters without a type, and tools that map functions skip names that mean several.
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
@@ -63,9 +63,10 @@ FROM signatures JOIN pg_proc ON oid = function WHERE is_question;
 SELECT is(has_function_privilege('pg_monitor', function, 'EXECUTE'), is_question, 'who may run ' || function) FROM signatures;
 SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER BY oid), 'and there are no others')
 FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
-	AND proname NOT IN ('tick', 'compact', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
+	AND proname NOT IN ('tick', 'compact', 'apply_retention', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
 SELECT volatility_is('adclick', 'tick', ARRAY[]::name[], 'volatile');
 SELECT volatility_is('adclick', 'recompute', ARRAY['timestamp with time zone', 'timestamp with time zone'], 'volatile');
+SELECT volatility_is('adclick', 'apply_retention', ARRAY[]::name[], 'volatile');
 SELECT volatility_is('adclick', 'check_ledger', ARRAY[]::name[], 'stable');
 SELECT columns_are('adclick', 'click_log', ARRAY['click_id', 'ad_id', 'clicked_at', 'user_id', 'received_at', 'ip', 'country', 'region',
 	'device', 'verdict']);
@@ -111,17 +112,17 @@ SELECT has_column('adclick', 'discarded_clicks', 'discarded_at', 'adclick.discar
 SELECT has_column('adclick', 'status', c, 'adclick.status.' || c || ' is there')
 FROM unnest(ARRAY['lag_rows', 'lag_seconds', 'last_tick', 'last_tick_seconds', 'worst_tick_seconds', 'clicks_per_second',
 	'clicks_taken', 'clicks_counted', 'late_clicks', 'duplicates', 'discarded', 'in_future', 'too_old', 'undecided',
-	'open_minutes', 'last_reconciled_at', 'errors', 'last_error', 'workers_alive']) c;
+	'clicks_dropped', 'dropped_until', 'open_minutes', 'last_reconciled_at', 'errors', 'last_error', 'workers_alive']) c;
 SELECT columns_are('adclick', 'storage', ARRAY['relation', 'bytes', 'purpose']);
 SELECT columns_are('adclick', 'differences', ARRAY['hour', 'what', 'click_minute', 'ad_id', 'filter_id', 'user_id', 'ip', 'expected', 'stored']);
 SELECT columns_are('adclick', 'reconciled_hours', ARRAY['hour', 'reconciled_at', 'clicks', 'differences', 'repaired', 'problem']);
 SELECT col_is_pk('adclick', 'reconciled_hours', 'hour', 'an hour is there once');
-SELECT columns_are('adclick', 'reconciliations', ARRAY['reconciliation_id', 'since', 'until', 'repair', 'started_at', 'finished_at', 'hours', 'hours_done',
+SELECT columns_are('adclick', 'reconciliations', ARRAY['reconciliation_id', 'since', 'until', 'repair', 'only_changed', 'started_at', 'finished_at', 'hours', 'hours_done',
 	'clicks', 'differences']);
 SELECT is_procedure('adclick', 'reconcile', 'adclick.reconcile() is a procedure');
 SELECT is(has_function_privilege(role, function, 'EXECUTE'), false, role || ' may not call ' || function)
 FROM unnest('{adclick_reader,pg_monitor,pg_read_all_data}'::text[]) role,
-	unnest('{"adclick.reconcile(timestamptz, timestamptz, boolean)","adclick.reconcile_hour(timestamptz, timestamptz, boolean)",
+	unnest('{"adclick.reconcile(timestamptz, timestamptz, boolean, boolean)","adclick.reconcile_hour(timestamptz, timestamptz, boolean, boolean)",
 	"adclick.schedule()","adclick.unschedule()"}'::text[]) function;
 SELECT is(pg_get_function_result('adclick.health()'::regprocedure), 'record', 'adclick.health() is a record');
 SELECT is(proargnames, '{health,reason}', 'of two texts') FROM pg_proc WHERE oid = 'adclick.health()'::regprocedure;

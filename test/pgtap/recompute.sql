@@ -241,7 +241,7 @@ SELECT is(adclick.recompute('-infinity', 'infinity'), clicks_in('-infinity', 'in
 SELECT is_exact('times and numbers that cannot be, mended');
 -- Without the ledger nothing is changed.
 BEGIN;
-UPDATE adclick_internal.segments SET data = set_byte(data, 20, 255 - get_byte(data, 20)) WHERE run_id IN (SELECT run_id FROM adclick_internal.runs WHERE sort_order = 3);
+UPDATE adclick_internal.ledger_0 SET data = set_byte(data, 20, 255 - get_byte(data, 20));
 SELECT is((code, hint), ('XX001'::text, ''::text), 'a damaged ledger: ' || message) FROM refused('-infinity', 'infinity');
 SELECT is(sum(click_count), (SELECT clicks_counted FROM adclick.status)::numeric, 'the counts are there') FROM adclick.ad_click_counts;
 ROLLBACK;

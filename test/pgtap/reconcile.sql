@@ -207,7 +207,7 @@ FROM (VALUES
 		'', 'none repaired', 'ok'),
 	('a damaged delta', 'UPDATE adclick_internal.deltas SET data = set_byte(data, 40, get_byte(data, 40) # 1) WHERE run_id = (SELECT run_id FROM adclick_internal.runs WHERE is_delta AND sort_order = 0 ORDER BY last_minute - first_minute DESC LIMIT 1) AND number = 0',
 		'', 'none problem', 'critical'),
-	('a damaged ledger', 'UPDATE adclick_internal.segments SET data = set_byte(data, 100, get_byte(data, 100) # 1) WHERE run_id = (SELECT min(run_id) FROM adclick_internal.runs WHERE NOT is_delta AND sort_order = 3) AND number = 0',
+	('a damaged ledger', 'UPDATE adclick_internal.ledger_0 SET data = set_byte(data, 100, get_byte(data, 100) # 1) WHERE run_id = (SELECT min(run_id) FROM adclick_internal.runs WHERE NOT is_delta AND sort_order = 3) AND number = 0',
 		'', 'none problem', 'critical'),
 	('clicks of the ledger lost', 'DELETE FROM adclick_internal.runs WHERE run_id = (SELECT run_id FROM adclick_internal.runs WHERE sort_order = 3 ORDER BY clicks DESC LIMIT 1)',
 		'ad(, duplicate)?, ip, minute, user', 'some problem', 'critical'),

@@ -137,9 +137,9 @@ $node->safe_psql('clicks', qq{
 		WHERE click_id IS NOT NULL AND clicked_at > now() - interval '5 hours' ORDER BY reverse(click_id::text) LIMIT 300;
 	CREATE TABLE undamaged_keys AS
 		SELECT run_id, first_key, number, get_byte(data, 5) AS byte FROM adclick_internal.deltas WHERE $keys
-		UNION ALL SELECT run_id, first_key, number, get_byte(data, 5) FROM adclick_internal.segments WHERE $keys;
+		UNION ALL SELECT run_id, first_key, number, get_byte(data, 5) FROM adclick_internal.ledger_0 WHERE $keys;
 	UPDATE adclick_internal.deltas SET data = set_byte(data, 5, 255 - get_byte(data, 5)) WHERE $keys;
-	UPDATE adclick_internal.segments SET data = set_byte(data, 5, 255 - get_byte(data, 5)) WHERE $keys});
+	UPDATE adclick_internal.ledger_0 SET data = set_byte(data, 5, 255 - get_byte(data, 5)) WHERE $keys});
 $node->restart;
 workers_ready($node, 'clicks');
 quiet_workers($node, 'clicks');
@@ -155,7 +155,7 @@ cmp_ok($node->safe_psql('clicks', $undecided), '>', 50, 'what cannot be decided 
 $node->safe_psql('clicks', qq{
 	UPDATE adclick_internal.deltas d SET data = set_byte(data, 5, byte) FROM undamaged_keys u
 	WHERE (u.run_id, u.first_key, u.number) = (d.run_id, d.first_key, d.number);
-	UPDATE adclick_internal.segments d SET data = set_byte(data, 5, byte) FROM undamaged_keys u
+	UPDATE adclick_internal.ledger_0 d SET data = set_byte(data, 5, byte) FROM undamaged_keys u
 	WHERE (u.run_id, u.first_key, u.number) = (d.run_id, d.first_key, d.number)});
 conserved_ok($node, 'clicks', 'mended');
 verdicts_ok($node, 'clicks', 'mended', may_be_undecided => 1);

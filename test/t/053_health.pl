@@ -220,14 +220,14 @@ sql(qq{
 	CREATE TABLE copies AS SELECT click_id, ad_id, clicked_at FROM adclick.click_log
 		WHERE verdict = 'counted' AND click_id IS NOT NULL AND clicked_at IS NOT NULL LIMIT 10;
 	CREATE TABLE undamaged_keys AS SELECT run_id, number, data FROM adclick_internal.deltas WHERE $keys
-		UNION ALL SELECT run_id, number, data FROM adclick_internal.segments WHERE $keys});
-sql("UPDATE adclick_internal.$_ SET data = set_byte(data, 5, 255 - get_byte(data, 5)) WHERE $keys") foreach qw(deltas segments);
+		UNION ALL SELECT run_id, number, data FROM adclick_internal.ledger_0 WHERE $keys});
+sql("UPDATE adclick_internal.$_ SET data = set_byte(data, 5, 255 - get_byte(data, 5)) WHERE $keys") foreach qw(deltas ledger_0);
 $node->restart;
 workers_ready($node, 'clicks');
 sql('INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) TABLE copies');
 wake_workers($node);
 becomes('warning|critical', 'clicks were set aside as undecided \d+ s ago: keys are damaged', 'keys that cannot be read');
-sql("UPDATE adclick_internal.$_ d SET data = u.data FROM undamaged_keys u WHERE (u.run_id, u.number) = (d.run_id, d.number)") foreach qw(deltas segments);
+sql("UPDATE adclick_internal.$_ d SET data = u.data FROM undamaged_keys u WHERE (u.run_id, u.number) = (d.run_id, d.number)") foreach qw(deltas ledger_0);
 pass_time(3600);
 becomes('ok', '^$', 'an hour later');
 

@@ -1,0 +1,175 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_volumes.c
+ *	  The volumes of the ledger: opening, dropping and emptying them.
+ *
+ * See store.h.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/transam.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+
+#include "base/adclick.h"
+#include "base/definitions.h"
+#include "store.h"
+#include "store_sql.h"
+
+int32
+store_current_volume(TimestampTz *opened_at)
+{
+	int32		volume;
+
+	store_push_newest();
+	SPI_connect();
+	if (sql_run(GET_VOLUME, NULL, NULL, true) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the volumes of adclick are missing"),
+				 errdetail("adclick_internal.volumes should have a row.")));
+	volume = DatumGetInt32(sql_result(0, 1, Int32GetDatum(NO_VOLUME)));
+	*opened_at = DatumGetTimestampTz(sql_result(0, 2, TimestampTzGetDatum(DT_NOEND)));
+	SPI_finish();
+	PopActiveSnapshot();
+	return volume;
+}
+
+bool
+store_open_volume(void)
+{
+	return sql_write(OPEN_VOLUME, NULL, NULL) > 0;
+}
+
+bool
+store_get_closed_volume(StoreVolume *volume)
+{
+	bool		found;
+
+	SPI_connect();
+	found = sql_run(GET_CLOSED_VOLUME, NULL, NULL, true) > 0;
+	if (found)
+	{
+		TimestampTz first = DatumGetTimestampTz(sql_result(0, 3, TimestampTzGetDatum(DT_NOEND)));
+		TimestampTz last = DatumGetTimestampTz(sql_result(0, 4, TimestampTzGetDatum(DT_NOBEGIN)));
+
+		volume->volume = DatumGetInt32(sql_result(0, 1, 0));
+		volume->closed_at = DatumGetTimestampTz(sql_result(0, 2, 0));
+		volume->first_minute = first == DT_NOEND ? PG_INT64_MAX : minute_of(first);
+		volume->last_minute = last == DT_NOBEGIN ? PG_INT64_MIN : minute_of(last);
+	}
+	SPI_finish();
+	return found;
+}
+
+int64
+store_drop_volume(const StoreVolume *volume)
+{
+	Datum		values[1] = {Int32GetDatum(volume->volume)};
+
+	return sql_number(DROP_VOLUME, values, false);
+}
+
+/* A volume that was dropped, and still has its table. */
+typedef struct Dropped
+{
+	int32		volume;
+	TimestampTz at;
+	FullTransactionId by;
+} Dropped;
+
+static Dropped *
+get_dropped(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Dropped    *dropped;
+
+	SPI_connect();
+	*count = (int) sql_run(GET_DROPPED, NULL, NULL, true);
+	dropped = MemoryContextAlloc(context, sizeof(Dropped) * (*count + 1));
+	for (int i = 0; i < *count; i++)
+		dropped[i] = (Dropped) {
+			DatumGetInt32(sql_result(i, 1, 0)), DatumGetTimestampTz(sql_result(i, 2, 0)),
+			DatumGetFullTransactionId(sql_result(i, 3, FullTransactionIdGetDatum(FirstNormalFullTransactionId)))
+		};
+	SPI_finish();
+	return dropped;
+}
+
+TimestampTz
+store_dropped_since(void)
+{
+	int			count;
+	Dropped    *dropped = get_dropped(&count);
+
+	return count > 0 ? dropped[0].at : DT_NOEND;
+}
+
+/* Whether no snapshot can see the runs of a volume any more. */
+static bool
+is_seen_by_none(const Dropped *dropped, Relation relation)
+{
+	return TransactionIdPrecedes(XidFromFullTransactionId(dropped->by), GetOldestNonRemovableTransactionId(relation));
+}
+
+static void
+truncate_table(const char *name)
+{
+	SPI_connect();
+	if (SPI_execute(psprintf("TRUNCATE " ADCLICK_INTERNAL_SCHEMA ".%s", name), false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not truncate \"%s\"", name);
+	SPI_finish();
+}
+
+/* Unless somebody uses the table, as nobody shall have to queue behind us. */
+static bool
+empty_volume(const Dropped *dropped, TimestampTz before)
+{
+	Datum		values[1] = {Int32GetDatum(dropped->volume)};
+	Relation	relation = definitions_open_ledger(dropped->volume % LEDGER_TABLES, AccessShareLock);
+	char	   *name = pstrdup(RelationGetRelationName(relation));
+	bool		can_go;
+
+	can_go = (dropped->at < before || is_seen_by_none(dropped, relation)) &&
+		ConditionalLockRelation(relation, AccessExclusiveLock);
+	relation_close(relation, AccessShareLock);
+	if (!can_go)
+		return false;
+	truncate_table(name);
+	sql_write(DELETE_VOLUME, values, NULL);
+	return true;
+}
+
+int
+store_empty_volumes(TimestampTz before)
+{
+	int			count;
+	int			emptied = 0;
+	Dropped    *dropped = get_dropped(&count);
+
+	for (int i = 0; i < count; i++)
+		emptied += empty_volume(&dropped[i], before);
+	return emptied;
+}
+
+bool
+store_has_run(int64 run_id)
+{
+	Datum		values[1] = {Int64GetDatum(run_id)};
+	bool		has;
+
+	store_push_newest();
+	SPI_connect();
+	has = sql_run(GET_RUN, values, NULL, true) > 0;
+	SPI_finish();
+	PopActiveSnapshot();
+	return has;
+}

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * retention.h
+ *	  Dropping from the ledger what is older than it is kept.
+ *
+ * Portions Copyright (c) 2026, the adclick authors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef ADCLICK_RETENTION_H
+#define ADCLICK_RETENTION_H
+
+#include "postgres.h"
+
+#include "store/store.h"
+
+typedef struct RetentionResult
+{
+	int64		clicks;			/* dropped from the ledger */
+	int			dropped;		/* volumes whose runs were deleted */
+	int			emptied;		/* volumes whose tables were truncated */
+	const char *waits;			/* why no other one was dropped; NULL: none is due */
+} RetentionResult;
+
+/*
+ * A round, in the current transaction.  By hand it drops all that is due; if not, one
+ * volume an hour at most, and it neither drops nor opens any until the clock has not been
+ * set for an hour.
+ */
+extern void retention_apply(bool by_hand, RetentionResult *result);
+
+/* Why a volume is still there that should have been dropped or emptied long ago; NULL: none is. */
+extern const char *retention_overdue(const StoreState *state);
+
+#endif							/* ADCLICK_RETENTION_H */

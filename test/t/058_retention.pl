@@ -1,0 +1,223 @@
+# Retention of the ledger by the workers: volumes are opened and dropped as time goes, which
+# the test lets pass (lib/AdclickClock.pm), one an hour, and none while the clock may be
+# wrong.  All counts stay, through crashes, on a standby, and for snapshots from before,
+# which see the clicks that they saw, or an error.
+
+use strict;
+use warnings FATAL => 'all';
+
+use FindBin;
+use lib "$FindBin::RealBin/lib";
+
+use AdclickClock;
+use AdclickTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+my ($MINUTE, $HOUR, $DAY) = (60, 3600, 86400);
+
+my $node = clocked(adclick_node('main', allows_streaming => 1,
+	'restart_after_crash' => 'on', 'autovacuum' => 'off', 'adclick.watermark' => "'0s'",
+	'adclick.raw_retention' => "'1h'", 'adclick.ledger_retention' => "'3d'"));
+my ($clock, $steady) = (0, 0);
+
+$node->start;
+adclick_database($node, 'clicks');
+
+sub sql { return $node->safe_psql('clicks', $_[0]) }
+
+# Time passes.
+sub pass_time
+{
+	$clock += $_[0];
+	$steady += $_[0];
+	clocks_are($clock, $steady);
+	return;
+}
+
+# Wait for something.
+sub becomes
+{
+	my ($query, $what) = @_;
+
+	$node->poll_query_until('clicks', $query)
+	  or die "$what does not happen: " . sql(q{SELECT now(), string_agg(v::text, ' ' ORDER BY volume), (SELECT h FROM adclick.health() h) FROM adclick_internal.volumes v});
+	return;
+}
+
+# A round of retention that begins from now on: it empties the table of a volume that was
+# dropped long ago.  Its number is one whose table is free.
+sub retention_round
+{
+	my $free = sql(q{
+		INSERT INTO adclick_internal.volumes
+		SELECT n, '2000-01-01', '2000-01-01', '3' FROM generate_series(0, 31) n
+		WHERE NOT EXISTS (SELECT FROM adclick_internal.volumes WHERE volume % 32 = n) AND n < (SELECT max(volume) FROM adclick_internal.volumes)
+		ORDER BY n LIMIT 1 RETURNING volume});
+	die 'no table is free' if $free eq '';
+	pass_time($MINUTE + 1);
+	becomes("SELECT NOT EXISTS (SELECT FROM adclick_internal.volumes WHERE volume = $free)", 'a round of retention');
+	return;
+}
+
+# What the counts are of, from now on: ad, minute and dimensions.
+my $COUNTS = q{SELECT md5(string_agg(f::text, ',' ORDER BY f::text)) FROM (
+	SELECT ad_id, click_minute, country, region, device, sum(click_count) AS clicks FROM adclick.clicks_per_minute GROUP BY 1, 2, 3, 4, 5) f};
+my $DROPPED = 'SELECT clicks_dropped FROM adclick.status';
+
+sub right_ok
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($server, $expected, $name) = @_;
+
+	is($server->safe_psql('clicks', $COUNTS), $expected, "$name: all counts are as they were");
+	is($server->safe_psql('clicks', 'SELECT balanced FROM adclick.check_ledger()'), 't', "$name: the books are balanced");
+	is($server->safe_psql('clicks', q{SELECT clicks_counted - clicks_dropped - (SELECT count(*) FROM adclick.click_log WHERE verdict = 'counted') FROM adclick.status}),
+		'0', "$name: the log has what was not dropped");
+	return;
+}
+
+# Volumes are opened each tenth of a day (three days, in thirty parts), not before an hour has passed since the start.
+is(sql('SELECT count(*) FROM adclick_internal.volumes'), '1', 'one volume at first');
+pass_time(61 * $MINUTE);
+for my $volume (1 .. 6)
+{
+	send_clicks($node, 'clicks', 300, '1 hour');
+	send_copies($node, 'clicks', 100) if $volume > 1;
+	drained($node, 'clicks');
+	pass_time(144 * $MINUTE);
+	becomes("SELECT max(volume) >= $volume FROM adclick_internal.volumes", 'that a volume is opened');
+	becomes('SELECT count(*) = 0 FROM adclick_internal.runs WHERE sort_order = 3 AND is_delta', 'a packed ledger');
+}
+verdicts_ok($node, 'clicks', 'some volumes');
+my $counts = sql($COUNTS);
+right_ok($node, $counts, 'some volumes');
+cmp_ok(sql('SELECT count(DISTINCT volume) FROM adclick_internal.runs'), '>=', 5, 'the ledger lies in them');
+is(sql($DROPPED), '0', 'none was dropped');
+
+# A standby, and snapshots here and there from before.
+$node->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'backup', has_streaming => 1);
+$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '0s'");
+$standby->start;
+
+sub begin_reader
+{
+	my ($server) = @_;
+	my $reader = $server->background_psql('clicks', on_error_stop => 0);
+
+	# what the check of the tables locks it has locked before
+	$reader->query_safe('SELECT count(*) FROM adclick.click_log');
+	$reader->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
+	return $reader;
+}
+
+my $reader = begin_reader($node);
+my $before = $reader->query_safe('SELECT count(*) FROM adclick.click_log');
+my $far_reader = begin_reader($standby);
+
+# After three days, one volume goes each hour; what was there is there for who has seen it.
+pass_time(3 * $DAY - 10 * $HOUR);
+becomes("SELECT dropped_at IS NOT NULL FROM adclick_internal.volumes ORDER BY volume LIMIT 1", 'that a volume is dropped');
+my $first = sql($DROPPED);
+cmp_ok($first, '>', 0, 'clicks were dropped');
+right_ok($node, $counts, 'dropped');
+is($reader->query_safe('SELECT count(*) FROM adclick.click_log'), $before, 'a snapshot from before sees them');
+is(sql('SELECT count(*) FROM adclick_internal.volumes WHERE dropped_at IS NOT NULL'), '1', 'their table waits');
+
+# The snapshot keeps its table for an hour, and no longer.
+my ($volume) = split /\|/, sql('SELECT min(volume) FROM adclick_internal.volumes');
+pass_time(61 * $MINUTE);
+becomes("SELECT NOT EXISTS (SELECT FROM adclick_internal.volumes WHERE volume = $volume)", 'an empty table');
+cmp_ok(sql("SELECT pg_relation_size('adclick_internal.ledger_$volume')"), '==', 0, 'its table is empty');
+$reader->query("SELECT count(*) FROM adclick.click_log");
+like($reader->{stderr}, qr/snapshot too old for the ledger of adclick/, 'a snapshot from before gets an error');
+$reader->quit;
+$reader = begin_reader($node);
+is($reader->query_safe($COUNTS), $counts, 'counts need no ledger');
+$reader->quit;
+
+# One an hour.
+retention_round();
+my $second = sql($DROPPED);
+cmp_ok($second, '>', $first, 'an hour later the next one goes');
+pass_time(6 * $HOUR);
+becomes("SELECT clicks_dropped > $second FROM adclick.status", 'that a third volume is dropped');
+my $third = sql($DROPPED);
+retention_round();
+is(sql($DROPPED), $third, 'none within the hour, although one is due');
+right_ok($node, $counts, 'three volumes');
+
+# On the standby: from before the drop, an end of the query or an error; else what is right.
+$node->wait_for_catchup($standby);
+right_ok($standby, $counts, 'the standby');
+is($standby->safe_psql('clicks', $DROPPED), $third, 'it knows what was dropped');
+my $said = eval { $far_reader->query('SELECT count(*) FROM adclick.click_log'); $far_reader->{stderr} } // $@;
+like($said, qr/snapshot too old for the ledger|conflict with recovery|connection|ended prematurely/, 'a snapshot from before, there');
+eval { $far_reader->quit };
+
+# The clock is set: none goes for an hour, though it says that all are older than they may be.
+pass_time(2 * $HOUR);
+becomes("SELECT clicks_dropped > $third FROM adclick.status", 'that a fourth volume is dropped');
+my $fourth = sql($DROPPED);
+$clock += 2 * $DAY;
+clocks_are($clock, $steady);
+retention_round();
+pass_time(57 * $MINUTE);
+my $volumes = sql('SELECT max(volume) FROM adclick_internal.volumes');
+retention_round();
+is(sql($DROPPED), $fourth, 'the clock was set: none is dropped');
+is(sql('SELECT max(volume) FROM adclick_internal.volumes'), $volumes, 'nor opened');
+pass_time(5 * $MINUTE);
+becomes("SELECT clicks_dropped > $fourth FROM adclick.status", 'that a fifth volume is dropped');
+pass('an hour later they are');
+
+# It is set back: the volume opened meanwhile is of the future.
+my $fifth = sql($DROPPED);
+send_clicks($node, 'clicks', 300, '1 hour');
+drained($node, 'clicks');
+$counts = sql($COUNTS);
+becomes("SELECT max(volume) > $volumes FROM adclick_internal.volumes", 'that a volume is opened');
+$clock -= 2 * $DAY;
+clocks_are($clock, $steady);
+retention_round();
+pass_time(61 * $MINUTE);
+retention_round();
+is(sql($DROPPED), $fifth, 'the clock was set back: none is dropped');
+right_ok($node, $counts, 'the clock was set');
+pass_time(2 * $DAY);
+
+# The server is killed while they go.
+for my $round (1 .. 6)
+{
+	my $was = sql($DROPPED);
+
+	send_clicks($node, 'clicks', 200, '1 hour');
+	drained($node, 'clicks');
+	$counts = sql($COUNTS);
+	pass_time(5 * $HOUR);
+	usleep(int rand 1_500_000);
+	$node->stop('immediate');
+	$node->start;
+	workers_ready($node, 'clicks');
+	right_ok($node, $counts, "killed, $round");
+	cmp_ok(sql($DROPPED), '>=', $was, "what was dropped stays so, $round");
+}
+my $last = sql('SELECT max(volume) FROM adclick_internal.volumes');
+retention_round();
+pass_time(144 * $MINUTE);
+becomes("SELECT max(volume) > $last FROM adclick_internal.volumes", 'that a volume is opened after a restart');
+my $now = sql($DROPPED);
+pass_time(4 * $DAY);
+becomes("SELECT clicks_dropped > $now FROM adclick.status", 'that a volume is dropped after a restart');
+right_ok($node, $counts, 'in the end');
+is(sql('SELECT health FROM adclick.health()'), 'ok', 'all is well');
+$node->wait_for_catchup($standby);
+right_ok($standby, $counts, 'the standby in the end');
+$standby->stop;
+$node->stop;
+
+done_testing();
