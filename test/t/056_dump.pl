@@ -243,6 +243,30 @@ fails_like('without_adclick_internal_state', 'SELECT adclick.end_restore(true)',
 sql('without_adclick_internal_state', 'DROP EXTENSION adclick CASCADE; CREATE EXTENSION adclick');
 is(sql('without_adclick_internal_state', 'SELECT rows_read FROM adclick.tick()'), '0', 'or all be begun anew');
 
+# Where a part of the ledger was dropped, and its table waits for who may still read it.
+set_conf($node, 'adclick.raw_retention' => "'60d'");
+make_database($node, 'old');
+sql('old', 'CREATE EXTENSION adclick');
+sql('old', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
+sql('old', q{SELECT oracle.send_past_clicks(500, '1 hour', '20 days'); SELECT adclick.tick(); SELECT oracle.compact()});
+set_conf($node, 'adclick.raw_retention' => "'1d'", 'adclick.ledger_retention' => "'10d'");
+sql('old', q{SELECT adclick.tick(); UPDATE adclick_internal.volumes SET opened_at = now() - interval '40 days'});
+sql('old', q{SELECT adclick.apply_retention(); UPDATE adclick_internal.volumes SET opened_at = now() - interval '15 days' WHERE volume = 1});
+send_clicks($node, 'old', 300);
+sql('old', 'SELECT adclick.tick(); SELECT oracle.compact()');
+my $reader = $node->background_psql('old');
+$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM adclick.click_log');
+is(sql('old', 'SELECT volumes_dropped FROM adclick.apply_retention()'), '1', 'a volume is dropped');
+command_ok([ 'pg_dump', '-Fc', '-d', $node->connstr('old'), '-f', "$dir/old" ], 'old: pg_dump');
+$expected = digest($node, 'old');
+restore($other, 'old', 'old_again');
+is(digest($other, 'old_again'), $expected, 'old_again: the same answers');
+is($other->safe_psql('old_again', 'SELECT dropped > 0 AND balanced FROM adclick.check_ledger()'), 't', 'old_again: and what was dropped');
+$reader->quit;
+is($other->safe_psql('old_again', 'SELECT volumes_emptied FROM adclick.apply_retention()'), '1', 'old_again: its table waits for nobody of the other server');
+$other->safe_psql('old_again', q{INSERT INTO adclick.clicks (ad_id) VALUES (1)});
+is($other->safe_psql('old_again', 'SELECT counted FROM adclick.tick()'), '1', 'old_again: goes on');
+
 # Nobody else says when a click arrived.
 my $arrived = 'SELECT received_at > clock_timestamp() - interval \'1 hour\' FROM adclick.clicks WHERE ad_id = -815';
 my $claim = "INSERT INTO adclick.clicks (ad_id, received_at) VALUES (-815, '2020-01-01')";
