@@ -71,10 +71,10 @@ SELECT cmp_ok(count(*), '>', 2000::bigint, 'the first clicks') FROM first;
 \set name adclick.ledger_retention
 \set value 89280
 \i test/lib/set.psql
-SELECT is((code, message), ('55000'::text, 'adclick.ledger_retention is too short for adclick.raw_retention'::text), 'too short: ' || detail),
-	alike(hint, 'Set adclick.ledger_retention to 89295 min or more, or lower adclick.raw_retention.', 'with a hint')
+SELECT unnest(ARRAY[is((code, message), ('55000'::text, 'adclick.ledger_retention is too short for adclick.raw_retention'::text), 'too short: ' || detail),
+	is(hint, 'Set adclick.ledger_retention to 89295 min or more, or lower adclick.raw_retention.', 'with a hint')])
 FROM refused('SELECT adclick.apply_retention()');
-SELECT is(health, 'warning', 'the health warns'), alike(reason, 'retention of the ledger waits: adclick.ledger_retention is too short for adclick.raw_retention%', 'and says why') FROM adclick.health();
+SELECT unnest(ARRAY[is(health, 'warning', 'the health warns'), alike(reason, 'retention of the ledger waits: adclick.ledger_retention is too short for adclick.raw_retention%', 'and says why')]) FROM adclick.health();
 SELECT is(count(*), 1::bigint, 'nothing was changed') FROM adclick_internal.volumes;
 
 -- Long enough: another volume is opened, once.
