@@ -94,10 +94,6 @@ typedef struct BucketKey
 /* The rule of buckets in which no key lies: see click_to_ledger. */
 #define NO_RULE 0
 
-/* How far before a click's minute, and after it, its bucket can begin: what an id is believed, and a window. */
-#define CLICK_BUCKET_BEFORE (2 * HOURS_PER_DAY * MINS_PER_HOUR + 1)
-#define CLICK_BUCKET_AFTER (HOURS_PER_DAY * MINS_PER_HOUR + 1)
-
 static inline int64
 bucket_second(int64 bucket)
 {

@@ -176,7 +176,7 @@ open_volume(TimestampTz now)
  * opened, has ended.
  */
 static void
-drop(bool by_hand, int limit, RetentionResult *result)
+drop(int limit, RetentionResult *result)
 {
 	StoreState	state;
 
@@ -186,15 +186,10 @@ drop(bool by_hand, int limit, RetentionResult *result)
 	store_claim_compaction();
 	store_get_state(&state);
 	store_claim_tick(&state);
-	if (by_hand)
-		refuse_too_short(&state.rules);
-	if (!is_too_short(&state.rules))
-	{
-		open_volume(GetCurrentTimestamp());
-		PopActiveSnapshot();
-		store_push_snapshot();
-		drop_volumes(&state, limit, result);
-	}
+	open_volume(GetCurrentTimestamp());
+	PopActiveSnapshot();
+	store_push_snapshot();
+	drop_volumes(&state, limit, result);
 	PopActiveSnapshot();
 }
 
@@ -217,13 +212,20 @@ may_drop(int64 last_at)
 	return last_at == 0 || steady_ms() - last_at >= DROP_PAUSE;
 }
 
+/* Settings that do not go together are an error by hand, and else something that the health says. */
 static bool
-has_work(void)
+has_work(bool by_hand)
 {
+	StoreState	state;
 	bool		has;
 
+	if (adclick_ledger_retention == 0)
+		return false;
 	store_push_snapshot();
-	has = adclick_ledger_retention > 0 && anything_to_do();
+	store_get_state(&state);
+	if (by_hand)
+		refuse_too_short(&state.rules);
+	has = !is_too_short(&state.rules) && anything_to_do();
 	PopActiveSnapshot();
 	return has;
 }
@@ -245,9 +247,9 @@ retention_apply(bool by_hand, RetentionResult *result)
 
 	memset(result, 0, sizeof(*result));
 	empty_volumes(result);
-	if (!has_work() || !(by_hand || clock_is_trusted))
+	if (!has_work(by_hand) || !(by_hand || clock_is_trusted))
 		return;
-	drop(by_hand, by_hand ? LEDGER_TABLES : may_drop(last_at), result);
+	drop(by_hand ? LEDGER_TABLES : may_drop(last_at), result);
 	if (result->dropped > 0)
 		last_at = steady_ms();
 }

@@ -71,11 +71,10 @@ SELECT cmp_ok(count(*), '>', 2000::bigint, 'the first clicks') FROM first;
 \set name adclick.ledger_retention
 \set value 89280
 \i test/lib/set.psql
-SELECT is((code, message), ('55000'::text, 'adclick.ledger_retention is too short for adclick.raw_retention'::text), 'too short: ' || detail),
-	alike(hint, 'Set adclick.ledger_retention to 89295 min or more, or lower adclick.raw_retention.', 'with a hint')
+SELECT unnest(ARRAY[is((code, message), ('55000'::text, 'adclick.ledger_retention is too short for adclick.raw_retention'::text), 'too short: ' || detail),
+	is(hint, 'Set adclick.ledger_retention to 89295 min or more, or lower adclick.raw_retention.', 'with a hint')])
 FROM refused('SELECT adclick.apply_retention()');
-SELECT is((health, reason), ('warning'::text, 'retention of the ledger waits: adclick.ledger_retention is too short for adclick.raw_retention; adclick.workers is off: rounds are done by hand'::text), 'the health says so')
-FROM adclick.health();
+SELECT unnest(ARRAY[is(health, 'warning', 'the health warns'), alike(reason, 'retention of the ledger waits: adclick.ledger_retention is too short for adclick.raw_retention%', 'and says why')]) FROM adclick.health();
 SELECT is(count(*), 1::bigint, 'nothing was changed') FROM adclick_internal.volumes;
 
 -- Long enough: another volume is opened, once.
@@ -167,7 +166,7 @@ SELECT cmp_ok(pg_relation_size('adclick_internal.ledger_0'), '>', 0::bigint, 'it
 SELECT is((dropped, volumes_dropped, volumes_emptied, waits), (0::bigint, 0, 1, NULL::text), 'now none does') FROM adclick.apply_retention();
 SELECT is(pg_total_relation_size('adclick_internal.ledger_0') <= 8192 + 16384, true, 'it is empty');
 SELECT is(array_agg(volume ORDER BY volume), '{1,2}', 'the volume is gone') FROM adclick_internal.volumes;
-SELECT is((health, reason), ('ok'::text, 'adclick.workers is off: rounds are done by hand'::text), 'all is well') FROM adclick.health();
+SELECT is(health, 'ok', 'all is well') FROM adclick.health();
 SELECT is_empty(differs('counts_before', 'counts'), 'all counts are as they were, still');
 SELECT cmp_ok(count(*), '<', (SELECT count(*) FROM first WHERE octet_length(country) > 64), 'unpacked ones have gone with it') FROM adclick_internal.unpacked_clicks;
 
