@@ -144,9 +144,14 @@ CREATE TABLE adclick_internal.dedup_rules (
 	by_user_and_ad boolean NOT NULL,
 	dedup_window int NOT NULL,
 	last_bucket bigint,
-	UNIQUE (by_user_and_ad, dedup_window)
+	forgotten_since timestamptz,
+	secret bytea,
+	UNIQUE NULLS NOT DISTINCT (by_user_and_ad, dedup_window, forgotten_since)
 );
+ALTER TABLE adclick_internal.dedup_rules ALTER secret SET STORAGE PLAIN;
 COMMENT ON TABLE adclick_internal.dedup_rules IS 'settings of adclick.dedup_by and adclick.dedup_window that were in force: what was counted by one stays seen';
+COMMENT ON COLUMN adclick_internal.dedup_rules.forgotten_since IS 'of keys of forgotten users: since when their keys were disguised by this secret';
+COMMENT ON COLUMN adclick_internal.dedup_rules.secret IS 'by which a copy of a forgotten user''s click is known; thrown away once none can arrive';
 COMMENT ON COLUMN adclick_internal.dedup_rules.by_user_and_ad IS 'whether the key is the user and the ad, and not the id of the click';
 COMMENT ON COLUMN adclick_internal.dedup_rules.dedup_window IS 'length of its windows in seconds';
 COMMENT ON COLUMN adclick_internal.dedup_rules.last_bucket IS 'of one no longer in force: the highest bucket with a counted click';
@@ -295,6 +300,11 @@ CREATE FUNCTION adclick.recompute("from" timestamptz, "to" timestamptz) RETURNS 
 	AS 'MODULE_PATHNAME', 'adclick_recompute' LANGUAGE C STRICT
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.recompute(timestamptz, timestamptz) IS 'make the counts of whole hours anew from the ledger, whatever state they are in; returns how many clicks were counted';
+
+CREATE FUNCTION adclick.forget_user(user_id bigint) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_forget' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.forget_user(bigint) IS 'take a user and his addresses off all his clicks, which stay counted; returns how many there were';
 
 CREATE FUNCTION adclick.check_ledger(OUT taken bigint, OUT counted bigint, OUT duplicates bigint,
 		OUT discarded bigint, OUT unread bigint, OUT in_ledger bigint, OUT balanced boolean)
@@ -599,6 +609,10 @@ COMMENT ON COLUMN adclick.reconciliations.differences IS 'differences found in t
  * has a part in it.  Both sides are read in one snapshot.  What may have millions of rows
  * is hashed, and spills to disk: the planner cannot know how many there are.
  */
+/*
+ * Who a disguised key is of cannot be told: a copy may be one of any click of its ad that
+ * has such a key in its bucket.
+ */
 CREATE FUNCTION adclick_internal.find_differences(hour timestamptz)
 	RETURNS TABLE (what text, click_minute timestamptz, ad_id bigint, filter_id int, user_id bigint, ip inet, expected bigint, stored bigint)
 	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
@@ -607,6 +621,9 @@ CREATE FUNCTION adclick_internal.find_differences(hour timestamptz)
 AS $$
 	WITH read AS MATERIALIZED (
 		SELECT * FROM adclick_internal.ledger(hour, hour + interval '1 hour')
+	), rules AS MATERIALIZED (
+		SELECT d.rule_id, d.by_user_and_ad, d.dedup_window, d.forgotten_since IS NOT NULL AS is_forgotten
+		FROM adclick_internal.dedup_rules d WHERE d.forgotten_since IS NULL OR d.rule_id IN (SELECT r.rule_id FROM read r)
 	), counted AS (
 		SELECT r.ad_id, date_trunc('minute', r.clicked_at, 'UTC') AS minute, r.filter_id, r.user_id, r.ip, least(r.copies, 2147483647)::int AS copies
 		FROM read r WHERE r.clicked_at >= hour AND r.clicked_at < hour + interval '1 hour'
@@ -656,14 +673,18 @@ AS $$
 		SELECT row_number() OVER () AS nr, s.* FROM set_aside s
 	), copy_keys AS (
 		SELECT c.nr, c.ad_id, c.user_id, c.at, d.rule_id,
-			CASE WHEN d.by_user_and_ad THEN (lpad(to_hex(c.user_id), 16, '0') || lpad(to_hex(c.ad_id), 16, '0'))::uuid ELSE c.click_id END AS click_key,
+			CASE WHEN d.is_forgotten THEN lpad(to_hex(c.ad_id), 32, '0')::uuid
+				WHEN d.by_user_and_ad THEN (lpad(to_hex(c.user_id), 16, '0') || lpad(to_hex(c.ad_id), 16, '0'))::uuid ELSE c.click_id END AS click_key,
 			date_bin(make_interval(secs => d.dedup_window),
 				CASE WHEN NOT d.by_user_and_ad AND c.id_time BETWEEN c.at - interval '24 hours' AND c.at + interval '24 hours' THEN c.id_time ELSE c.at END,
 				timestamptz '2000-01-01 00:00:00+00') AS bucket_at
-		FROM copies c CROSS JOIN adclick_internal.dedup_rules d
+		FROM copies c CROSS JOIN rules d
+	), keys AS (
+		SELECT r.rule_id, r.bucket_at, CASE WHEN d.is_forgotten THEN lpad(to_hex(r.ad_id), 32, '0')::uuid ELSE r.click_key END AS click_key
+		FROM read r JOIN rules d ON d.rule_id = r.rule_id
 	), of_duplicates AS (
 		SELECT 'duplicate', date_trunc('minute', k.at, 'UTC'), k.ad_id, NULL::int, k.user_id, NULL::inet, 1::bigint, 0::bigint
-		FROM copy_keys k LEFT JOIN read r ON r.click_key = k.click_key AND r.rule_id = k.rule_id AND r.bucket_at = k.bucket_at
+		FROM copy_keys k LEFT JOIN keys r ON r.click_key = k.click_key AND r.rule_id = k.rule_id AND r.bucket_at = k.bucket_at
 		GROUP BY k.nr, k.at, k.ad_id, k.user_id
 		HAVING count(r.click_key) = 0 AND bool_and(k.click_key IS NULL OR k.bucket_at >= hour AND k.bucket_at < hour + interval '1 hour')
 	), kept AS MATERIALIZED (

@@ -102,7 +102,8 @@ static const Definition definitions[] = {
 			{"highest_bucket", INT8OID}, {"late", INT8OID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "dedup_rules", RELKIND_RELATION, false, {
-			{"rule_id", INT4OID}, {"by_user_and_ad", BOOLOID}, {"dedup_window", INT4OID}, {"last_bucket", INT8OID}
+			{"rule_id", INT4OID}, {"by_user_and_ad", BOOLOID}, {"dedup_window", INT4OID}, {"last_bucket", INT8OID},
+			{"forgotten_since", TIMESTAMPTZOID}, {"secret", BYTEAOID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "compaction", RELKIND_RELATION, false, {{"only_row", BOOLOID}, {"rounds", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "runs", RELKIND_RELATION, false, {

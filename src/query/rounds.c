@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * rounds.c
- *	  The SQL functions for one round by hand, and for counting hours anew.
+ *	  The SQL functions for one round by hand, for counting hours anew, and for
+ *	  forgetting a user.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -17,6 +18,7 @@
 #include "base/privileges.h"
 #include "read/conditions.h"
 #include "write/compact.h"
+#include "write/forget.h"
 #include "write/recompute.h"
 #include "write/tick.h"
 
@@ -76,6 +78,20 @@ recompute(FunctionCallInfo fcinfo, Oid asker)
 	PG_RETURN_INT64(clicks);
 }
 
+static Datum
+forget(FunctionCallInfo fcinfo, Oid asker)
+{
+	int			level;
+	int64		clicks;
+
+	prevent_read_only("adclick.forget_user()");
+	level = definitions_begin_writes();
+	clicks = forget_user(PG_GETARG_INT64(0));
+	definitions_end_writes(level);
+	PG_RETURN_INT64(clicks);
+}
+
 SQL_FUNCTION_AS_OWNER(tick);
 SQL_FUNCTION_AS_OWNER(compact);
 SQL_FUNCTION_AS_OWNER(recompute);
+SQL_FUNCTION_AS_OWNER(forget);

@@ -163,6 +163,24 @@ check_rule(const DedupRule *rule)
 				 errdetail("Its window is " INT64_FORMAT " seconds, 0 if the row is missing.", rule->window)));
 }
 
+/* The secret of a rule of disguised keys; others have none. */
+static void
+read_secret(DedupRule *rule, Datum secret)
+{
+	bytea	   *bytes = (bytea *) DatumGetPointer(secret);
+
+	rule->is_forgotten = bytes != NULL;
+	if (bytes == NULL)
+		return;
+	bytes = DatumGetByteaPP(secret);
+	if (VARSIZE_ANY_EXHDR(bytes) != sizeof(rule->secret))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("rule %d in adclick_internal.dedup_rules is damaged", rule->rule_id),
+				 errdetail("Its secret should have %d bytes.", (int) sizeof(rule->secret))));
+	memcpy(rule->secret, VARDATA_ANY(bytes), sizeof(rule->secret));
+}
+
 /* The rules but for the one in force that have keys. */
 static void
 get_former_rules(ClickRules *rules, MemoryContext context)
@@ -179,6 +197,7 @@ get_former_rules(ClickRules *rules, MemoryContext context)
 			DatumGetInt32(sql_result(i, 3, 0)),
 			DatumGetInt64(sql_result(i, 4, 0))
 		};
+		read_secret(&rules->former[i], sql_result(i, 5, PointerGetDatum(NULL)));
 		check_rule(&rules->former[i]);
 	}
 	rules->nformer = n;
@@ -280,6 +299,16 @@ store_rules_differ(const StoreState *state)
 		rules->future_tolerance != wanted.future_tolerance || rules->raw_retention != wanted.raw_retention;
 }
 
+static void
+check_rule_id(int32 rule_id)
+{
+	if (rule_id < 1 || rule_id > MAX_RULE_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("adclick.dedup_by and adclick.dedup_window have been changed too often"),
+				 errdetail("At most %d different pairs of values can be remembered.", MAX_RULE_ID)));
+}
+
 /* The rule of these settings, as it was in force before or new, and its highest bucket. */
 static void
 find_rule(StoreState *state)
@@ -295,11 +324,7 @@ find_rule(StoreState *state)
 	rule_id = DatumGetInt32(sql_result(0, 1, 0));
 	state->highest_bucket = DatumGetInt64(sql_result(0, 2, Int64GetDatum(PG_INT64_MIN)));
 	SPI_finish();
-	if (rule_id < 1 || rule_id > MAX_RULE_ID)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("adclick.dedup_by and adclick.dedup_window have been changed too often"),
-				 errdetail("At most %d different pairs of values can be remembered.", MAX_RULE_ID)));
+	check_rule_id(rule_id);
 	rules_of_settings(&state->rules, rule_id);
 }
 
@@ -318,6 +343,103 @@ store_follow_settings(StoreState *state)
 	if (state->highest_bucket != PG_INT64_MIN)
 		sql_write(RETIRE_RULE, values, NULL);
 	find_rule(state);
+}
+
+/*
+ * A secret is in use for so much of the time that a late click is taken: so clicks have
+ * no more than about so many such rules by which to be looked for.
+ */
+#define SECRETS_IN_USE 8
+
+/* Bytes of a secret; the caller's context has them. */
+static Datum
+secret_to_bytea(const DedupRule *rule)
+{
+	bytea	   *bytes = palloc(VARHDRSZ + sizeof(rule->secret));
+
+	SET_VARSIZE(bytes, VARHDRSZ + sizeof(rule->secret));
+	memcpy(VARDATA(bytes), rule->secret, sizeof(rule->secret));
+	return PointerGetDatum(bytes);
+}
+
+static void
+add_forgotten_rule(DedupRule *rule)
+{
+	Datum		values[2];
+
+	if (!pg_strong_random(rule->secret, sizeof(rule->secret)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not make a secret for the keys of forgotten users")));
+	values[0] = Int32GetDatum((int32) rule->window);
+	values[1] = secret_to_bytea(rule);
+	sql_run(ADD_FORGOTTEN_RULE, values, NULL, false);
+	rule->rule_id = DatumGetInt32(sql_result(0, 1, 0));
+	rule->is_forgotten = true;
+}
+
+void
+store_get_forgotten_rule(const StoreState *state, int64 window, DedupRule *rule)
+{
+	Datum		values[2] = {
+		Int32GetDatum((int32) window), Int64GetDatum(state->rules.raw_retention / SECRETS_IN_USE)
+	};
+
+	*rule = (DedupRule) {.by = DEDUP_BY_USER_AND_AD, .window = window, .last_bucket = PG_INT64_MIN};
+	SPI_connect();
+	if (sql_run(FIND_FORGOTTEN_RULE, values, NULL, true) == 0)
+		add_forgotten_rule(rule);
+	else
+	{
+		rule->rule_id = DatumGetInt32(sql_result(0, 1, 0));
+		read_secret(rule, sql_result(0, 2, PointerGetDatum(NULL)));
+	}
+	SPI_finish();
+	check_rule_id(rule->rule_id);
+}
+
+void
+store_keep_forgotten_rule(const DedupRule *rule)
+{
+	Datum		values[3] = {
+		Int32GetDatum(rule->rule_id), Int64GetDatum(rule->last_bucket), secret_to_bytea(rule)
+	};
+
+	sql_write(KEEP_FORGOTTEN_RULE, values, NULL);
+}
+
+/* What can still arrive is told by arrivals, not by the clock: unread clicks may have waited. */
+static bool
+can_arrive(const StoreState *state, const DedupRule *rule)
+{
+	int64		retention = Max(state->rules.raw_retention, adclick_raw_retention * USECS_PER_MINUTE);
+	int64		end = bucket_second(rule->last_bucket) + rule->window;
+
+	return state->newest_received == DT_NOBEGIN ||
+		end > (state->newest_received - retention - USECS_PER_DAY) / USECS_PER_SEC;
+}
+
+void
+store_forget_secrets(const StoreState *state)
+{
+	for (int i = 0; i < state->rules.nformer; i++)
+	{
+		const DedupRule *rule = &state->rules.former[i];
+		Datum		values[1] = {Int32GetDatum(rule->rule_id)};
+
+		if (rule->is_forgotten && !can_arrive(state, rule))
+			sql_write(FORGET_SECRET, values, NULL);
+	}
+}
+
+int64
+store_forget_set_aside(int64 user_id)
+{
+	Datum		values[1] = {Int64GetDatum(user_id)};
+
+	sql_write(FORGET_UNPACKED, values, NULL);
+	sql_write(FORGET_DIFFERENCES, values, NULL);
+	return (int64) sql_write(FORGET_DISCARDED, values, NULL);
 }
 
 int64

@@ -72,6 +72,18 @@ extern bool store_rules_differ(const StoreState *state);
 extern void store_follow_settings(StoreState *state);
 
 /*
+ * The rule of disguised keys with this window: one that is not long in use, or a new
+ * one; what it is to be when some were written; and, once no copy of theirs can arrive,
+ * the end of its secret.
+ */
+extern void store_get_forgotten_rule(const StoreState *state, int64 window, DedupRule *rule);
+extern void store_keep_forgotten_rule(const DedupRule *rule);
+extern void store_forget_secrets(const StoreState *state);
+
+/* Take a user and his addresses off what was set aside; returns how many clicks were discarded ones. */
+extern int64 store_forget_set_aside(int64 user_id);
+
+/*
  * Make active the snapshot that a round reads and changes: the newest, or in a
  * REPEATABLE READ or SERIALIZABLE transaction its only one, so that questions
  * after the round see no more than those before.  The latter can be too old.
@@ -302,6 +314,17 @@ extern void store_scan_range(StoreScan *scan, const StoreRun *run, uint64 low, u
 extern bool store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts);
 extern void store_scan_end(StoreScan *scan);
 
+/*
+ * Take facts out of a run where it stands: of those with one of these first columns
+ * (as facts_to_int64 has them, ascending) the ones that "takes" says; each that goes is handed to "taken".  The active
+ * snapshot sees the change.  False if the rest does not fit: then the run has to be
+ * written anew without those that are still there.
+ */
+typedef bool (*store_takes) (const Facts *facts, size_t i, void *arg);
+typedef void (*store_taken) (const Facts *facts, size_t i, void *arg);
+extern bool store_take_out(StoreRun *run, const int64 *first_columns, size_t n,
+						   store_takes takes, store_taken taken, void *arg);
+
 /* Error about the segment last returned: its facts cannot be. */
 pg_noreturn extern void store_scan_corrupt(StoreScan *scan, const char *what);
 
@@ -315,6 +338,7 @@ extern void store_delete_gaps(int64 from, int64 to);
 /* All minutes from .. to (included) with a fact in order ad. */
 extern void store_add_all_gaps(int64 from, int64 to);
 extern bool store_has_gap(int64 from, int64 to, int64 *minute);
+extern int64 *store_get_gaps(int *count);
 
 /*
  * adclick.most_clicked_ads and, for hours, adclick.most_clicked_ads_hourly: the ads

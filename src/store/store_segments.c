@@ -21,7 +21,6 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
-#include "port/pg_crc32c.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -33,6 +32,7 @@
 #include "base/definitions.h"
 #include "core/segment.h"
 #include "store.h"
+#include "store_segments.h"
 #include "store_sql.h"
 
 void
@@ -387,39 +387,12 @@ store_delete_runs(const StoreRun *runs, int count)
 
 #define WRITER_CAPACITY (2 * SEGMENT_MAX_FACTS)
 
-/* Attribute numbers of the segments' tables and of their index. */
-#define SEGMENT_RUN_ID 1
-#define SEGMENT_FIRST_KEY 2
-#define SEGMENT_NUMBER 3
-#define SEGMENT_DATA 4
-
-/*
- * The column "data" has the bytes of the segment and then, in network byte order,
- *
- *	bytes
- *	8		first key of the run's next segment; of the last one, all bits set
- *	4		CRC-32C of the segment's bytes and of what stands in a Place
- *
- * So a segment is known to be that one, and its neighbours in the run as well: a
- * reader that goes from one to the next notices any that is missing.
- */
-#define TRAILER_BYTES (sizeof(uint64) + sizeof(pg_crc32c))
-
 /* Two rows fit into a page. */
 StaticAssertDecl(SizeOfPageHeaderData +
 				 2 * (sizeof(ItemIdData) +
 					  MAXALIGN(MAXALIGN(SizeofHeapTupleHeader) + 2 * sizeof(int64) + sizeof(int32) +
 							   VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES)) <= BLCKSZ,
 				 "two segments should fit into a page");
-
-/* Where a segment stands. */
-typedef struct Place
-{
-	int64		run_id;
-	int64		number;			/* in its run, from 0 on */
-	uint64		first_key;
-	uint64		next_key;		/* of the segment after it */
-} Place;
 
 static pg_crc32c
 checksum(const Place *place, const uint8 *data, size_t length)
@@ -437,15 +410,16 @@ checksum(const Place *place, const uint8 *data, size_t length)
 	return crc;
 }
 
-/* Put the trailer behind the bytes of a segment. */
-static void
-write_trailer(const Place *place, uint8 *data, size_t length)
+void
+segment_put_trailer(const Place *place, struct varlena *segment, size_t length)
 {
+	uint8	   *data = (uint8 *) VARDATA(segment);
 	uint64		next_key = pg_hton64(place->next_key);
 	pg_crc32c	crc = pg_hton32(checksum(place, data, length));
 
 	memcpy(data + length, &next_key, sizeof(next_key));
 	memcpy(data + length + sizeof(next_key), &crc, sizeof(crc));
+	SET_VARSIZE(segment, VARHDRSZ + length + TRAILER_BYTES);
 }
 
 /* Read what is behind the bytes of a segment; false if its checksum is another. */
@@ -507,7 +481,7 @@ store_writer_begin(FactOrder order, bool is_delta)
 	writer->minute_column = store_minute_column(order);
 	facts_init(&writer->pending, ncolumns, WRITER_CAPACITY,
 			   palloc(facts_memory(ncolumns, WRITER_CAPACITY)));
-	writer->data = palloc(VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES);
+	writer->data = palloc(SEGMENT_DATUM_BYTES);
 	if (order == ORDER_AD || order == ORDER_LEDGER)
 		writer->minutes = minute_facts_create(CurrentMemoryContext, 16, NULL);
 	return writer;
@@ -543,8 +517,7 @@ write_segment(StoreWriter *writer, uint64 first_key, uint64 next_key, size_t siz
 	TupleTableSlot *slot = writer->inserter.slot;
 	Place		place = {writer->run.run_id, writer->run.segments++, first_key, next_key};
 
-	write_trailer(&place, (uint8 *) VARDATA(writer->data), size);
-	SET_VARSIZE(writer->data, VARHDRSZ + size + TRAILER_BYTES);
+	segment_put_trailer(&place, writer->data, size);
 	memset(slot->tts_isnull, false, sizeof(bool) * SEGMENT_DATA);
 	slot->tts_values[SEGMENT_RUN_ID - 1] = Int64GetDatum(place.run_id);
 	slot->tts_values[SEGMENT_FIRST_KEY - 1] = Int64GetDatum(facts_to_int64(first_key));
@@ -913,6 +886,12 @@ store_scan_next(StoreScan *scan, unsigned columns, Facts *facts)
 		return false;
 	hand_over(scan, columns, facts);
 	return true;
+}
+
+const Place *
+segment_place(const StoreScan *scan)
+{
+	return &scan->segment.place;
 }
 
 bool

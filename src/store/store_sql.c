@@ -78,12 +78,12 @@ static const struct
 		INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
 	},
 	[GET_FORMER_RULES] = {
-		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket FROM adclick_internal.dedup_rules"
-		" WHERE rule_id <> $1 AND last_bucket IS NOT NULL ORDER BY rule_id", 1, {INT4OID}
+		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket, secret FROM adclick_internal.dedup_rules"
+		" WHERE rule_id <> $1 AND last_bucket IS NOT NULL AND (forgotten_since IS NULL OR secret IS NOT NULL) ORDER BY rule_id", 1, {INT4OID}
 	},
 	[FIND_RULE] = {
 		"SELECT rule_id, last_bucket FROM adclick_internal.dedup_rules"
-		" WHERE by_user_and_ad = $1 AND dedup_window = $2", 2, {BOOLOID, INT4OID}
+		" WHERE by_user_and_ad = $1 AND dedup_window = $2 AND forgotten_since IS NULL", 2, {BOOLOID, INT4OID}
 	},
 	[ADD_RULE] = {
 		"INSERT INTO adclick_internal.dedup_rules (by_user_and_ad, dedup_window) VALUES ($1, $2)"
@@ -91,6 +91,32 @@ static const struct
 	},
 	[RETIRE_RULE] = {
 		"UPDATE adclick_internal.dedup_rules SET last_bucket = $2 WHERE rule_id = $1", 2, {INT4OID, INT8OID}
+	},
+	[FIND_FORGOTTEN_RULE] = {
+		"SELECT rule_id, secret, last_bucket FROM adclick_internal.dedup_rules WHERE dedup_window = $1"
+		" AND forgotten_since > statement_timestamp() - $2 * interval '1 microsecond' AND secret IS NOT NULL ORDER BY rule_id DESC LIMIT 1",
+		2, {INT4OID, INT8OID}
+	},
+	[ADD_FORGOTTEN_RULE] = {
+		"INSERT INTO adclick_internal.dedup_rules (by_user_and_ad, dedup_window, forgotten_since, secret)"
+		" VALUES (true, $1, statement_timestamp(), $2) RETURNING rule_id", 2, {INT4OID, BYTEAOID}
+	},
+	/* a tick may have thrown the secret away meanwhile */
+	[KEEP_FORGOTTEN_RULE] = {
+		"UPDATE adclick_internal.dedup_rules SET last_bucket = greatest(last_bucket, $2), secret = $3 WHERE rule_id = $1",
+		3, {INT4OID, INT8OID, BYTEAOID}
+	},
+	[FORGET_SECRET] = {
+		"UPDATE adclick_internal.dedup_rules SET secret = NULL WHERE rule_id = $1", 1, {INT4OID}
+	},
+	[FORGET_DISCARDED] = {
+		"UPDATE adclick.discarded_clicks SET user_id = NULL, ip = NULL WHERE user_id = $1", 1, {INT8OID}
+	},
+	[FORGET_UNPACKED] = {
+		"UPDATE adclick_internal.unpacked_clicks SET user_id = NULL, ip = NULL WHERE user_id = $1", 1, {INT8OID}
+	},
+	[FORGET_DIFFERENCES] = {
+		"UPDATE adclick.differences SET user_id = NULL, ip = NULL WHERE user_id = $1", 1, {INT8OID}
 	},
 	[CLAIM_COMPACTION] = {
 		"UPDATE adclick_internal.compaction SET rounds = rounds + 1", 0
@@ -234,6 +260,23 @@ static const struct
 	[DELETE_RUNS] = {
 		"DELETE FROM adclick_internal.runs WHERE run_id = ANY ($1)", 1, {INT8ARRAYOID}
 	},
+	[REPLACE_DELTA] = {
+		"UPDATE adclick_internal.deltas SET first_key = $4, data = $5 WHERE run_id = $1 AND first_key = $2 AND number = $3",
+		5, {INT8OID, INT8OID, INT4OID, INT8OID, BYTEAOID}
+	},
+	[REPLACE_SEGMENT] = {
+		"UPDATE adclick_internal.segments SET first_key = $4, data = $5 WHERE run_id = $1 AND first_key = $2 AND number = $3",
+		5, {INT8OID, INT8OID, INT4OID, INT8OID, BYTEAOID}
+	},
+	/* minutes that have nothing left go; of orders without them there are none */
+	[TAKE_FROM_RUN] = {
+		"UPDATE adclick_internal.runs SET facts = facts - $2, clicks = clicks - $3, (minutes, minute_facts, minute_clicks) ="
+		" (SELECT array_agg(u.minute), array_agg(u.facts - coalesce(t.facts, 0)), array_agg(u.clicks - coalesce(t.clicks, 0))"
+		" FROM unnest(minutes, minute_facts, minute_clicks) u (minute, facts, clicks) LEFT JOIN"
+		" (SELECT g.minute, count(*) AS facts, " FACTS("sum(g.clicks)") " AS clicks FROM unnest($4, $5) g (minute, clicks) GROUP BY 1) t"
+		" ON t.minute = u.minute WHERE u.facts > coalesce(t.facts, 0)) WHERE run_id = $1",
+		5, {INT8OID, INT8OID, INT8OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}
+	},
 	[NEXT_RUN] = {
 		"SELECT nextval('adclick_internal.runs_run_id_seq')", 0
 	},
@@ -260,6 +303,9 @@ static const struct
 	[GET_GAP] = {
 		"SELECT min(minute) FROM adclick_internal.gaps WHERE minute BETWEEN $1 AND $2",
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_GAPS] = {
+		"SELECT minute FROM adclick_internal.gaps", 0
 	},
 	[GET_LISTS] = {
 		SELECT_LISTS("adclick.most_clicked_ads", "click_minute"), 2, {INT4OID, TIMESTAMPTZARRAYOID}
