@@ -51,6 +51,9 @@ CREATE TABLE adclick.clicks (
 -- Only inserts can be published.
 ALTER TABLE adclick.clicks REPLICA IDENTITY NOTHING;
 
+-- Statistics would go on to name users that are forgotten.
+ALTER TABLE adclick.clicks ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
+
 COMMENT ON TABLE adclick.clicks IS 'the inbox: insert clicks here; a tick takes them, and adclick.click_log keeps them';
 COMMENT ON COLUMN adclick.clicks.click_id IS 'id of the click or of its impression, the same for every copy of it; one without gets a random one, and is never a duplicate';
 COMMENT ON COLUMN adclick.clicks.ad_id IS 'the ad that was clicked';
@@ -94,6 +97,7 @@ CREATE TABLE adclick.discarded_clicks (
 	discarded_at timestamptz NOT NULL
 );
 ALTER TABLE adclick.discarded_clicks REPLICA IDENTITY FULL;
+ALTER TABLE adclick.discarded_clicks ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
 COMMENT ON TABLE adclick.discarded_clicks IS 'clicks that were not counted, as they arrived, with the reason';
 COMMENT ON COLUMN adclick.discarded_clicks.click_id IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.ad_id IS 'as in adclick.clicks';
@@ -193,6 +197,8 @@ CREATE TABLE adclick_internal.deltas (
 	data bytea NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1);
 ALTER TABLE adclick_internal.deltas ALTER data SET STORAGE PLAIN;
+-- A first key may be a user or an address.
+ALTER TABLE adclick_internal.deltas ALTER first_key SET STATISTICS 0, ALTER data SET STATISTICS 0;
 CREATE UNIQUE INDEX deltas_key_idx ON adclick_internal.deltas (run_id, first_key, number);
 ALTER TABLE adclick_internal.deltas REPLICA IDENTITY USING INDEX deltas_key_idx;
 COMMENT ON COLUMN adclick_internal.deltas.number IS 'place in the run: an ad with many facts has several segments with the same first key';
@@ -205,6 +211,7 @@ CREATE TABLE adclick_internal.segments (
 	data bytea NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02);
 ALTER TABLE adclick_internal.segments ALTER data SET STORAGE PLAIN;
+ALTER TABLE adclick_internal.segments ALTER first_key SET STATISTICS 0, ALTER data SET STATISTICS 0;
 CREATE UNIQUE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key, number);
 ALTER TABLE adclick_internal.segments REPLICA IDENTITY USING INDEX segments_key_idx;
 COMMENT ON COLUMN adclick_internal.segments.number IS 'place in the run: an ad with many facts has several segments with the same first key';
@@ -222,6 +229,7 @@ CREATE TABLE adclick_internal.unpacked_clicks (
 	device text
 );
 ALTER TABLE adclick_internal.unpacked_clicks REPLICA IDENTITY FULL;
+ALTER TABLE adclick_internal.unpacked_clicks ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
 COMMENT ON TABLE adclick_internal.unpacked_clicks IS 'clicks that were counted and that the columns of the ledger cannot give back: with the address of a network, or a dimension counted as ''other''';
 
 CREATE TABLE adclick_internal.gaps (
@@ -553,6 +561,7 @@ CREATE TABLE adclick.differences (
 );
 CREATE INDEX differences_hour_idx ON adclick.differences (hour);
 ALTER TABLE adclick.differences REPLICA IDENTITY FULL;
+ALTER TABLE adclick.differences ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
 COMMENT ON TABLE adclick.differences IS 'where adclick.reconcile() found that what is stored is not what the ledger says, at most 1000 of each hour; those of an hour go when it is reconciled again';
 COMMENT ON COLUMN adclick.differences.hour IS 'the hour (UTC) that was reconciled';
 COMMENT ON COLUMN adclick.differences.what IS 'what differs: ''ad'', ''user'' or ''ip'', facts of this order; ''minute'', the sum of a minute in the directory; ''list'' or ''hourly list'', of most clicked ads; ''key'', a click counted twice; ''duplicate'', a click set aside as one of which no copy is counted';

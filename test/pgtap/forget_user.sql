@@ -34,10 +34,11 @@ WHERE clicked_at IS NOT NULL AND verdict = 'counted' AND user_id IN (SELECT hims
 $$;
 
 -- The minutes of a run of the ledger are those of its clicks.
-CREATE VIEW wrong_directory AS
+CREATE FUNCTION wrong_directory() RETURNS SETOF bigint LANGUAGE sql STABLE AS $$
 SELECT r.run_id FROM adclick_internal.runs r
 WHERE sort_order = 3 AND ((SELECT (sum(f), sum(c)) FROM unnest(minute_facts, minute_clicks) u (f, c)) IS DISTINCT FROM (facts::numeric, clicks::numeric)
-	OR cardinality(minutes) <> (SELECT count(DISTINCT m) FROM unnest(minutes) m) OR 0 = ANY (minute_facts));
+	OR cardinality(minutes) <> (SELECT count(DISTINCT m) FROM unnest(minutes) m) OR 0 = ANY (minute_facts))
+$$;
 
 -- Where a user still is.
 CREATE FUNCTION traces(nr bigint) RETURNS TABLE (place text) LANGUAGE sql STABLE AS $$
@@ -49,12 +50,13 @@ UNION ALL SELECT 'order user' FROM adclick_internal.facts(1, '-infinity', 'infin
 UNION ALL SELECT 'order ip' FROM adclick_internal.facts(2, '-infinity', 'infinity') WHERE user_id = nr
 UNION ALL SELECT 'ledger' FROM adclick_internal.ledger('-infinity', 'infinity') WHERE user_id = nr
 UNION ALL SELECT 'key' FROM adclick_internal.ledger('-infinity', 'infinity') WHERE substr(uuid_send(click_key), 1, 8) = bytes(nr)
-UNION ALL SELECT 'first key' FROM (TABLE adclick_internal.deltas UNION ALL TABLE adclick_internal.segments) s WHERE first_key = nr
+UNION ALL SELECT 'first key' FROM (TABLE adclick_internal.deltas UNION ALL TABLE adclick_internal.segments) s JOIN adclick_internal.runs r USING (run_id)
+	WHERE first_key = nr AND sort_order = 1
 UNION ALL SELECT 'bytes' FROM (TABLE adclick_internal.deltas UNION ALL TABLE adclick_internal.segments) s,
 	unnest(ARRAY[bytes(nr), reversed(bytes(nr)), bytes(nr # x'8000000000000000'::bigint), reversed(bytes(nr # x'8000000000000000'::bigint))]) b
-	WHERE position(b IN data) > 0
+	WHERE position(b IN data) > 0 AND nr IN (SELECT himself(u) FROM generate_series(0, 40) u)
 UNION ALL SELECT 'statistics' FROM pg_statistic s WHERE starelid IN (SELECT oid FROM pg_class WHERE relnamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace))
-	AND s::text LIKE '%' || nr || '%'
+	AND s::text LIKE '%' || nr || '%' AND nr IN (SELECT himself(u) FROM generate_series(0, 40) u)
 $$;
 
 -- What the log is to be: his clicks as those of nobody.
@@ -87,7 +89,7 @@ BEGIN
 	RETURN NEXT is_empty(format('SELECT * FROM oracle.wrong_answers(25, false, %L)', may_refuse), step || ': answers');
 	RETURN NEXT is((SELECT balanced FROM adclick.check_ledger()), true, step || ': the books');
 	RETURN NEXT is(oracle.lost(), 0::bigint, step || ': rows in the log = counted + duplicates + discarded + tail');
-	RETURN NEXT is_empty('TABLE wrong_directory', step || ': the directory of the ledger');
+	RETURN NEXT is_empty('SELECT wrong_directory()', step || ': the directory of the ledger');
 END
 $$;
 
@@ -101,6 +103,7 @@ BEGIN
 	INSERT INTO facts_expected SELECT * FROM oracle.facts();
 	INSERT INTO copies SELECT * FROM log_before WHERE user_id = nr AND (verdict = 'counted' OR verdict IS NULL AND clicked_at BETWEEN now() - interval '6 days' AND now());
 	SELECT count(*) INTO named FROM log_before WHERE user_id = nr;
+	ANALYZE adclick.clicks, adclick.discarded_clicks, adclick.differences, adclick_internal.unpacked_clicks, adclick_internal.deltas, adclick_internal.segments;
 	RETURN NEXT cmp_ok(named, '>', 0::bigint, step || ': he clicked');
 	RETURN NEXT is(adclick.forget_user(nr), named, step || ': all his clicks');
 	RETURN NEXT is_empty(format('SELECT * FROM traces(%s)', nr), step || ': no trace is left');
@@ -166,7 +169,7 @@ SELECT is_forgotten('late, compacted', himself(4));
 SELECT are_copies('late, compacted');
 
 -- Segments are replaced where they stand: runs of others are the same rows as before.
-SELECT send(20000, '3 hours', '0', 5, 8) AS sent \gset
+SELECT send(6000, '3 hours', '0', 5, 8) AS sent \gset
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT gen_random_uuid(), i, now() - i * interval '10 minutes', himself(10), '2001:db8::10' FROM generate_series(1, 5) i;
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT oracle.compact() AS compacted \gset
@@ -178,7 +181,7 @@ SELECT cmp_ok(count(*), '<=', 25::bigint, 'but only the segments that have them'
 
 -- One of whom whole segments are, and whole runs.
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip)
-SELECT gen_random_uuid(), i, now() - (i % 100) * interval '1 minute', himself(12), '2001:db8::'::inet + i * i::bigint * 4711 FROM generate_series(1, 20000) i;
+SELECT gen_random_uuid(), i, now() - (i % 100) * interval '1 minute', himself(12), '2001:db8::'::inet + i * i::bigint * 4711 FROM generate_series(1, 6000) i;
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT oracle.compact() AS compacted \gset
 SELECT send(500, '3 hours', '0', 12, 12) AS sent \gset
@@ -229,12 +232,18 @@ SELECT is_forgotten('gaps, and none', himself(22), true);
 SELECT cmp_ok(adclick.recompute('-infinity', 'infinity'), '>', 0::bigint, 'all is made anew');
 SELECT is_forgotten('no gaps any more', himself(23));
 
--- By user and ad, where the key is the user.
+-- By user and ad, where the key is the user.  The oracle knows one rule at a time.
+DROP EXTENSION adclick;
 \set name adclick.dedup_by
 \set value user_and_ad
 \i test/lib/set.psql
-SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+CREATE EXTENSION adclick;
+SELECT oracle.make_ads() AS made \gset
+SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
 SELECT send(2000, '8 hours', '0', 24, 30) AS sent \gset
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+-- the oracle cannot know which of those alike is to be taken: so these are not
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip, country) SELECT 500000 + i, now(), himself(24 + i % 3), '10.3.3.3', 'CA' FROM generate_series(1, 20) i;
 SELECT is_forgotten('by user and ad', himself(24));
 SELECT are_copies('by user and ad');
 SELECT oracle.compact() AS compacted \gset
@@ -266,6 +275,7 @@ SELECT cmp_ok(adclick.forget_user(himself(26)), '>', 0::bigint, 'three rules');
 SELECT is_empty(format('SELECT * FROM traces(%s)', himself(26)), 'three rules: no trace is left');
 SELECT is(found(), 'nothing', 'three rules: differences');
 SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'three rules: the books');
+SELECT is(array_agg(DISTINCT rule_id IS NOT NULL), '{t}', 'each key is of a rule') FROM adclick_internal.ledger('-infinity', 'infinity') l LEFT JOIN adclick_internal.dedup_rules USING (rule_id) WHERE l.rule_id > 0;
 SELECT is(count(*), 2::bigint, 'a secret for each window') FROM adclick_internal.dedup_rules WHERE secret IS NOT NULL;
 DELETE FROM copies;
 INSERT INTO copies SELECT * FROM log_then WHERE user_id = himself(26) AND verdict = 'counted';
