@@ -81,7 +81,7 @@ refuse_prepare(XactEvent event, void *arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot PREPARE a transaction that has changed the counts of adclick"),
-				 errdetail("It has run a tick or a compaction, made counts anew, or registered or dropped a filter."),
+				 errdetail("It has run a tick or a compaction, made counts anew, forgotten a user, or registered or dropped a filter."),
 				 errhint("Do so in a transaction of its own.")));
 }
 
