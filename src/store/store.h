@@ -315,10 +315,10 @@ extern bool store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts)
 extern void store_scan_end(StoreScan *scan);
 
 /*
- * Take facts out of a run where it stands: of those with one of these first columns
- * (as facts_to_int64 has them, ascending) the ones that "takes" says; each that goes is handed to "taken".  The active
- * snapshot sees the change.  False if the rest does not fit: then the run has to be
- * written anew without those that are still there.
+ * Take facts out of a run where it stands: of those with one of these first columns,
+ * as facts_to_int64 has them, ascending, the ones that "takes" says; each that goes is
+ * handed to "taken".  The active snapshot sees the change.  False if the rest does not
+ * fit: then the run has to be written anew without those that are still there.
  */
 typedef bool (*store_takes) (const Facts *facts, size_t i, void *arg);
 typedef void (*store_taken) (const Facts *facts, size_t i, void *arg);

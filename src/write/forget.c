@@ -361,6 +361,7 @@ erase(Forgetting *f, StoreRun *run, const Numbers *candidates)
 	MemoryContext outer = MemoryContextSwitchTo(f->of_run);
 	Numbers		found;
 
+	CHECK_FOR_INTERRUPTS();
 	error_context_stack = &callback;
 	store_check_run(run);
 	found = find(f, run, candidates);
