@@ -346,10 +346,15 @@ store_follow_settings(StoreState *state)
 }
 
 /*
- * A secret is in use for so much of the time that a late click is taken: so clicks have
- * no more than about so many such rules by which to be looked for.
+ * A secret is in use for an eighth of the time that a late click is taken, so that clicks
+ * have few such rules by which to be looked for; and for no less than a day, as numbers of
+ * rules are not used twice.
  */
-#define SECRETS_IN_USE 8
+static int64
+use_of_secret(const StoreState *state)
+{
+	return Max(state->rules.raw_retention / 8, USECS_PER_DAY);
+}
 
 /* Bytes of a secret; the caller's context has them. */
 static Datum
@@ -382,7 +387,7 @@ void
 store_get_forgotten_rule(const StoreState *state, int64 window, DedupRule *rule)
 {
 	Datum		values[2] = {
-		Int32GetDatum((int32) window), Int64GetDatum(state->rules.raw_retention / SECRETS_IN_USE)
+		Int32GetDatum((int32) window), Int64GetDatum(use_of_secret(state))
 	};
 
 	*rule = (DedupRule) {.by = DEDUP_BY_USER_AND_AD, .window = window, .last_bucket = PG_INT64_MIN};
