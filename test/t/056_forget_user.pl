@@ -186,4 +186,10 @@ $primary->safe_psql('keys', "DROP TABLE his; SELECT adclick.forget_user($user)")
 write_anew('keys');
 is(files_with_him($primary, 'keys'), 0, 'by user and ad: no file names him');
 
+# More unread clicks than a tick takes.
+quiet_workers($primary, 'keys');
+$primary->safe_psql('keys', "INSERT INTO adclick.clicks (ad_id, user_id) SELECT 1, CASE WHEN i = 263000 THEN $user ELSE i END FROM generate_series(1, 263000) i");
+is($primary->safe_psql('keys', "SELECT adclick.forget_user($user)"), 1, 'all unread clicks are taken first');
+is($primary->safe_psql('keys', 'SELECT lag_rows FROM adclick.status'), 0, 'so that none is left');
+
 done_testing();
