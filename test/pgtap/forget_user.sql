@@ -179,6 +179,14 @@ SELECT is_forgotten('few clicks', himself(10));
 SELECT is_empty('SELECT run_id FROM runs_before EXCEPT SELECT run_id FROM adclick_internal.runs', 'no run was written anew for few clicks');
 SELECT cmp_ok(count(*), '<=', 25::bigint, 'but only the segments that have them') FROM (SELECT * FROM segments_before EXCEPT SELECT * FROM adclick_internal.segments) s;
 
+-- Ids whose time is far from the click's stand in runs that have no other bucket.
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT oracle.uuid_v7(now() - interval '20 hours'), 5, now(), himself(11), '10.4.4.4';
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT oracle.uuid_v7(now() + interval '20 hours'), 6, now(), himself(11), '10.4.4.5';
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT is_forgotten('ids of other times', himself(11));
+SELECT are_copies('ids of other times');
+
 -- One of whom whole segments are, and whole runs.
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip)
 SELECT gen_random_uuid(), i, now() - (i % 100) * interval '1 minute', himself(12), '2001:db8::'::inet + i * i::bigint * 4711 FROM generate_series(1, 6000) i;
