@@ -55,7 +55,7 @@ typedef struct Edit
 	store_takes takes;
 	store_taken taken;
 	void	   *arg;
-	SegmentGroup	   *group;
+	SegmentGroup *group;
 
 	/* of order ledger, whose directory says so: minutes and clicks of each fact that went */
 	size_t		ngone;
@@ -77,7 +77,7 @@ init_facts(Facts *facts, FactOrder order, size_t capacity)
 static bool
 read_group(Edit *edit, uint64 first_column)
 {
-	SegmentGroup	   *group = edit->group;
+	SegmentGroup *group = edit->group;
 	StoreScan  *scan = store_scan_begin(edit->run->is_delta);
 	Facts		segment;
 	bool		fits = true;
@@ -86,7 +86,7 @@ read_group(Edit *edit, uint64 first_column)
 	init_facts(&group->facts, edit->run->order, 2 * SEGMENT_MAX_FACTS);
 	init_facts(&segment, edit->run->order, SEGMENT_MAX_FACTS);
 	store_scan_run(scan, edit->run, first_column, first_column);
-	while (fits && store_scan_next(scan, STORE_WHOLE_KEY, &segment))
+	while (store_scan_next(scan, STORE_WHOLE_KEY, &segment))
 	{
 		if (group->n == MAX_GROUP)
 		{
@@ -106,7 +106,7 @@ read_group(Edit *edit, uint64 first_column)
 static bool
 part_facts(Edit *edit)
 {
-	SegmentGroup	   *group = edit->group;
+	SegmentGroup *group = edit->group;
 	size_t		i = 0;
 	bool		any = false;
 
@@ -256,7 +256,7 @@ note(Edit *edit, const Facts *facts, size_t i)
 static void
 write_group(Edit *edit)
 {
-	SegmentGroup	   *group = edit->group;
+	SegmentGroup *group = edit->group;
 
 	for (size_t i = 0; i < group->facts.n; i++)
 		if (group->gone[i])
@@ -276,7 +276,7 @@ write_group(Edit *edit)
 static bool
 edit_group(Edit *edit, uint64 first_column)
 {
-	SegmentGroup	   *group = edit->group;
+	SegmentGroup *group = edit->group;
 
 	if (!read_group(edit, first_column))
 		return false;
