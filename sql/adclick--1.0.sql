@@ -51,6 +51,9 @@ CREATE TABLE adclick.clicks (
 -- Only inserts can be published.
 ALTER TABLE adclick.clicks REPLICA IDENTITY NOTHING;
 
+-- Statistics would go on to name users that are forgotten.
+ALTER TABLE adclick.clicks ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
+
 COMMENT ON TABLE adclick.clicks IS 'the inbox: insert clicks here; a tick takes them, and adclick.click_log keeps them';
 COMMENT ON COLUMN adclick.clicks.click_id IS 'id of the click or of its impression, the same for every copy of it; one without gets a random one, and is never a duplicate';
 COMMENT ON COLUMN adclick.clicks.ad_id IS 'the ad that was clicked';
@@ -94,6 +97,7 @@ CREATE TABLE adclick.discarded_clicks (
 	discarded_at timestamptz NOT NULL
 );
 ALTER TABLE adclick.discarded_clicks REPLICA IDENTITY FULL;
+ALTER TABLE adclick.discarded_clicks ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
 COMMENT ON TABLE adclick.discarded_clicks IS 'clicks that were not counted, as they arrived, with the reason';
 COMMENT ON COLUMN adclick.discarded_clicks.click_id IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.ad_id IS 'as in adclick.clicks';
@@ -147,16 +151,28 @@ INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_futur
 CREATE TABLE adclick_internal.restore (
 	started_at timestamptz PRIMARY KEY
 );
-COMMENT ON TABLE adclick_internal.restore IS 'one row while the data of a dump is awaited: nothing is counted or answered then';
+COMMENT ON TABLE adclick_internal.restore IS 'one row while the data of a dump is awaited: nothing is counted then';
+
+CREATE TABLE adclick_internal.restored_tables (
+	relation regclass PRIMARY KEY,
+	by_copy boolean NOT NULL
+);
+COMMENT ON TABLE adclick_internal.restored_tables IS 'tables whose data has come, of the dump whose data is awaited';
+COMMENT ON COLUMN adclick_internal.restored_tables.by_copy IS 'by one COPY, so all of it; and not by INSERTs, of which there are none where it has no rows';
 
 CREATE TABLE adclick_internal.dedup_rules (
 	rule_id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
 	by_user_and_ad boolean NOT NULL,
 	dedup_window int NOT NULL,
 	last_bucket bigint,
-	UNIQUE (by_user_and_ad, dedup_window)
+	forgotten_since timestamptz,
+	secret bytea,
+	UNIQUE NULLS NOT DISTINCT (by_user_and_ad, dedup_window, forgotten_since)
 );
+ALTER TABLE adclick_internal.dedup_rules ALTER secret SET STORAGE PLAIN;
 COMMENT ON TABLE adclick_internal.dedup_rules IS 'settings of adclick.dedup_by and adclick.dedup_window that were in force: what was counted by one stays seen';
+COMMENT ON COLUMN adclick_internal.dedup_rules.forgotten_since IS 'of keys of forgotten users: since when their keys were disguised by this secret';
+COMMENT ON COLUMN adclick_internal.dedup_rules.secret IS 'by which a copy of a forgotten user''s click is known; thrown away once none can arrive';
 COMMENT ON COLUMN adclick_internal.dedup_rules.by_user_and_ad IS 'whether the key is the user and the ad, and not the id of the click';
 COMMENT ON COLUMN adclick_internal.dedup_rules.dedup_window IS 'length of its windows in seconds';
 COMMENT ON COLUMN adclick_internal.dedup_rules.last_bucket IS 'of one no longer in force: the highest bucket with a counted click';
@@ -200,6 +216,8 @@ CREATE TABLE adclick_internal.deltas (
 	data bytea NOT NULL
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1);
 ALTER TABLE adclick_internal.deltas ALTER data SET STORAGE PLAIN;
+-- A first key may be a user or an address.
+ALTER TABLE adclick_internal.deltas ALTER first_key SET STATISTICS 0, ALTER data SET STATISTICS 0;
 CREATE UNIQUE INDEX deltas_key_idx ON adclick_internal.deltas (run_id, first_key, number);
 ALTER TABLE adclick_internal.deltas REPLICA IDENTITY USING INDEX deltas_key_idx;
 COMMENT ON COLUMN adclick_internal.deltas.number IS 'place in the run: an ad with many facts has several segments with the same first key';
@@ -215,6 +233,7 @@ CREATE TABLE adclick_internal.segments (
 	autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_freeze_min_age = 0
 );
 ALTER TABLE adclick_internal.segments ALTER data SET STORAGE PLAIN;
+ALTER TABLE adclick_internal.segments ALTER first_key SET STATISTICS 0, ALTER data SET STATISTICS 0;
 CREATE UNIQUE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key, number);
 ALTER TABLE adclick_internal.segments REPLICA IDENTITY USING INDEX segments_key_idx;
 COMMENT ON COLUMN adclick_internal.segments.number IS 'place in the run: an ad with many facts has several segments with the same first key';
@@ -263,6 +282,7 @@ CREATE TABLE adclick_internal.unpacked_clicks (
 );
 CREATE INDEX unpacked_clicks_run_idx ON adclick_internal.unpacked_clicks (run_id);
 ALTER TABLE adclick_internal.unpacked_clicks REPLICA IDENTITY FULL;
+ALTER TABLE adclick_internal.unpacked_clicks ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
 COMMENT ON TABLE adclick_internal.unpacked_clicks IS 'clicks that were counted and that the columns of the ledger cannot give back: with the address of a network, or a dimension counted as ''other''';
 COMMENT ON COLUMN adclick_internal.unpacked_clicks.run_id IS 'the run of order ledger that has its key';
 
@@ -346,6 +366,11 @@ CREATE FUNCTION adclick.apply_retention(OUT dropped bigint, OUT volumes_dropped 
 	AS 'MODULE_PATHNAME', 'adclick_apply_retention' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
 COMMENT ON FUNCTION adclick.apply_retention() IS 'drop from the ledger what is older than adclick.ledger_retention, now, as the compactor does; waits: why not more';
+
+CREATE FUNCTION adclick.forget_user(user_id bigint) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_forget' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.forget_user(bigint) IS 'take a user and his addresses off all his clicks, which stay counted; returns how many there were';
 
 CREATE FUNCTION adclick.check_ledger(OUT taken bigint, OUT counted bigint, OUT duplicates bigint,
 		OUT discarded bigint, OUT unread bigint, OUT in_ledger bigint, OUT dropped bigint, OUT balanced boolean)
@@ -594,6 +619,7 @@ CREATE TABLE adclick.differences (
 );
 CREATE INDEX differences_hour_idx ON adclick.differences (hour);
 ALTER TABLE adclick.differences REPLICA IDENTITY FULL;
+ALTER TABLE adclick.differences ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
 COMMENT ON TABLE adclick.differences IS 'where adclick.reconcile() found that what is stored is not what the ledger says, at most 1000 of each hour; those of an hour go when it is reconciled again';
 COMMENT ON COLUMN adclick.differences.hour IS 'the hour (UTC) that was reconciled';
 COMMENT ON COLUMN adclick.differences.what IS 'what differs: ''ad'', ''user'' or ''ip'', facts of this order; ''minute'', the sum of a minute in the directory; ''list'' or ''hourly list'', of most clicked ads; ''key'', a click counted twice; ''duplicate'', a click set aside as one of which no copy is counted';
@@ -652,6 +678,10 @@ COMMENT ON COLUMN adclick.reconciliations.differences IS 'differences found in t
  * has a part in it.  Both sides are read in one snapshot.  What may have millions of rows
  * is hashed, and spills to disk: the planner cannot know how many there are.
  */
+/*
+ * Who a disguised key is of cannot be told: a copy may be one of any click of its ad that
+ * has such a key in its bucket.
+ */
 CREATE FUNCTION adclick_internal.find_differences(hour timestamptz)
 	RETURNS TABLE (what text, click_minute timestamptz, ad_id bigint, filter_id int, user_id bigint, ip inet, expected bigint, stored bigint)
 	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
@@ -660,6 +690,9 @@ CREATE FUNCTION adclick_internal.find_differences(hour timestamptz)
 AS $$
 	WITH read AS MATERIALIZED (
 		SELECT * FROM adclick_internal.ledger(hour, hour + interval '1 hour')
+	), rules AS MATERIALIZED (
+		SELECT d.rule_id, d.by_user_and_ad, d.dedup_window, d.forgotten_since IS NOT NULL AS is_forgotten
+		FROM adclick_internal.dedup_rules d WHERE d.forgotten_since IS NULL OR d.rule_id IN (SELECT r.rule_id FROM read r)
 	), counted AS (
 		SELECT r.ad_id, date_trunc('minute', r.clicked_at, 'UTC') AS minute, r.filter_id, r.user_id, r.ip, least(r.copies, 2147483647)::int AS copies
 		FROM read r WHERE r.clicked_at >= hour AND r.clicked_at < hour + interval '1 hour'
@@ -709,14 +742,18 @@ AS $$
 		SELECT row_number() OVER () AS nr, s.* FROM set_aside s
 	), copy_keys AS (
 		SELECT c.nr, c.ad_id, c.user_id, c.at, d.rule_id,
-			CASE WHEN d.by_user_and_ad THEN (lpad(to_hex(c.user_id), 16, '0') || lpad(to_hex(c.ad_id), 16, '0'))::uuid ELSE c.click_id END AS click_key,
+			CASE WHEN d.is_forgotten THEN lpad(to_hex(c.ad_id), 32, '0')::uuid
+				WHEN d.by_user_and_ad THEN (lpad(to_hex(c.user_id), 16, '0') || lpad(to_hex(c.ad_id), 16, '0'))::uuid ELSE c.click_id END AS click_key,
 			date_bin(make_interval(secs => d.dedup_window),
 				CASE WHEN NOT d.by_user_and_ad AND c.id_time BETWEEN c.at - interval '24 hours' AND c.at + interval '24 hours' THEN c.id_time ELSE c.at END,
 				timestamptz '2000-01-01 00:00:00+00') AS bucket_at
-		FROM copies c CROSS JOIN adclick_internal.dedup_rules d
+		FROM copies c CROSS JOIN rules d
+	), keys AS (
+		SELECT r.rule_id, r.bucket_at, CASE WHEN d.is_forgotten THEN lpad(to_hex(r.ad_id), 32, '0')::uuid ELSE r.click_key END AS click_key
+		FROM read r JOIN rules d ON d.rule_id = r.rule_id
 	), of_duplicates AS (
 		SELECT 'duplicate', date_trunc('minute', k.at, 'UTC'), k.ad_id, NULL::int, k.user_id, NULL::inet, 1::bigint, 0::bigint
-		FROM copy_keys k LEFT JOIN read r ON r.click_key = k.click_key AND r.rule_id = k.rule_id AND r.bucket_at = k.bucket_at
+		FROM copy_keys k LEFT JOIN keys r ON r.click_key = k.click_key AND r.rule_id = k.rule_id AND r.bucket_at = k.bucket_at
 		GROUP BY k.nr, k.at, k.ad_id, k.user_id
 		HAVING count(r.click_key) = 0 AND bool_and(k.click_key IS NULL OR k.bucket_at >= hour AND k.bucket_at < hour + interval '1 hour')
 	), kept AS MATERIALIZED (
@@ -1097,13 +1134,36 @@ END
 $$;
 COMMENT ON VIEW adclick_internal.stored_segments IS 'the run of each segment there is';
 
+/*
+ * A dump says nothing of what it has; but if the state came by COPY, so did all tables, even
+ * those without rows.
+ */
+CREATE VIEW adclick_internal.awaited_tables AS
+	SELECT t.relation FROM pg_extension, unnest(extconfig) c (oid) JOIN pg_class USING (oid) CROSS JOIN LATERAL (SELECT pg_class.oid::regclass) t (relation)
+	WHERE extname = 'adclick' AND relkind = 'r' AND NOT EXISTS (SELECT FROM adclick_internal.restored_tables r WHERE r.relation = t.relation);
+COMMENT ON VIEW adclick_internal.awaited_tables IS 'tables that a dump has, and whose data has not come yet';
+
+CREATE FUNCTION adclick_internal.has_all_tables() RETURNS boolean
+	LANGUAGE sql STABLE STRICT
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT EXISTS (SELECT FROM adclick_internal.restored_tables WHERE relation = 'adclick_internal.state'::regclass AND by_copy)
+		AND NOT EXISTS (SELECT FROM adclick_internal.awaited_tables);
+END;
+COMMENT ON FUNCTION adclick_internal.has_all_tables() IS 'whether the data of all tables of a dump has come, each by COPY: then it can be asked';
+
 -- What the state and the runs say there is.  Not every click has a user and an address.
 CREATE FUNCTION adclick_internal.find_missing() RETURNS SETOF text
 	LANGUAGE sql STABLE STRICT
 	SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT 'There is no state.' WHERE NOT EXISTS (SELECT FROM adclick_internal.state)
-		AND (EXISTS (SELECT FROM adclick_internal.runs) OR EXISTS (SELECT FROM adclick.discarded_clicks))
+		AND (EXISTS (SELECT FROM adclick_internal.restored_tables) OR EXISTS (SELECT FROM adclick_internal.runs)
+			OR EXISTS (SELECT FROM adclick_internal.stored_segments) OR EXISTS (SELECT FROM adclick.discarded_clicks))
+	UNION ALL
+	SELECT format('The data of %s has not come.', string_agg(a.relation::text, ', ' ORDER BY a.relation::text)) FROM adclick_internal.awaited_tables a
+	WHERE EXISTS (SELECT FROM adclick_internal.restored_tables WHERE relation = 'adclick_internal.state'::regclass AND by_copy)
+	HAVING count(*) > 0
 	UNION ALL
 	SELECT format('Rule %s of duplicates is not there.', s.rule_id) FROM adclick_internal.state s
 	WHERE s.rule_id IS NOT NULL AND NOT EXISTS (SELECT FROM adclick_internal.dedup_rules r WHERE r.rule_id = s.rule_id)
@@ -1132,8 +1192,7 @@ COMMENT ON MATERIALIZED VIEW adclick_internal.end_of_dump IS 'its REFRESH is the
 COMMENT ON COLUMN adclick_internal.end_of_dump.done IS 'nothing';
 
 /*
- * All tables are dumped but adclick_internal.compaction and restore, which have no history.
- * Who inserts into adclick.clicks and adclick.ads is no dump alone.
+ * All tables are dumped but adclick_internal.compaction, restore and restored_tables, which have no history.
  */
 DO $$
 DECLARE
@@ -1144,15 +1203,15 @@ DECLARE
 		adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
 		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes}';
 	ledger CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.ledger_%s', n)::regclass FROM generate_series(0, 31) n);
-	others CONSTANT regclass[] := '{adclick.filters_filter_id_seq, adclick.reconciliations_reconciliation_id_seq,
-		adclick_internal.dedup_rules_rule_id_seq, adclick_internal.runs_run_id_seq, adclick_internal.end_of_dump}';
+	-- sequences follow at the end: setval() of a dump would be for whoever is there
+	others CONSTANT regclass[] := '{adclick_internal.end_of_dump}';
 BEGIN
 	FOREACH relation IN ARRAY for_users || tables || ledger || others
 	LOOP
 		-- the first filter is there already
 		PERFORM pg_catalog.pg_extension_config_dump(relation, CASE relation WHEN 'adclick.filters'::regclass THEN 'WHERE filter_id <> 0' ELSE '' END);
 	END LOOP;
-	FOREACH relation IN ARRAY tables || ledger
+	FOREACH relation IN ARRAY for_users || tables || ledger
 	LOOP
 		EXECUTE format('CREATE TRIGGER guard_restore BEFORE INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.guard_restore()', relation);
 	END LOOP;
@@ -1216,7 +1275,7 @@ GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filt
 GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
 
 -- What the REFRESH of a dump does, as the owner, and what this asks for.
-GRANT EXECUTE ON FUNCTION adclick.end_restore(boolean), adclick_internal.find_missing() TO adclick_owner;
+GRANT EXECUTE ON FUNCTION adclick.end_restore(boolean), adclick_internal.find_missing(), adclick_internal.has_all_tables() TO adclick_owner;
 REFRESH MATERIALIZED VIEW adclick_internal.end_of_dump;
 
 -- What adclick.reconcile_hour() asks for, as the owner.

@@ -132,7 +132,19 @@ click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 bool
 click_former_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule, BucketKey *key)
 {
-	return read_key(slot, click, rule, key) && key->bucket <= rule->last_bucket;
+	if (!read_key(slot, click, rule, key) || key->bucket > rule->last_bucket)
+		return false;
+	if (rule->is_forgotten)
+		click_disguise(rule, &key->key);
+	return true;
+}
+
+void
+click_disguise(const DedupRule *rule, DedupKey *key)
+{
+	*key = (DedupKey) {
+		siphash(&rule->secret[0], key->hi, key->lo), siphash(&rule->secret[2], key->hi, key->lo)
+	};
 }
 
 static inline uint64

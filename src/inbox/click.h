@@ -65,6 +65,8 @@ typedef struct DedupRule
 	DedupPolicy by;
 	int64		window;			/* length of its tumbling windows, s */
 	int64		last_bucket;	/* of a former rule: no higher one has a key */
+	bool		is_forgotten;	/* its keys are those of forgotten users, disguised by ... */
+	uint64		secret[4];
 } DedupRule;
 
 /* The settings that clicks are judged by: those in force when they are taken. */
@@ -149,6 +151,12 @@ extern ClickVerdict click_read(TupleTableSlot *slot, const ClickRules *rules, Cl
 /* The key of a click in the slot by a former rule; false if it has none that can have been seen. */
 extern bool click_former_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule,
 							 BucketKey *key);
+
+/*
+ * Make a key of user and ad one by which only who has the rule's secret can tell them:
+ * the same for each copy.
+ */
+extern void click_disguise(const DedupRule *rule, DedupKey *key);
 
 /* What facts are made of, but for the filter: the click and the user and address of its row. */
 extern void click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact);

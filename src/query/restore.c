@@ -9,7 +9,9 @@
  * would have no keys to tell duplicates by, and would give to runs and filters the numbers
  * of those that come.  So where a dump makes the extension, the state it begins with is
  * taken away, and nobody ticks or answers without one.  That all has come is what a
- * materialized view says: REFRESH is the last statement of a dump, and calls end_restore().
+ * materialized view says: its REFRESH stands behind all data of a dump, and calls
+ * end_restore().  REFRESHes of others may come before it, so questions are answered as soon as
+ * each table has come by a COPY; that is noted by triggers.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -18,8 +20,13 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
+#include "tcop/pquery.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/portal.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -85,6 +92,11 @@ restore_begin(void)
 {
 	Caller		caller;
 
+	ereport(NOTICE,
+			(errmsg("adclick waits for the data of a dump"),
+			 errdetail("Dumps have check_function_bodies off, as this session has."),
+			 errhint("If there is none, call adclick.end_restore().")));
+
 	privileges_become_owner(&caller);
 	begin();
 	privileges_become_caller(&caller);
@@ -115,6 +127,7 @@ end(bool incomplete)
 	if (!has_state)
 		store_add_state();
 	store_end_restore();
+	seen_forget();
 	definitions_end_writes(level);
 }
 
@@ -164,7 +177,36 @@ restore_install(void)
 	RegisterXactCallback(at_commit, NULL);
 }
 
-/* A dump must not put its runs among others. */
+/* What a dump has is awaited; only ads are everybody's to load. */
+static void
+refuse_unawaited(Relation relation)
+{
+	if (strcmp(RelationGetRelationName(relation), "ads") == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("no data of a dump is awaited for table \"%s\"", RelationGetRelationName(relation)),
+			 errdetail("Extension adclick was here before the dump."),
+			 errhint("Restore into a database without the extension; or before --data-only, call adclick.begin_restore(). Others than dumps have check_function_bodies on.")));
+}
+
+/* A table comes once: what is tried again must not double what has come. */
+static void
+note_restored(Relation relation)
+{
+	bool		by_copy = ActivePortal && ActivePortal->commandTag == CMDTAG_COPY;
+
+	if (!store_note_restored(RelationGetRelid(relation), by_copy) && by_copy)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has the data of a dump already", RelationGetRelationName(relation)),
+				 errhint("To begin anew, DROP EXTENSION adclick CASCADE.")));
+}
+
+/*
+ * A dump must not put its rows among others.  Nobody but superusers and members of the
+ * owner can do that in all our tables; for others, who insert clicks, this is nothing.
+ */
 Datum
 adclick_guard_restore(PG_FUNCTION_ARGS)
 {
@@ -176,18 +218,37 @@ adclick_guard_restore(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("not called as a trigger")));
-	if (!in_dump())
+	if (!in_dump() || !has_privs_of_role(GetUserId(), privileges_owner()))
 		return (Datum) 0;
 	privileges_become_owner(&caller);
 	in_restore = store_in_restore();
+	if (in_restore)
+		note_restored(trigger->tg_relation);
 	privileges_become_caller(&caller);
 	if (!in_restore)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no data of a dump is awaited for table \"%s\"", RelationGetRelationName(trigger->tg_relation)),
-				 errdetail("Extension adclick was here before the dump."),
-				 errhint("Restore into a database without the extension; or before --data-only, call adclick.begin_restore().")));
+		refuse_unawaited(trigger->tg_relation);
 	return (Datum) 0;
+}
+
+bool
+restore_passes_over(Node *statement)
+{
+	AlterTableStmt *alter = (AlterTableStmt *) statement;
+	AlterTableCmd *command;
+	Oid			schema;
+
+	if (IsA(statement, RefreshMatViewStmt))
+		return IsBinaryUpgrade &&
+			RangeVarGetRelid(((RefreshMatViewStmt *) statement)->relation, NoLock, true) ==
+			get_relname_relid("end_of_dump", get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, true));
+	if (!in_dump() || !IsA(statement, AlterTableStmt) || list_length(alter->cmds) != 1)
+		return false;
+	command = linitial(alter->cmds);
+	if (command->subtype != AT_EnableTrigAll && command->subtype != AT_DisableTrigAll)
+		return false;
+	schema = get_rel_namespace(RangeVarGetRelid(alter->relation, NoLock, true));
+	return OidIsValid(schema) && (schema == get_namespace_oid(ADCLICK_SCHEMA, true) ||
+								  schema == get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, true));
 }
 
 SQL_FUNCTION_AS_OWNER(begin_restore);

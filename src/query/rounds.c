@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * rounds.c
- *	  The SQL functions for one round by hand, of ticks, compaction or retention, and for
- *	  counting hours anew.
+ *	  The SQL functions for one round by hand, of ticks, compaction or retention, for
+ *	  counting hours anew, and for forgetting a user.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -19,6 +19,7 @@
 #include "base/privileges.h"
 #include "read/conditions.h"
 #include "write/compact.h"
+#include "write/forget.h"
 #include "write/recompute.h"
 #include "write/retention.h"
 #include "write/tick.h"
@@ -99,7 +100,21 @@ apply_retention(FunctionCallInfo fcinfo, Oid asker)
 	return make_row(fcinfo, values, nulls);
 }
 
+static Datum
+forget(FunctionCallInfo fcinfo, Oid asker)
+{
+	int			level;
+	int64		clicks;
+
+	prevent_read_only("adclick.forget_user()");
+	level = definitions_begin_writes();
+	clicks = forget_user(PG_GETARG_INT64(0));
+	definitions_end_writes(level);
+	PG_RETURN_INT64(clicks);
+}
+
 SQL_FUNCTION_AS_OWNER(tick);
 SQL_FUNCTION_AS_OWNER(compact);
 SQL_FUNCTION_AS_OWNER(recompute);
 SQL_FUNCTION_AS_OWNER(apply_retention);
+SQL_FUNCTION_AS_OWNER(forget);

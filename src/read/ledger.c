@@ -54,6 +54,10 @@ flags_at(const Reader *reader, size_t i)
 
 	if (!ledger_flags_possible(flags))
 		store_scan_corrupt(reader->scan, "it has flags that cannot be");
+	if (!(flags & LEDGER_HAS_USER) && value_at(reader, ROLE_USER, i) != facts_from_int64(0))
+		store_scan_corrupt(reader->scan, "it has the user of a click without one");
+	if (!(flags & (LEDGER_IPV4 | LEDGER_IPV6)) && (value_at(reader, ROLE_IP_HIGH, i) | value_at(reader, ROLE_IP_LOW, i)) != 0)
+		store_scan_corrupt(reader->scan, "it has the address of a click without one");
 	return flags;
 }
 

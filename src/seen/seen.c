@@ -144,7 +144,7 @@ add_to_memory(SeenClick *clicks, size_t n, int64 tick)
 }
 
 static SeenVerdict
-judge_one(Handles *handles, const SeenClick *click, int64 tick, int64 loaded_tick)
+judge_one(Handles *handles, const SeenClick *click, int64 tick)
 {
 	DedupBucket handle = handle_of(handles, click->key.bucket, false);
 	uint64		seen_by;
@@ -153,9 +153,7 @@ judge_one(Handles *handles, const SeenClick *click, int64 tick, int64 loaded_tic
 		return click->key.bucket > dedup_floor(shmem_dedup, MyDatabaseId) ? SEEN_NEW : SEEN_UNKNOWN;
 	if (!dedup_lookup(shmem_dedup, handle, click->key.key, &seen_by))
 		return SEEN_NEW;
-	if (seen_by <= (uint64) tick)
-		return SEEN_DUPLICATE;
-	return seen_by <= (uint64) loaded_tick ? SEEN_UNKNOWN : SEEN_NEW;
+	return seen_by <= (uint64) tick ? SEEN_DUPLICATE : SEEN_NEW;
 }
 
 /* Judge by memory, as of a state.  It may be dropped, and loaded by another rule, at any time. */
@@ -172,12 +170,13 @@ judge_by_memory(SeenClick *clicks, size_t n, const StoreState *state)
 
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(shmem->dedup_lock, LW_SHARED);
+		/* what was loaded later need not have all keys of an older snapshot: users may have been forgotten */
 		is_complete = slot->loaded && slot->rule == state->rules.dedup.rule_id &&
-			dedup_has_space(shmem_dedup, MyDatabaseId);
+			slot->loaded_tick <= state->tick && dedup_has_space(shmem_dedup, MyDatabaseId);
 		handles_reset(&handles);
 		for (size_t i = start; i < end; i++)
 			clicks[i].verdict = is_complete ?
-				judge_one(&handles, &clicks[i], state->tick, slot->loaded_tick) : SEEN_UNKNOWN;
+				judge_one(&handles, &clicks[i], state->tick) : SEEN_UNKNOWN;
 		LWLockRelease(shmem->dedup_lock);
 	}
 }
@@ -328,8 +327,12 @@ load_seen_by_others(Load *load)
 
 	PushCopiedSnapshot(GetActiveSnapshot());
 	GetActiveSnapshot()->curcid = FirstCommandId;
-	store_get_state(&state);
-	load_seen(load, &state);
+	/* to them there may be nothing of a dump that this transaction restores */
+	if (store_can_answer())
+	{
+		store_get_state(&state);
+		load_seen(load, &state);
+	}
 	PopActiveSnapshot();
 }
 
@@ -367,8 +370,8 @@ at_end(XactEvent event, void *arg)
 		ticked = loaded_after_tick = false;
 }
 
-void
-seen_forget(void)
+static void
+forget(void)
 {
 	DatabaseSlot *slot = shmem_my_slot();
 
@@ -377,13 +380,20 @@ seen_forget(void)
 	LWLockRelease(shmem->dedup_lock);
 }
 
+void
+seen_forget(void)
+{
+	forget();
+	ticked = true;
+}
+
 /* Keys of a tick that stays may have been loaded with the number of one that does not. */
 static void
 at_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {
 	if (event == SUBXACT_EVENT_ABORT_SUB && loaded_after_tick)
 	{
-		seen_forget();
+		forget();
 		loaded_after_tick = false;
 	}
 }

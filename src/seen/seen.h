@@ -21,7 +21,7 @@
 /* Follow transactions: called once, when the module is loaded. */
 extern void seen_install(void);
 
-/* Know no key: those stored will be others.  Who calls holds STORE_LOCK_TICK to the end. */
+/* Know no key: those stored become others.  Who calls holds STORE_LOCK_TICK to the end. */
 extern void seen_forget(void);
 
 /*

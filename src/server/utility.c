@@ -21,7 +21,6 @@
 #include <signal.h>
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -32,7 +31,6 @@
 #include "storage/latch.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "base/adclick.h"
@@ -176,18 +174,6 @@ call_next(PlannedStmt *statement, const char *text, bool read_only_tree, Process
 	next(statement, text, read_only_tree, context, parameters, environment, dest, completion);
 }
 
-/*
- * The end of a dump (restore.c), in that by which pg_upgrade makes the tables it puts files
- * under: there REFRESH would want a file of its own, and fail.
- */
-static bool
-ends_dump_of_upgrade(Node *node)
-{
-	return IsBinaryUpgrade && IsA(node, RefreshMatViewStmt) &&
-		RangeVarGetRelid(((RefreshMatViewStmt *) node)->relation, NoLock, true) ==
-		get_relname_relid("end_of_dump", get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, true));
-}
-
 static void
 utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, ProcessUtilityContext context,
 			 ParamListInfo parameters, QueryEnvironment *environment, DestReceiver *dest,
@@ -198,7 +184,7 @@ utility_hook(PlannedStmt *statement, const char *text, bool read_only_tree, Proc
 	Oid			database = name ? get_database_oid(name, true) : InvalidOid;
 	bool		had_extension = IsA(node, CreateExtensionStmt) && OidIsValid(get_extension_oid("adclick", true));
 
-	if (ends_dump_of_upgrade(node))
+	if (restore_passes_over(node))
 		return;
 	inbox_check_statement(node);
 	uninstall_check(node);

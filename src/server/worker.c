@@ -20,7 +20,9 @@
 #include <malloc.h>
 #endif
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -32,6 +34,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "base/adclick.h"
@@ -164,10 +167,23 @@ pin_settings(void)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
+/* A worker there would be in the way of CREATE DATABASE. */
+static bool
+is_template(Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
 static void
 start_worker(WorkerKind kind, Oid database)
 {
 	bool		installed;
+	bool		wanted;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -186,10 +202,11 @@ start_worker(WorkerKind kind, Oid database)
 
 	begin_transaction();
 	installed = OidIsValid(get_extension_oid("adclick", true));
+	wanted = adclick_workers_on && !is_template(database);
 	CommitTransactionCommand();
 	if (!installed)
 		leave(DATABASE_HAS_NONE);
-	if (!adclick_workers_on)
+	if (!wanted)
 		leave(DATABASE_PAUSED);
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	my_slot->round_at[my_kind] = steady_ms();

@@ -81,7 +81,7 @@ refuse_prepare(XactEvent event, void *arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot PREPARE a transaction that has changed the counts of adclick"),
-				 errdetail("It has run a tick or a compaction, made counts anew, or registered or dropped a filter."),
+				 errdetail("It has run a tick or a compaction, made counts anew, forgotten a user, or registered or dropped a filter."),
 				 errhint("Do so in a transaction of its own.")));
 }
 
@@ -116,9 +116,21 @@ store_push_newest(void)
 	PushActiveSnapshot(GetNonHistoricCatalogSnapshot(InvalidOid));
 }
 
+static void
+refuse_in_restore(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("adclick waits for the data of a dump"),
+			 errdetail("Nothing is counted before all of it is here. New clicks wait in the inbox."),
+			 errhint("The last statement of a dump ends this. After pg_restore --data-only, call adclick.end_restore().")));
+}
+
 void
 store_claim_compaction(void)
 {
+	if (store_in_restore())
+		refuse_in_restore();
 	sql_write(CLAIM_COMPACTION, NULL, NULL);
 }
 
@@ -136,6 +148,8 @@ store_claim_tick(const StoreState *state)
 {
 	StoreState	newest;
 
+	if (store_in_restore())
+		refuse_in_restore();
 	if (!IsolationUsesXactSnapshot())
 		return;
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -170,6 +184,24 @@ check_rule(const DedupRule *rule)
 				 errdetail("Its window is " INT64_FORMAT " seconds, 0 if the row is missing.", rule->window)));
 }
 
+/* The secret of a rule of disguised keys; others have none. */
+static void
+read_secret(DedupRule *rule, Datum secret)
+{
+	bytea	   *bytes = (bytea *) DatumGetPointer(secret);
+
+	rule->is_forgotten = bytes != NULL;
+	if (bytes == NULL)
+		return;
+	bytes = DatumGetByteaPP(secret);
+	if (VARSIZE_ANY_EXHDR(bytes) != sizeof(rule->secret))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("rule %d in adclick_internal.dedup_rules is damaged", rule->rule_id),
+				 errdetail("Its secret should have %d bytes.", (int) sizeof(rule->secret))));
+	memcpy(rule->secret, VARDATA_ANY(bytes), sizeof(rule->secret));
+}
+
 /* The rules but for the one in force that have keys. */
 static void
 get_former_rules(ClickRules *rules, MemoryContext context)
@@ -186,6 +218,7 @@ get_former_rules(ClickRules *rules, MemoryContext context)
 			DatumGetInt32(sql_result(i, 3, 0)),
 			DatumGetInt64(sql_result(i, 4, 0))
 		};
+		read_secret(&rules->former[i], sql_result(i, 5, PointerGetDatum(NULL)));
 		check_rule(&rules->former[i]);
 	}
 	rules->nformer = n;
@@ -244,23 +277,22 @@ check_state(const StoreState *state)
 				 errdetail("The row of adclick_internal.state has numbers that cannot be.")));
 }
 
-/* Of a restore that goes on it would be a part, or there is none yet. */
-static void
-get_row_of_state(void)
+/* Run the statement that selects the state; false if there is none, or not all that belongs to it. */
+static bool
+find_state(void)
 {
-	bool		found = sql_run(GET_STATE, NULL, NULL, true) == 1;
+	return sql_run(GET_STATE, NULL, NULL, true) == 1 && !DatumGetBool(sql_result(0, 21, BoolGetDatum(false)));
+}
 
-	if (found ? DatumGetBool(sql_result(0, 21, BoolGetDatum(false))) : store_in_restore())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("adclick waits for the data of a dump"),
-				 errdetail("Nothing is counted or answered before all of it is here. New clicks wait in the inbox."),
-				 errhint("The last statement of a dump ends this. After pg_restore --data-only, call adclick.end_restore().")));
-	if (!found)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the state of adclick is missing"),
-				 errdetail("adclick_internal.state should have one row.")));
+bool
+store_can_answer(void)
+{
+	bool		found;
+
+	SPI_connect();
+	found = find_state();
+	SPI_finish();
+	return found;
 }
 
 void
@@ -270,7 +302,15 @@ store_get_state(StoreState *state)
 	MemoryContext spi_context;
 
 	SPI_connect();
-	get_row_of_state();
+	if (!find_state())
+	{
+		if (store_in_restore())
+			refuse_in_restore();
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the state of adclick is missing"),
+				 errdetail("adclick_internal.state should have one row.")));
+	}
 	spi_context = MemoryContextSwitchTo(context);
 	state->tick = DatumGetInt64(sql_result(0, 1, 0));
 	state->ticked_at = DatumGetTimestampTz(sql_result(0, 2, TimestampTzGetDatum(DT_NOBEGIN)));
@@ -323,6 +363,16 @@ store_rules_differ(const StoreState *state)
 		rules->future_tolerance != wanted.future_tolerance || rules->raw_retention != wanted.raw_retention;
 }
 
+static void
+check_rule_id(int32 rule_id)
+{
+	if (rule_id < 1 || rule_id > MAX_RULE_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("adclick.dedup_by and adclick.dedup_window have been changed too often"),
+				 errdetail("At most %d different pairs of values can be remembered.", MAX_RULE_ID)));
+}
+
 /* The rule of these settings, as it was in force before or new, and its highest bucket. */
 static void
 find_rule(StoreState *state)
@@ -338,11 +388,7 @@ find_rule(StoreState *state)
 	rule_id = DatumGetInt32(sql_result(0, 1, 0));
 	state->highest_bucket = DatumGetInt64(sql_result(0, 2, Int64GetDatum(PG_INT64_MIN)));
 	SPI_finish();
-	if (rule_id < 1 || rule_id > MAX_RULE_ID)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("adclick.dedup_by and adclick.dedup_window have been changed too often"),
-				 errdetail("At most %d different pairs of values can be remembered.", MAX_RULE_ID)));
+	check_rule_id(rule_id);
 	rules_of_settings(&state->rules, rule_id);
 }
 
@@ -361,6 +407,115 @@ store_follow_settings(StoreState *state)
 	if (state->highest_bucket != PG_INT64_MIN)
 		sql_write(RETIRE_RULE, values, NULL);
 	find_rule(state);
+}
+
+/*
+ * A secret is in use for an eighth of the time that a late click is taken, so that clicks
+ * have few such rules by which to be looked for; and for no less than a day, as numbers of
+ * rules are not used twice.
+ */
+static int64
+use_of_secret(const StoreState *state)
+{
+	return Max(state->rules.raw_retention / 8, USECS_PER_DAY);
+}
+
+/* Bytes of a secret; the caller's context has them. */
+static Datum
+secret_to_bytea(const DedupRule *rule)
+{
+	bytea	   *bytes = palloc(VARHDRSZ + sizeof(rule->secret));
+
+	SET_VARSIZE(bytes, VARHDRSZ + sizeof(rule->secret));
+	memcpy(VARDATA(bytes), rule->secret, sizeof(rule->secret));
+	return PointerGetDatum(bytes);
+}
+
+static void
+add_forgotten_rule(DedupRule *rule)
+{
+	Datum		values[2];
+
+	if (!pg_strong_random(rule->secret, sizeof(rule->secret)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not make a secret for the keys of forgotten users")));
+	values[0] = Int32GetDatum((int32) rule->window);
+	values[1] = secret_to_bytea(rule);
+	sql_run(ADD_FORGOTTEN_RULE, values, NULL, false);
+	rule->rule_id = DatumGetInt32(sql_result(0, 1, 0));
+	rule->is_forgotten = true;
+}
+
+void
+store_get_forgotten_rule(const StoreState *state, int64 window, DedupRule *rule)
+{
+	Datum		values[2] = {
+		Int32GetDatum((int32) window), Int64GetDatum(use_of_secret(state))
+	};
+
+	*rule = (DedupRule) {.by = DEDUP_BY_USER_AND_AD, .window = window, .last_bucket = PG_INT64_MIN};
+	SPI_connect();
+	if (sql_run(FIND_FORGOTTEN_RULE, values, NULL, true) == 0)
+		add_forgotten_rule(rule);
+	else
+	{
+		rule->rule_id = DatumGetInt32(sql_result(0, 1, 0));
+		read_secret(rule, sql_result(0, 2, PointerGetDatum(NULL)));
+	}
+	SPI_finish();
+	check_rule_id(rule->rule_id);
+}
+
+void
+store_keep_forgotten_rule(const DedupRule *rule)
+{
+	Datum		values[3] = {
+		Int32GetDatum(rule->rule_id), Int64GetDatum(rule->last_bucket), secret_to_bytea(rule)
+	};
+
+	sql_write(KEEP_FORGOTTEN_RULE, values, NULL);
+}
+
+/* What can still arrive is told by arrivals, not by the clock: unread clicks may have waited. */
+static bool
+can_arrive(const StoreState *state, const DedupRule *rule)
+{
+	int64		retention = Max(state->rules.raw_retention, adclick_raw_retention * USECS_PER_MINUTE);
+	int64		end = bucket_second(rule->last_bucket) + rule->window;
+
+	return state->newest_received == DT_NOBEGIN ||
+		end > (state->newest_received - retention - USECS_PER_DAY) / USECS_PER_SEC;
+}
+
+void
+store_forget_secrets(const StoreState *state)
+{
+	for (int i = 0; i < state->rules.nformer; i++)
+	{
+		const DedupRule *rule = &state->rules.former[i];
+		Datum		values[1] = {Int32GetDatum(rule->rule_id)};
+
+		if (rule->is_forgotten && !can_arrive(state, rule))
+			sql_write(FORGET_SECRET, values, NULL);
+	}
+}
+
+void
+store_forget_unpacked(int64 user_id, int64 run_id)
+{
+	Datum		values[2] = {Int64GetDatum(user_id), Int64GetDatum(run_id)};
+
+	sql_write(FORGET_UNPACKED, values, NULL);
+}
+
+int64
+store_forget_set_aside(int64 user_id)
+{
+	Datum		values[1] = {Int64GetDatum(user_id)};
+
+	sql_write(FORGET_DIFFERENCES, values, NULL);
+	return (int64) sql_write(FORGET_DISCARDED, values, NULL);
 }
 
 int64

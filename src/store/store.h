@@ -66,16 +66,23 @@ typedef struct StoreState
 
 extern void store_get_state(StoreState *state);
 
+/* Whether there is one, and all that belongs to it. */
+extern bool store_can_answer(void);
+
 /*
- * A restore: between begin and end the data of a dump comes, and there is no state for
- * anybody (55000).  It can begin only where nothing was counted, and end only when all
- * is there that the state and the runs speak of; without any data all is as at first.
- * The text of store_find_missing() is NULL if nothing is missing.
+ * A restore: between begin and end the data of a dump comes.  There is no state for anybody
+ * (55000) before all tables have come, and no tick or compaction before the end, which
+ * is when all is there that the state and the runs speak of; without any data all is as at
+ * first.  The text of store_find_missing() is NULL if nothing is missing.
  */
 extern bool store_in_restore(void);
 extern void store_begin_restore(void);
 extern void store_end_restore(void);
 extern char *store_find_missing(void);
+
+/* A table's data comes: by one COPY, or some INSERTs.  False if that was said before. */
+extern bool store_note_restored(Oid table, bool by_copy);
+
 extern bool store_has_state(void);
 extern void store_add_state(void);
 
@@ -88,6 +95,21 @@ extern void store_set_state(const StoreState *state, int64 expected);
 /* Whether the settings are no longer those of the state; make them so. */
 extern bool store_rules_differ(const StoreState *state);
 extern void store_follow_settings(StoreState *state);
+
+/*
+ * The rule of disguised keys with this window: one that is not long in use, or a new
+ * one; what it is to be when some were written; and, once no copy of theirs can arrive,
+ * the end of its secret.
+ */
+extern void store_get_forgotten_rule(const StoreState *state, int64 window, DedupRule *rule);
+extern void store_keep_forgotten_rule(const DedupRule *rule);
+extern void store_forget_secrets(const StoreState *state);
+
+/* The user's rows of unpacked clicks, which a run has from now on (0: they stay with theirs). */
+extern void store_forget_unpacked(int64 user_id, int64 run_id);
+
+/* Take a user and his addresses off what else was set aside; returns how many clicks were discarded ones. */
+extern int64 store_forget_set_aside(int64 user_id);
 
 /*
  * Make active the snapshot that a round reads and changes: the newest, or in a
@@ -267,7 +289,6 @@ extern StoreRun *store_get_impossible(int *count);
 /* Error about what the directory says of a run (XX001). */
 pg_noreturn extern void store_damaged_run(int64 run_id, const char *detail);
 
-/* Not of those that lie in volumes. */
 extern void store_delete_runs(const StoreRun *runs, int count);
 
 /* Rows set aside with these runs go with another one, into which they were merged. */
@@ -302,6 +323,9 @@ store_table(const StoreRun *run)
 {
 	return run->is_delta ? STORE_DELTAS : run->volume;
 }
+
+/* Its name, in the internal schema. */
+extern const char *store_table_name(StoreTable table);
 
 /* An id for a run that is to be written. */
 extern int64 store_new_run(void);
@@ -352,6 +376,17 @@ extern void store_scan_range(StoreScan *scan, const StoreRun *run, uint64 low, u
 extern bool store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts);
 extern void store_scan_end(StoreScan *scan);
 
+/*
+ * Take facts out of a run where it stands: of those with one of these first columns,
+ * as facts_to_int64 has them, ascending, the ones that "takes" says; each that goes is
+ * handed to "taken".  The active snapshot sees the change.  False if the rest does not
+ * fit: then the run has to be written anew without those that are still there.
+ */
+typedef bool (*store_takes) (const Facts *facts, size_t i, void *arg);
+typedef void (*store_taken) (const Facts *facts, size_t i, void *arg);
+extern bool store_take_out(StoreRun *run, const int64 *first_columns, size_t n,
+						   store_takes takes, store_taken taken, void *arg);
+
 /* Error about the segment last returned: its facts cannot be. */
 pg_noreturn extern void store_scan_corrupt(StoreScan *scan, const char *what);
 
@@ -365,6 +400,7 @@ extern void store_delete_gaps(int64 from, int64 to);
 /* All minutes from .. to (included) with a fact in order ad. */
 extern void store_add_all_gaps(int64 from, int64 to);
 extern bool store_has_gap(int64 from, int64 to, int64 *minute);
+extern int64 *store_get_gaps(int *count);
 
 /*
  * adclick.most_clicked_ads and, for hours, adclick.most_clicked_ads_hourly: the ads

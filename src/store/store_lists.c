@@ -89,6 +89,23 @@ store_has_gap(int64 from, int64 to, int64 *minute)
 	return found != DT_NOBEGIN;
 }
 
+int64 *
+store_get_gaps(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int64	   *minutes;
+	uint64		rows;
+
+	SPI_connect();
+	rows = sql_run(GET_GAPS, NULL, NULL, true);
+	minutes = MemoryContextAllocHuge(context, sizeof(int64) * (rows + 1));
+	for (uint64 row = 0; row < rows; row++)
+		minutes[row] = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
+	SPI_finish();
+	*count = (int) rows;
+	return minutes;
+}
+
 /* How an ad_click lies in an array: as a row without NULLs. */
 #define AD_CLICK_HEADER MAXALIGN(SizeofHeapTupleHeader)
 #define AD_CLICK_BYTES (AD_CLICK_HEADER + 2 * sizeof(int64))

@@ -32,7 +32,16 @@ store_begin_restore(void)
 void
 store_end_restore(void)
 {
+	(void) sql_number(SET_SEQUENCES, NULL, false);
 	sql_write(END_RESTORE, NULL, NULL);
+}
+
+bool
+store_note_restored(Oid table, bool by_copy)
+{
+	Datum		values[2] = {ObjectIdGetDatum(table), BoolGetDatum(by_copy)};
+
+	return sql_write(NOTE_RESTORED, values, NULL) > 0;
 }
 
 bool

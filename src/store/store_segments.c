@@ -21,7 +21,6 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "port/pg_bswap.h"
-#include "port/pg_crc32c.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -33,6 +32,7 @@
 #include "base/definitions.h"
 #include "core/segment.h"
 #include "store.h"
+#include "store_segments.h"
 #include "store_sql.h"
 
 void
@@ -376,6 +376,16 @@ store_get_pending_hours(const StoreRun *deltas, int ndeltas, int64 settled,
 	return get_pending(GET_PENDING_HOURS, values, count);
 }
 
+/* Compaction leaves those alone, so they are few. */
+static void
+delete_from_volume(const StoreRun *run)
+{
+	Oid			types[1] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(run->run_id)};
+
+	sql_write_segments(run->volume, "DELETE FROM adclick_internal.%s WHERE run_id = $1", 1, types, values);
+}
+
 void
 store_delete_runs(const StoreRun *runs, int count)
 {
@@ -383,8 +393,19 @@ store_delete_runs(const StoreRun *runs, int count)
 
 	sql_write(DELETE_DELTAS, values, NULL);
 	sql_write(DELETE_SEGMENTS, values, NULL);
+	for (int i = 0; i < count; i++)
+		if (runs[i].volume >= 0)
+			delete_from_volume(&runs[i]);
 	if (sql_write(DELETE_RUNS, values, NULL) != (uint64) count)
 		elog(ERROR, "a run to be replaced is gone");
+}
+
+const char *
+store_table_name(StoreTable table)
+{
+	if (table >= 0)
+		return psprintf("ledger_%d", table % LEDGER_TABLES);
+	return table == STORE_DELTAS ? "deltas" : "segments";
 }
 
 void
@@ -403,39 +424,12 @@ store_new_run(void)
 
 #define WRITER_CAPACITY (2 * SEGMENT_MAX_FACTS)
 
-/* Attribute numbers of the segments' tables and of their index. */
-#define SEGMENT_RUN_ID 1
-#define SEGMENT_FIRST_KEY 2
-#define SEGMENT_NUMBER 3
-#define SEGMENT_DATA 4
-
-/*
- * The column "data" has the bytes of the segment and then, in network byte order,
- *
- *	bytes
- *	8		first key of the run's next segment; of the last one, all bits set
- *	4		CRC-32C of the segment's bytes and of what stands in a Place
- *
- * So a segment is known to be that one, and its neighbours in the run as well: a
- * reader that goes from one to the next notices any that is missing.
- */
-#define TRAILER_BYTES (sizeof(uint64) + sizeof(pg_crc32c))
-
 /* Two rows fit into a page. */
 StaticAssertDecl(SizeOfPageHeaderData +
 				 2 * (sizeof(ItemIdData) +
 					  MAXALIGN(MAXALIGN(SizeofHeapTupleHeader) + 2 * sizeof(int64) + sizeof(int32) +
 							   VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES)) <= BLCKSZ,
 				 "two segments should fit into a page");
-
-/* Where a segment stands. */
-typedef struct Place
-{
-	int64		run_id;
-	int64		number;			/* in its run, from 0 on */
-	uint64		first_key;
-	uint64		next_key;		/* of the segment after it */
-} Place;
 
 static pg_crc32c
 checksum(const Place *place, const uint8 *data, size_t length)
@@ -453,15 +447,16 @@ checksum(const Place *place, const uint8 *data, size_t length)
 	return crc;
 }
 
-/* Put the trailer behind the bytes of a segment. */
-static void
-write_trailer(const Place *place, uint8 *data, size_t length)
+void
+segment_put_trailer(const Place *place, struct varlena *segment, size_t length)
 {
+	uint8	   *data = (uint8 *) VARDATA(segment);
 	uint64		next_key = pg_hton64(place->next_key);
 	pg_crc32c	crc = pg_hton32(checksum(place, data, length));
 
 	memcpy(data + length, &next_key, sizeof(next_key));
 	memcpy(data + length + sizeof(next_key), &crc, sizeof(crc));
+	SET_VARSIZE(segment, VARHDRSZ + length + TRAILER_BYTES);
 }
 
 /* Read what is behind the bytes of a segment; false if its checksum is another. */
@@ -526,7 +521,7 @@ store_writer_begin_as(FactOrder order, bool is_delta, int64 run_id)
 	writer->minute_column = store_minute_column(order);
 	facts_init(&writer->pending, ncolumns, WRITER_CAPACITY,
 			   palloc(facts_memory(ncolumns, WRITER_CAPACITY)));
-	writer->data = palloc(VARHDRSZ + SEGMENT_MAX_BYTES + TRAILER_BYTES);
+	writer->data = palloc(SEGMENT_DATUM_BYTES);
 	if (order == ORDER_AD || order == ORDER_LEDGER)
 		writer->minutes = minute_facts_create(CurrentMemoryContext, 16, NULL);
 	return writer;
@@ -553,8 +548,7 @@ open_table(StoreTable table, LOCKMODE mode)
 	definitions_check();
 	if (table >= 0)
 		return definitions_open_ledger(table % LEDGER_TABLES, mode);
-	return table_open(get_relname_relid(table == STORE_DELTAS ? "deltas" : "segments",
-										get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false)), mode);
+	return table_open(get_relname_relid(store_table_name(table), get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false)), mode);
 }
 
 /* The run has a fact: it gets an id, and its table is opened. */
@@ -580,8 +574,7 @@ write_segment(StoreWriter *writer, uint64 first_key, uint64 next_key, size_t siz
 	TupleTableSlot *slot = writer->inserter.slot;
 	Place		place = {writer->run.run_id, writer->run.segments++, first_key, next_key};
 
-	write_trailer(&place, (uint8 *) VARDATA(writer->data), size);
-	SET_VARSIZE(writer->data, VARHDRSZ + size + TRAILER_BYTES);
+	segment_put_trailer(&place, writer->data, size);
 	memset(slot->tts_isnull, false, sizeof(bool) * SEGMENT_DATA);
 	slot->tts_values[SEGMENT_RUN_ID - 1] = Int64GetDatum(place.run_id);
 	slot->tts_values[SEGMENT_FIRST_KEY - 1] = Int64GetDatum(facts_to_int64(first_key));
@@ -996,6 +989,12 @@ store_scan_next(StoreScan *scan, unsigned columns, Facts *facts)
 		return false;
 	hand_over(scan, columns, facts);
 	return true;
+}
+
+const Place *
+segment_place(const StoreScan *scan)
+{
+	return &scan->segment.place;
 }
 
 bool

@@ -70,7 +70,7 @@ static const struct
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
 		" counted, in_future, too_old, duplicates, undecided,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
-		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, EXISTS (SELECT FROM adclick_internal.restore)"
+		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
@@ -81,12 +81,12 @@ static const struct
 		INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
 	},
 	[GET_FORMER_RULES] = {
-		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket FROM adclick_internal.dedup_rules"
-		" WHERE rule_id <> $1 AND last_bucket IS NOT NULL ORDER BY rule_id", 1, {INT4OID}
+		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket, secret FROM adclick_internal.dedup_rules"
+		" WHERE rule_id <> $1 AND last_bucket IS NOT NULL AND (forgotten_since IS NULL OR secret IS NOT NULL) ORDER BY rule_id", 1, {INT4OID}
 	},
 	[FIND_RULE] = {
 		"SELECT rule_id, last_bucket FROM adclick_internal.dedup_rules"
-		" WHERE by_user_and_ad = $1 AND dedup_window = $2", 2, {BOOLOID, INT4OID}
+		" WHERE by_user_and_ad = $1 AND dedup_window = $2 AND forgotten_since IS NULL", 2, {BOOLOID, INT4OID}
 	},
 	[ADD_RULE] = {
 		"INSERT INTO adclick_internal.dedup_rules (by_user_and_ad, dedup_window) VALUES ($1, $2)"
@@ -106,8 +106,18 @@ static const struct
 	},
 	/* no transaction of another server is waited for */
 	[END_RESTORE] = {
-		"WITH volumes AS (UPDATE adclick_internal.volumes SET dropped_by = pg_current_xact_id() WHERE dropped_by IS NOT NULL)"
+		"WITH volumes AS (UPDATE adclick_internal.volumes SET dropped_by = pg_current_xact_id() WHERE dropped_by IS NOT NULL),"
+		" tables AS (DELETE FROM adclick_internal.restored_tables)"
 		" DELETE FROM adclick_internal.restore", 0
+	},
+	[NOTE_RESTORED] = {
+		"INSERT INTO adclick_internal.restored_tables (relation, by_copy) VALUES ($1, $2) ON CONFLICT DO NOTHING", 2, {OIDOID, BOOLOID}
+	},
+	[SET_SEQUENCES] = {
+		"SELECT setval('adclick.filters_filter_id_seq', (SELECT coalesce(max(filter_id), 0) + 1 FROM adclick.filters), false),"
+		" setval('adclick.reconciliations_reconciliation_id_seq', (SELECT coalesce(max(reconciliation_id), 0) + 1 FROM adclick.reconciliations), false),"
+		" setval('adclick_internal.dedup_rules_rule_id_seq', (SELECT coalesce(max(rule_id), 0) + 1 FROM adclick_internal.dedup_rules), false),"
+		" setval('adclick_internal.runs_run_id_seq', (SELECT coalesce(max(run_id), 0) + 1 FROM adclick_internal.runs), false)", 0
 	},
 	[HAS_STATE] = {
 		"SELECT count(*) FROM adclick_internal.state", 0
@@ -119,6 +129,33 @@ static const struct
 	},
 	[FIND_MISSING] = {
 		"SELECT string_agg(missing, ' ') FROM adclick_internal.find_missing() missing", 0
+	},
+	[FIND_FORGOTTEN_RULE] = {
+		"SELECT rule_id, secret, last_bucket FROM adclick_internal.dedup_rules WHERE dedup_window = $1"
+		" AND forgotten_since > statement_timestamp() - $2 * interval '1 microsecond' AND secret IS NOT NULL ORDER BY rule_id DESC LIMIT 1",
+		2, {INT4OID, INT8OID}
+	},
+	[ADD_FORGOTTEN_RULE] = {
+		"INSERT INTO adclick_internal.dedup_rules (by_user_and_ad, dedup_window, forgotten_since, secret)"
+		" VALUES (true, $1, statement_timestamp(), $2) RETURNING rule_id", 2, {INT4OID, BYTEAOID}
+	},
+	/* a tick may have thrown the secret away meanwhile */
+	[KEEP_FORGOTTEN_RULE] = {
+		"UPDATE adclick_internal.dedup_rules SET last_bucket = greatest(last_bucket, $2), secret = $3 WHERE rule_id = $1",
+		3, {INT4OID, INT8OID, BYTEAOID}
+	},
+	[FORGET_SECRET] = {
+		"UPDATE adclick_internal.dedup_rules SET secret = NULL WHERE rule_id = $1", 1, {INT4OID}
+	},
+	[FORGET_DISCARDED] = {
+		"UPDATE adclick.discarded_clicks SET user_id = NULL, ip = NULL WHERE user_id = $1", 1, {INT8OID}
+	},
+	[FORGET_UNPACKED] = {
+		"UPDATE adclick_internal.unpacked_clicks SET user_id = NULL, ip = NULL, run_id = coalesce(nullif($2, 0), run_id)"
+		" WHERE user_id = $1", 2, {INT8OID, INT8OID}
+	},
+	[FORGET_DIFFERENCES] = {
+		"UPDATE adclick.differences SET user_id = NULL, ip = NULL WHERE user_id = $1", 1, {INT8OID}
 	},
 	[CLAIM_COMPACTION] = {
 		"UPDATE adclick_internal.compaction SET rounds = rounds + 1", 0
@@ -262,6 +299,15 @@ static const struct
 	[DELETE_RUNS] = {
 		"DELETE FROM adclick_internal.runs WHERE run_id = ANY ($1)", 1, {INT8ARRAYOID}
 	},
+	/* minutes that have nothing left go; of orders without them there are none */
+	[TAKE_FROM_RUN] = {
+		"UPDATE adclick_internal.runs SET facts = facts - $2, clicks = clicks - $3, (minutes, minute_facts, minute_clicks) ="
+		" (SELECT array_agg(u.minute), array_agg(u.facts - coalesce(t.facts, 0)), array_agg(u.clicks - coalesce(t.clicks, 0))"
+		" FROM unnest(minutes, minute_facts, minute_clicks) u (minute, facts, clicks) LEFT JOIN"
+		" (SELECT g.minute, count(*) AS facts, " FACTS("sum(g.clicks)") " AS clicks FROM unnest($4, $5) g (minute, clicks) GROUP BY 1) t"
+		" ON t.minute = u.minute WHERE u.facts > coalesce(t.facts, 0)) WHERE run_id = $1",
+		5, {INT8OID, INT8OID, INT8OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}
+	},
 	[NEXT_RUN] = {
 		"SELECT nextval('adclick_internal.runs_run_id_seq')", 0
 	},
@@ -294,6 +340,9 @@ static const struct
 	[GET_GAP] = {
 		"SELECT min(minute) FROM adclick_internal.gaps WHERE minute BETWEEN $1 AND $2",
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_GAPS] = {
+		"SELECT minute FROM adclick_internal.gaps", 0
 	},
 	[GET_LISTS] = {
 		SELECT_LISTS("adclick.most_clicked_ads", "click_minute"), 2, {INT4OID, TIMESTAMPTZARRAYOID}
@@ -494,6 +543,24 @@ sql_write(Statement statement, Datum *values, const char *nulls)
 			 SPI_result_code_string(result));
 	rows = SPI_processed;
 	SPI_finish();
+	return rows;
+}
+
+uint64
+sql_write_segments(StoreTable table, const char *statement, int n, Oid *types, Datum *values)
+{
+	char	   *text = psprintf(statement, store_table_name(table));
+	SPIPlanPtr	plan;
+	uint64		rows;
+
+	definitions_check();
+	SPI_connect();
+	plan = SPI_prepare(text, n, types);
+	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetActiveSnapshot(), InvalidSnapshot, false, true, 0) < 0)
+		elog(ERROR, "could not run \"%s\": %s", text, SPI_result_code_string(SPI_result));
+	rows = SPI_processed;
+	SPI_finish();
+	pfree(text);
 	return rows;
 }
 

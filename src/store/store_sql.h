@@ -18,6 +18,8 @@
 #include "executor/spi.h"
 #include "utils/rel.h"
 
+#include "store.h"
+
 /* Statements are prepared once in a process. */
 typedef enum Statement
 {
@@ -30,9 +32,18 @@ typedef enum Statement
 	IN_RESTORE,
 	BEGIN_RESTORE,
 	END_RESTORE,
+	NOTE_RESTORED,
+	SET_SEQUENCES,
 	HAS_STATE,
 	ADD_STATE,
 	FIND_MISSING,
+	FIND_FORGOTTEN_RULE,
+	ADD_FORGOTTEN_RULE,
+	KEEP_FORGOTTEN_RULE,
+	FORGET_SECRET,
+	FORGET_DISCARDED,
+	FORGET_UNPACKED,
+	FORGET_DIFFERENCES,
 	CLAIM_COMPACTION,
 	COUNT_LEDGER,
 	COUNT_UNPACKED,
@@ -58,6 +69,7 @@ typedef enum Statement
 	DELETE_DELTAS,
 	DELETE_SEGMENTS,
 	DELETE_RUNS,
+	TAKE_FROM_RUN,
 	NEXT_RUN,
 	ADD_RUN,
 	MOVE_UNPACKED,
@@ -66,6 +78,7 @@ typedef enum Statement
 	ADD_ALL_GAPS,
 	DELETE_GAPS,
 	GET_GAP,
+	GET_GAPS,
 	GET_LISTS,
 	GET_HOUR_LISTS,
 	PUT_LIST,
@@ -110,6 +123,12 @@ extern uint64 sql_run(Statement statement, Datum *values, const char *nulls, boo
  * sees, which may be newer than the transaction's: what was read is what changes.
  */
 extern uint64 sql_write(Statement statement, Datum *values, const char *nulls);
+
+/*
+ * The same with a statement about one of the tables of segments, where %s stands for its
+ * name: those of volumes have no statements of their own.
+ */
+extern uint64 sql_write_segments(StoreTable table, const char *statement, int n, Oid *types, Datum *values);
 
 /* A value of the row-th result; or_else if it is NULL. */
 extern Datum sql_result(uint64 row, int column, Datum or_else);

@@ -220,6 +220,7 @@ store_progress(Tick *tick)
 	if (!result->more && store_rules_differ(state))
 		store_follow_settings(state);
 	store_set_state(state, tick->expected);
+	store_forget_secrets(state);
 }
 
 /* Get ready to take what there is. */

@@ -11,7 +11,7 @@ SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
-	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'apply_retention', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
+	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'apply_retention', 'forget_user', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
 	'schedule', 'unschedule']);
 -- Drivers send parameters without a type, and tools that map functions skip names that mean several.
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
@@ -54,6 +54,7 @@ INSERT INTO signatures VALUES
 	('adclick.add_filter(jsonb)', 'filter jsonb', 'integer', false),
 	('adclick.drop_filter(jsonb)', 'filter jsonb', 'void', false),
 	('adclick.recompute(timestamptz, timestamptz)', '"from" timestamp with time zone, "to" timestamp with time zone', 'bigint', false),
+	('adclick.forget_user(bigint)', 'user_id bigint', 'bigint', false),
 	('adclick.begin_restore()', '', 'void', false),
 	('adclick.end_restore(boolean)', 'incomplete boolean DEFAULT false', 'void', false);
 SELECT is(pg_get_function_arguments(function), arguments, 'arguments of ' || function) FROM signatures;
@@ -65,6 +66,7 @@ SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER B
 FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
 	AND proname NOT IN ('tick', 'compact', 'apply_retention', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
 SELECT volatility_is('adclick', 'tick', ARRAY[]::name[], 'volatile');
+SELECT volatility_is('adclick', 'forget_user', ARRAY['bigint'], 'volatile');
 SELECT volatility_is('adclick', 'recompute', ARRAY['timestamp with time zone', 'timestamp with time zone'], 'volatile');
 SELECT volatility_is('adclick', 'apply_retention', ARRAY[]::name[], 'volatile');
 SELECT volatility_is('adclick', 'check_ledger', ARRAY[]::name[], 'stable');

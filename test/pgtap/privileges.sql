@@ -138,6 +138,7 @@ SET ROLE tap_asker;
 SELECT bag_eq('SELECT ad_id, user_id, ip, verdict FROM adclick.click_log',
 	$$VALUES (5::bigint, 42::bigint, '203.0.113.77'::inet, 'counted'), (6, 43, '203.0.113.78', NULL)$$, 'who was granted the log reads it');
 SELECT throws_ok('SELECT adclick.check_ledger()', '42501', 'permission denied for function check_ledger', 'but may not check it');
+SELECT throws_ok('SELECT adclick.forget_user(42)', '42501', 'permission denied for function forget_user', 'nor have anybody forgotten');
 SET ROLE tap_member;
 SELECT throws_ok('SELECT count(*) FROM ' || what, '42501', 'permission denied for view click_log', 'refused: ' || what)
 FROM unnest('{adclick.click_log,adclick_internal.ledger_clicks(),through}'::text[]) what;

@@ -135,8 +135,12 @@ like($other->safe_psql('in_steps', 'SELECT * FROM adclick.health()'), qr/^critic
 is($other->safe_psql('in_steps', 'SELECT lag_rows FROM adclick.status'), '', 'the status says nothing');
 $other->safe_psql('in_steps', 'INSERT INTO adclick.clicks (ad_id) VALUES (4711)');
 command_ok([ 'pg_restore', '-d', $other->connstr('in_steps'), '--section=data', "$dir/custom" ], 'in_steps: data');
-(undef, undef, $error) = $other->psql('in_steps', 'SELECT adclick.ad_click_count(1, 5)');
-like($error, qr/adclick waits for the data of a dump/, 'no answers before the end');
+is($other->safe_psql('in_steps', "SELECT adclick.ad_click_count_between(4711, '-infinity', 'infinity')"), '1', 'answers when all data is there');
+for my $write ('adclick.tick()', 'adclick.compact()', q{adclick.add_filter('{"country": "FR"}')}, q{adclick.recompute('-infinity', 'infinity')}, 'adclick.forget_user(1)')
+{
+	(undef, undef, $error) = $other->psql('in_steps', "\\set VERBOSITY verbose\nSELECT $write");
+	like($error, qr/55000: adclick waits for the data of a dump/, "but $write waits for the end");
+}
 $other->poll_query_until('in_steps', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type ~ 'adclick (aggregator|compactor)'")
   or die 'workers run while data is awaited';
 command_ok([ 'pg_restore', '-d', $other->connstr('in_steps'), '--section=post-data', "$dir/custom" ], 'in_steps: the end');
@@ -202,7 +206,7 @@ sql('data_only', 'CREATE EXTENSION adclick');
 sql('data_only', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
 sql('data_only', 'SELECT adclick.tick(), adclick.begin_restore(), adclick.begin_restore()');
 command_ok([ 'pg_restore', '-d', $node->connstr('data_only'), "$dir/data" ], 'data_only: awaited');
-fails_like('data_only', 'SELECT adclick.ad_click_count(1, 5)', qr/adclick waits for the data of a dump/, 'until it is said to be all');
+fails_like('data_only', 'SELECT adclick.tick()', qr/adclick waits for the data of a dump/, 'until it is said to be all');
 sql('data_only', 'SELECT adclick.end_restore()');
 is(digest($node, 'data_only'), $expected, 'data_only: the same answers');
 send_copies($node, 'data_only', 300);
@@ -212,8 +216,26 @@ is(sql('data_only', 'SELECT balanced FROM adclick.check_ledger()'), 't', 'data_o
 sql('data_only', 'REFRESH MATERIALIZED VIEW adclick_internal.end_of_dump; SELECT adclick.end_restore()');
 is(sql('data_only', 'SELECT balanced FROM adclick.check_ledger()'), 't', 'what is called again does nothing');
 
-# Each table that is missing is missed.
-my $list = `pg_restore -l $dir/custom`;
+# Each table that is missing is missed: if it was to come by COPY, also one without rows or
+# that nothing else tells of.
+sub restore_without
+{
+	my ($dump, $table, $pattern) = @_;
+	my $list = `pg_restore -l $dir/$dump`;
+	my $less = $list =~ s/^(?=[^\n]* TABLE DATA $table )/;/mr;
+
+	(my $database = "without $table") =~ s/ /_/g;
+	isnt($less, $list, "$table is in the dump");
+	append_to_file("$dir/$database", $less);
+	make_database($node, $database);
+	command_fails_like([ 'pg_restore', '-d', $node->connstr($database), '-L', "$dir/$database", "$dir/$dump" ],
+		qr/the data of the dump is not complete\n.*$pattern/, "$database: told");
+	fails_like($database, 'SELECT adclick.end_restore()', qr/55000: the data of the dump is not complete/, "$database: told again");
+	return;
+}
+
+restore_without('custom', "adclick $_", qr/The data of adclick\.$_ has not come/) for qw(clicks filters ads);
+restore_without('custom', "adclick_internal $_", qr/The data of adclick_internal\.$_ has not come/) for qw(unpacked_clicks gaps ledger_31);
 my %missing = (
 	'adclick_internal segments' => qr/Of \d+ runs \d+ do not have as many segments/,
 	'adclick_internal deltas' => qr/Of \d+ runs \d+ do not have as many segments/,
@@ -223,18 +245,7 @@ my %missing = (
 	'adclick_internal state' => qr/There is no state/,
 	'adclick_internal dedup_rules' => qr/Rule 2 of duplicates is not there/,
 	'adclick discarded_clicks' => qr/adclick\.discarded_clicks has 0 of \d+ clicks/);
-for my $table (sort keys %missing)
-{
-	(my $database = "without $table") =~ s/ /_/g;
-	my $less = $list =~ s/^(?=[^\n]* TABLE DATA $table )/;/mr;
-
-	isnt($less, $list, "$table is in the dump");
-	append_to_file("$dir/$database", $less);
-	make_database($node, $database);
-	command_fails_like([ 'pg_restore', '-d', $node->connstr($database), '-L', "$dir/$database", "$dir/custom" ],
-		qr/the data of the dump is not complete\n.*$missing{$table}/, "$database: told");
-	fails_like($database, 'SELECT adclick.end_restore()', qr/55000: the data of the dump is not complete/, "$database: told again");
-}
+restore_without('inserts', $_, $missing{$_}) for sort keys %missing;
 fails_like('without_adclick_discarded_clicks', 'DROP EXTENSION adclick', qr/2BP01: cannot drop extension adclick because its inbox/, 'clicks that are not counted are kept');
 sql('without_adclick_discarded_clicks', 'SELECT adclick.end_restore(true)');
 is(sql('without_adclick_discarded_clicks', 'SELECT sum(click_count) FROM adclick.ad_click_counts'), sql('shop', 'SELECT sum(click_count) FROM adclick.ad_click_counts'),
@@ -242,6 +253,60 @@ is(sql('without_adclick_discarded_clicks', 'SELECT sum(click_count) FROM adclick
 fails_like('without_adclick_internal_state', 'SELECT adclick.end_restore(true)', qr/55000: the data of the dump is not complete/, 'but not without a state');
 sql('without_adclick_internal_state', 'DROP EXTENSION adclick CASCADE; CREATE EXTENSION adclick');
 is(sql('without_adclick_internal_state', 'SELECT rows_read FROM adclick.tick()'), '0', 'or all be begun anew');
+
+# A restore that ended too early, and again: what has come is not taken twice.
+make_database($node, 'again');
+my $script = slurp_file("$dir/plain");
+append_to_file("$dir/half", substr($script, 0, index($script, 'COPY adclick_internal.runs ')));
+$node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/half", $node->connstr('again') ], 'again: a half');
+isnt(sql('again', 'SELECT count(*) FROM adclick.clicks'), '0', 'again: unread clicks are there');
+command_fails_like([ 'pg_restore', '--clean', '--if-exists', '-d', $node->connstr('again'), "$dir/custom" ],
+	qr/table "clicks" has the data of a dump already/, 'again: clicks come once');
+is(digest($node, 'again'), $expected, 'again: the same answers');
+restored_ok($node, 'again');
+
+# Over a database that counts: nothing of the dump comes in, and nothing stops.
+make_database($node, 'live');
+sql('live', 'CREATE EXTENSION adclick');
+sql('live', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
+send_clicks($node, 'live', 500);
+sql('live', 'SELECT adclick.tick(); SELECT oracle.compact()');
+send_clicks($node, 'live', 100);
+command_fails_like([ 'pg_restore', @$_, '-d', $node->connstr('live'), "$dir/custom" ], qr/no data of a dump is awaited for table "runs"/, "over another, with @$_")
+	for [ '--no-owner' ], [ '--clean', '--if-exists' ], [ '--data-only', '--disable-triggers' ];
+is(sql('live', 'SELECT * FROM oracle.lost()'), '0', 'live: nothing lost, nothing too much');
+$node->safe_psql('postgres', 'ALTER DATABASE live RESET adclick.workers');
+workers_ready($node, 'live');
+exact_ok($node, 'live', 'live: goes on');
+
+# What users have made of the counts is made again, wherever it stands in the dump.
+sql('shop', q{CREATE SCHEMA aaa; CREATE MATERIALIZED VIEW aaa.top AS SELECT * FROM adclick.top_n_ads_between(10, '-infinity', 'infinity');
+	CREATE MATERIALIZED VIEW public.counts AS SELECT sum(click_count) AS clicks FROM adclick.ad_click_counts});
+dump_shop('views', '-Fc');
+for my $way (['-j3'], ['-1'], ['-e'])
+{
+	(my $database = "views$way->[0]") =~ s/-/_/;
+
+	restore($node, 'views', $database, @$way);
+	is(sql($database, q{SELECT count(*), (SELECT clicks FROM public.counts) FROM aaa.top}), sql('shop', q{SELECT count(*), (SELECT clicks FROM public.counts) FROM aaa.top}),
+		"$database: with views of users");
+}
+
+# --disable-triggers switches off nothing of ours.
+make_database($node, 'untriggered');
+sql('untriggered', 'CREATE EXTENSION adclick; SELECT adclick.begin_restore()');
+command_ok([ 'pg_restore', '--disable-triggers', '-d', $node->connstr('untriggered'), "$dir/data" ], 'untriggered: pg_restore');
+sql('untriggered', 'SELECT adclick.end_restore()');
+is(digest($node, 'untriggered'), $expected, 'untriggered: the same answers');
+is(sql('untriggered', q{SELECT tgenabled FROM pg_trigger WHERE tgname = 'insert_only'}), 'A', 'and the same triggers');
+
+# In a template nobody works, so it is one.
+$node->safe_psql('template1', 'CREATE EXTENSION adclick; INSERT INTO adclick.clicks (ad_id) VALUES (1)');
+$node->poll_query_until('template1', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'template1' AND backend_type LIKE 'adclick%'}) or die 'workers stay';
+$node->safe_psql('postgres', 'CREATE DATABASE of_template');
+workers_ready($node, 'of_template');
+drained($node, 'of_template');
+is(sql('of_template', 'SELECT clicks_counted FROM adclick.status'), '1', 'a database of a template with the extension');
 
 # Where a part of the ledger was dropped, and its table waits for who may still read it.
 set_conf($node, 'adclick.raw_retention' => "'60d'");
