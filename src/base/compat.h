@@ -103,6 +103,11 @@ typedef bool compat_update_indexes;
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode)
 #endif
 
+/* 17 has forgotten its code */
+#ifndef ERRCODE_SNAPSHOT_TOO_OLD
+#define ERRCODE_SNAPSHOT_TOO_OLD MAKE_SQLSTATE('7', '2', '0', '0', '0')
+#endif
+
 /* Minor versions since 2023 know databases whose removal was interrupted */
 #define COMPAT_INVALID_CONNECTION_LIMIT (-2)
 

@@ -208,7 +208,7 @@ shmem_watch_clock(void)
 	int64		since;
 
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-	if (slot->clock_set_at == 0 || Abs(offset - slot->clock_offset) > CLOCK_STEP)
+	if (slot->clock_set_at == 0 || offset > slot->clock_offset + CLOCK_STEP || offset < slot->clock_offset - CLOCK_STEP)
 		slot->clock_set_at = now;
 	slot->clock_offset = offset;
 	since = slot->clock_set_at;
