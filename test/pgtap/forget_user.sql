@@ -267,6 +267,21 @@ SELECT counted FROM adclick.tick() \gset
 SELECT is(:counted, 1, 'a new click of his counts');
 SELECT is(adclick.forget_user(himself(25)), 1::bigint, 'and can be forgotten again');
 
+-- Rolled back to a savepoint, after which a tick goes on with the keys as they were; and some users in one statement.
+BEGIN;
+SAVEPOINT s;
+SELECT cmp_ok(adclick.forget_user(himself(28)), '>', 0::bigint, 'forgotten within a savepoint');
+ROLLBACK TO s;
+SELECT count(*) AS sent FROM adclick.click_log WHERE user_id = himself(28) AND verdict = 'counted' \gset
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT ad_id, clicked_at, user_id FROM adclick.click_log WHERE user_id = himself(28) AND verdict = 'counted';
+SELECT counted, duplicates FROM adclick.tick() \gset
+SELECT is(:'counted' || ' ' || :'duplicates', '0 ' || :'sent', 'rolled back to the savepoint: copies are duplicates');
+SELECT is(count(adclick.forget_user(himself(u))), 2::bigint, 'some users in one statement') FROM generate_series(28, 29) u;
+SELECT is_empty(format('SELECT * FROM traces(%s)', himself(u)), 'some users: no trace is left') FROM generate_series(28, 29) u;
+SELECT is(found(), 'nothing', 'some users: differences');
+COMMIT;
+SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'some users: the books');
+
 -- Other windows, and rules that are no longer in force.
 \set name adclick.dedup_window
 \set value 60
