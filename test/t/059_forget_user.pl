@@ -24,11 +24,13 @@ adclick_database($primary, 'clicks');
 # His clicks among those of others: counted, set aside, and with what the ledger has no columns for.
 sub send_his
 {
-	my ($database, $n) = @_;
+	my ($database, $n, $ad) = @_;
+
+	$ad //= 0;
 
 	$primary->safe_psql($database, qq{
 		INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country)
-		SELECT gen_random_uuid(), i % 20, now() - i * interval '1 second', $user, inet '203.0.113.99', CASE WHEN i % 10 = 0 THEN repeat('x', 70) ELSE 'CA' END
+		SELECT gen_random_uuid(), $ad + i % 20, now() - i * interval '1 second', $user, inet '203.0.113.99', CASE WHEN i % 10 = 0 THEN repeat('x', 70) ELSE 'CA' END
 		FROM generate_series(1, $n) i
 		UNION ALL SELECT gen_random_uuid(), 1, now() - interval '20 days', $user, '203.0.113.99', 'CA'
 		UNION ALL SELECT gen_random_uuid(), 1, now(), $user, '203.0.113.99/24', 'CA'});
@@ -162,13 +164,14 @@ for my $mode ('none', 'fast', 'immediate')
 }
 
 # An older snapshot sees the key, and a copy that is unread there; memory, loaded again since, has it no more.
-send_his('keys', 50);
+send_his('keys', 50, 1000);
 drained($primary, 'keys');
 quiet_workers($primary, 'keys');
 $primary->safe_psql('keys', "TRUNCATE his; INSERT INTO his SELECT * FROM adclick.click_log WHERE user_id = $user AND verdict = 'counted'");
 $primary->safe_psql('keys', $send);
 my $reader = $primary->background_psql('keys');
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+cmp_ok($primary->safe_psql('keys', 'SELECT count(*) FROM his'), '>=', 20, 'there are copies');
 my $sum = $reader->query_safe('SELECT sum(click_count) FROM adclick.ad_click_counts');
 $primary->safe_psql('keys', "SELECT adclick.forget_user($user)");
 for my $window ('60s', '600s')
