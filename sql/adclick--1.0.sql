@@ -249,6 +249,7 @@ BEGIN
 	FOR n IN 0 .. 31 LOOP
 		EXECUTE format('CREATE TABLE adclick_internal.ledger_%s (LIKE adclick_internal.segments INCLUDING COMMENTS INCLUDING STORAGE) WITH (
 			autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_freeze_min_age = 0)', n);
+		EXECUTE format('ALTER TABLE adclick_internal.ledger_%s ALTER first_key SET STATISTICS 0, ALTER data SET STATISTICS 0', n);
 		EXECUTE format('CREATE UNIQUE INDEX ledger_%s_key_idx ON adclick_internal.ledger_%1$s (run_id, first_key, number)', n);
 		EXECUTE format('ALTER TABLE adclick_internal.ledger_%s REPLICA IDENTITY USING INDEX ledger_%1$s_key_idx', n);
 		EXECUTE format('COMMENT ON TABLE adclick_internal.ledger_%s IS ''segments of the final runs of order ledger: of the volumes whose number, divided by 32, leaves %1$s''', n);

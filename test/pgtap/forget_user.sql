@@ -40,6 +40,9 @@ WHERE sort_order = 3 AND ((SELECT (sum(f), sum(c)) FROM unnest(minute_facts, min
 	OR cardinality(minutes) <> (SELECT count(DISTINCT m) FROM unnest(minutes) m) OR 0 = ANY (minute_facts))
 $$;
 
+-- The ledger lies in the first of its volumes.
+CREATE VIEW final_segments AS TABLE adclick_internal.segments UNION ALL TABLE adclick_internal.ledger_0;
+
 -- Where a user still is.
 CREATE FUNCTION traces(nr bigint) RETURNS TABLE (place text) LANGUAGE sql STABLE AS $$
 SELECT 'log' FROM adclick.click_log WHERE user_id = nr
@@ -50,9 +53,9 @@ UNION ALL SELECT 'order user' FROM adclick_internal.facts(1, '-infinity', 'infin
 UNION ALL SELECT 'order ip' FROM adclick_internal.facts(2, '-infinity', 'infinity') WHERE user_id = nr
 UNION ALL SELECT 'ledger' FROM adclick_internal.ledger('-infinity', 'infinity') WHERE user_id = nr
 UNION ALL SELECT 'key' FROM adclick_internal.ledger('-infinity', 'infinity') WHERE substr(uuid_send(click_key), 1, 8) = bytes(nr)
-UNION ALL SELECT 'first key' FROM (TABLE adclick_internal.deltas UNION ALL TABLE adclick_internal.segments) s JOIN adclick_internal.runs r USING (run_id)
+UNION ALL SELECT 'first key' FROM (TABLE adclick_internal.deltas UNION ALL TABLE final_segments) s JOIN adclick_internal.runs r USING (run_id)
 	WHERE first_key = nr AND sort_order = 1
-UNION ALL SELECT 'bytes' FROM (TABLE adclick_internal.deltas UNION ALL TABLE adclick_internal.segments) s,
+UNION ALL SELECT 'bytes' FROM (TABLE adclick_internal.deltas UNION ALL TABLE final_segments) s,
 	unnest(ARRAY[bytes(nr), reversed(bytes(nr)), bytes(nr # x'8000000000000000'::bigint), reversed(bytes(nr # x'8000000000000000'::bigint))]) b
 	WHERE position(b IN data) > 0 AND nr IN (SELECT himself(u) FROM generate_series(0, 40) u)
 UNION ALL SELECT 'statistics' FROM pg_statistic s WHERE starelid IN (SELECT oid FROM pg_class WHERE relnamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace))
@@ -103,7 +106,7 @@ BEGIN
 	INSERT INTO facts_expected SELECT * FROM oracle.facts();
 	INSERT INTO copies SELECT * FROM log_before WHERE user_id = nr AND (verdict = 'counted' OR verdict IS NULL AND clicked_at BETWEEN now() - interval '6 days' AND now());
 	SELECT count(*) INTO named FROM log_before WHERE user_id = nr;
-	ANALYZE adclick.clicks, adclick.discarded_clicks, adclick.differences, adclick_internal.unpacked_clicks, adclick_internal.deltas, adclick_internal.segments;
+	ANALYZE adclick.clicks, adclick.discarded_clicks, adclick.differences, adclick_internal.unpacked_clicks, adclick_internal.deltas, adclick_internal.segments, adclick_internal.ledger_0;
 	RETURN NEXT cmp_ok(named, '>', 0::bigint, step || ': he clicked');
 	RETURN NEXT is(adclick.forget_user(nr), named, step || ': all his clicks');
 	RETURN NEXT is_empty(format('SELECT * FROM traces(%s)', nr), step || ': no trace is left');
@@ -174,10 +177,10 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT gen
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT oracle.compact() AS compacted \gset
 CREATE TABLE runs_before AS TABLE adclick_internal.runs;
-CREATE TABLE segments_before AS TABLE adclick_internal.segments;
+CREATE TABLE segments_before AS TABLE final_segments;
 SELECT is_forgotten('few clicks', himself(10));
 SELECT is_empty('SELECT run_id FROM runs_before EXCEPT SELECT run_id FROM adclick_internal.runs', 'no run was written anew for few clicks');
-SELECT cmp_ok(count(*), '<=', 25::bigint, 'but only the segments that have them') FROM (SELECT * FROM segments_before EXCEPT SELECT * FROM adclick_internal.segments) s;
+SELECT cmp_ok(count(*), '<=', 25::bigint, 'but only the segments that have them') FROM (SELECT * FROM segments_before EXCEPT SELECT * FROM final_segments) s;
 
 -- Ids whose time is far from the click's stand in runs that have no other bucket.
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT oracle.uuid_v7(now() - interval '20 hours'), 5, now(), himself(11), '10.4.4.4';
@@ -243,11 +246,13 @@ SELECT cmp_ok(adclick.recompute('-infinity', 'infinity'), '>', 0::bigint, 'all i
 SELECT is_forgotten('no gaps any more', himself(23));
 
 -- By user and ad, where the key is the user.  The oracle knows one rule at a time.
+DROP VIEW final_segments;
 DROP EXTENSION adclick;
 \set name adclick.dedup_by
 \set value user_and_ad
 \i test/lib/set.psql
 CREATE EXTENSION adclick;
+CREATE VIEW final_segments AS TABLE adclick_internal.segments UNION ALL TABLE adclick_internal.ledger_0;
 SELECT oracle.make_ads() AS made \gset
 SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
 SELECT send(2000, '8 hours', '0', 24, 30) AS sent \gset
@@ -325,7 +330,7 @@ END
 $$;
 SELECT tick AS ticked FROM adclick.tick() \gset
 BEGIN;
-UPDATE adclick_internal.segments SET data = set_byte(data, 20, 255 - get_byte(data, 20)) WHERE run_id IN (SELECT run_id FROM adclick_internal.runs WHERE sort_order = 3);
+UPDATE adclick_internal.ledger_0 SET data = set_byte(data, 20, 255 - get_byte(data, 20));
 UPDATE adclick_internal.deltas SET data = set_byte(data, 20, 255 - get_byte(data, 20)) WHERE run_id IN (SELECT run_id FROM adclick_internal.runs WHERE sort_order = 3);
 SELECT is((code, hint), ('XX001'::text, 'That is the ledger, and nobody is forgotten in part: restore a backup.'::text), 'a damaged ledger: ' || message) FROM refused(himself(27));
 SELECT cmp_ok(count(*), '>', 0::bigint, 'he is not forgotten in part') FROM adclick_internal.facts(1, '-infinity', 'infinity') WHERE user_id = himself(27);
@@ -347,3 +352,47 @@ SELECT is_empty(format('SELECT * FROM traces(%s)', himself(27)), 'at last: no tr
 SELECT is(found(), 'nothing', 'at last: differences');
 
 SELECT * FROM finish();
+
+-- What retention has dropped from the ledger tells no address any more: all are looked at.  What has
+-- come later of the same minutes is still there.
+SELECT tick AS ticked FROM adclick.tick() \gset
+DROP VIEW final_segments;
+DROP EXTENSION adclick;
+CREATE EXTENSION adclick;
+CREATE VIEW final_segments AS TABLE adclick_internal.segments UNION ALL TABLE adclick_internal.ledger_0;
+\set name adclick.raw_retention
+\set value 86400
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+SELECT send(600, '1 hour', '20 days', 33, 35) AS sent \gset
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip) VALUES (3, now() - interval '20 days', himself(33), '10.5.0.0/16');
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT oracle.compact() AS compacted \gset
+SELECT cmp_ok(adclick.forget_user(himself(35)), '>', 0::bigint, 'before anything is dropped');
+SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'the books');
+UPDATE adclick_internal.volumes SET opened_at = now() - interval '40 days';
+\set name adclick.ledger_retention
+\set value 129600
+\i test/lib/set.psql
+SELECT volumes_dropped AS dropped FROM adclick.apply_retention() \gset
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip) SELECT 2, now() - interval '20 days', himself(33), '10.6.6.6' FROM generate_series(1, 3);
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT oracle.compact() AS compacted \gset
+\set name adclick.raw_retention
+\set value 1440
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+\set name adclick.ledger_retention
+\set value 14400
+\i test/lib/set.psql
+UPDATE adclick_internal.volumes SET opened_at = now() - interval '15 days' WHERE volume > 0;
+SELECT is(volumes_dropped, 1, 'the first volume is dropped') FROM adclick.apply_retention();
+SELECT cmp_ok(count(*), '>', 10::bigint, 'he has clicks by user that the ledger has not') FROM adclick_internal.facts(1, '-infinity', 'infinity') WHERE user_id = himself(33);
+DELETE FROM facts_expected;
+INSERT INTO facts_expected SELECT * FROM stored_facts();
+SELECT count(*) AS in_log FROM adclick.click_log WHERE user_id = himself(33) \gset
+SELECT is(adclick.forget_user(himself(33)), :in_log::bigint, 'those of the ledger are told');
+SELECT is_empty(format('SELECT * FROM traces(%s) WHERE place NOT IN (''bytes'', ''first key'')', himself(33)), 'dropped: no trace is left');
+SELECT is_empty('(TABLE facts_expected EXCEPT ALL SELECT * FROM stored_facts()) UNION ALL (SELECT * FROM stored_facts() EXCEPT ALL TABLE facts_expected)', 'dropped: counts are as they were');
+SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'dropped: the books');
+SELECT is_empty('SELECT wrong_directory()', 'dropped: the directory of the ledger');

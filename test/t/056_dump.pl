@@ -307,6 +307,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE of_template');
 workers_ready($node, 'of_template');
 drained($node, 'of_template');
 is(sql('of_template', 'SELECT clicks_counted FROM adclick.status'), '1', 'a database of a template with the extension');
+$node->safe_psql('template1', 'DROP EXTENSION adclick CASCADE');
 
 # Where a part of the ledger was dropped, and its table waits for who may still read it.
 set_conf($node, 'adclick.raw_retention' => "'60d'");
