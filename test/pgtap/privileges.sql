@@ -73,7 +73,7 @@ INSERT INTO decided VALUES ('adclick', 'pg_monitor', 'USAGE'), ('adclick.status'
 	('adclick.reconciled_hours', 'pg_monitor', 'SELECT'), ('adclick.reconciliations', 'pg_monitor', 'SELECT');
 INSERT INTO decided SELECT function::regprocedure::text, 'adclick_owner', 'EXECUTE' FROM unnest('{"adclick_internal.find_differences(timestamptz)",
 	"adclick_internal.facts(int, timestamptz, timestamptz)","adclick_internal.ledger(timestamptz, timestamptz)",
-	"adclick_internal.agreed_hours(timestamptz, timestamptz)","adclick.end_restore(boolean)",adclick_internal.find_missing()}'::text[]) function;
+	"adclick_internal.agreed_hours(timestamptz, timestamptz)","adclick.end_restore(boolean)",adclick_internal.find_missing(),adclick_internal.has_all_tables()}'::text[]) function;
 SELECT bag_eq('TABLE rights', 'TABLE decided', 'all rights have been decided');
 
 -- The owner reads what it takes.
