@@ -263,8 +263,9 @@ SELECT oracle.compact() AS compacted \gset
 SELECT is(found(), 'nothing', 'and compacted');
 
 -- A key that was forgotten when its copy came, and is there again: another rule makes memory forget it, too.
+-- Not one whose window may begin in another hour, as an id of version 7 says.
 CREATE TABLE copy AS SELECT * FROM adclick.click_log
-WHERE verdict = 'counted' AND click_id IS NOT NULL AND octet_length(country) < 65 AND clicked_at < now() - interval '4 hours' LIMIT 1;
+WHERE verdict = 'counted' AND substr(click_id::text, 15, 1) = '4' AND octet_length(country) < 65 AND clicked_at < now() - interval '4 hours' LIMIT 1;
 CREATE TABLE forgotten AS SELECT * FROM adclick_internal.runs WHERE sort_order = 3;
 DELETE FROM adclick_internal.runs WHERE sort_order = 3;
 \set name adclick.dedup_window
