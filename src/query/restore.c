@@ -187,7 +187,7 @@ refuse_unawaited(Relation relation)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("no data of a dump is awaited for table \"%s\"", RelationGetRelationName(relation)),
 			 errdetail("Extension adclick was here before the dump."),
-			 errhint("Restore into a database without the extension; or before --data-only, call adclick.begin_restore(). Others than dumps have check_function_bodies on.")));
+			 errhint("Restore into a database without the extension; or before --data-only, call adclick.begin_restore(). If this is no dump, SET check_function_bodies = on.")));
 }
 
 /* A table comes once: what is tried again must not double what has come. */
