@@ -351,8 +351,6 @@ SELECT cmp_ok(adclick.forget_user(himself(27)), '>', 0::bigint, 'at last');
 SELECT is_empty(format('SELECT * FROM traces(%s)', himself(27)), 'at last: no trace is left');
 SELECT is(found(), 'nothing', 'at last: differences');
 
-SELECT * FROM finish();
-
 -- What retention has dropped from the ledger tells no address any more: all are looked at.  What has
 -- come later of the same minutes is still there.
 SELECT tick AS ticked FROM adclick.tick() \gset
@@ -396,3 +394,6 @@ SELECT is_empty(format('SELECT * FROM traces(%s) WHERE place NOT IN (''bytes'', 
 SELECT is_empty('(TABLE facts_expected EXCEPT ALL SELECT * FROM stored_facts()) UNION ALL (SELECT * FROM stored_facts() EXCEPT ALL TABLE facts_expected)', 'dropped: counts are as they were');
 SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'dropped: the books');
 SELECT is_empty('SELECT wrong_directory()', 'dropped: the directory of the ledger');
+ALTER SYSTEM RESET ALL;
+SELECT pg_reload_conf() AS reloaded \gset
+SELECT * FROM finish();
