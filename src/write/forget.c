@@ -535,6 +535,27 @@ take_unread(void)
 	} while (result.more);
 }
 
+/*
+ * The table of a volume that was dropped has his clicks until it is emptied: now, also if
+ * an older snapshot would want it, but not if somebody reads it.
+ */
+static void
+empty_dropped_volumes(void)
+{
+	store_push_snapshot();
+	(void) store_empty_volumes(DT_NOEND);
+	PopActiveSnapshot();
+	CommandCounterIncrement();
+	store_push_snapshot();
+	if (store_dropped_since() != DT_NOEND)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("clicks of the user may be in a dropped volume of the ledger that is in use"),
+				 errdetail("Another transaction, perhaps of pg_dump, has a lock on its table."),
+				 errhint("Forget him when that has ended.")));
+	PopActiveSnapshot();
+}
+
 /* It counts as a tick, so that others can tell which snapshots are from before it. */
 static void
 put_state(Forgetting *f)
@@ -579,6 +600,7 @@ forget_user(int64 user_id)
 	PopActiveSnapshot();
 
 	take_unread();
+	empty_dropped_volumes();
 	store_push_snapshot();
 	store_get_state(&f.state);
 	store_claim_tick(&f.state);

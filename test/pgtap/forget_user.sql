@@ -385,12 +385,19 @@ SELECT tick IS NULL AS followed FROM adclick.tick() \gset
 \i test/lib/set.psql
 UPDATE adclick_internal.volumes SET opened_at = now() - interval '15 days' WHERE volume > 0;
 SELECT is(volumes_dropped, 1, 'the first volume is dropped') FROM adclick.apply_retention();
+SELECT cmp_ok(count(*), '>', 0::bigint, 'its table waits') FROM adclick_internal.ledger_0;
 SELECT cmp_ok(count(*), '>', 10::bigint, 'he has clicks by user that the ledger has not') FROM adclick_internal.facts(1, '-infinity', 'infinity') WHERE user_id = himself(33);
 DELETE FROM facts_expected;
 INSERT INTO facts_expected SELECT * FROM stored_facts();
+BEGIN;
+SELECT count(*) AS read FROM adclick_internal.ledger_0 \gset
+PREPARE TRANSACTION 'forget_user reader';
+SELECT is(code, '55006', 'its table is in use: ' || message) FROM refused(himself(33));
+ROLLBACK PREPARED 'forget_user reader';
 SELECT count(*) AS in_log FROM adclick.click_log WHERE user_id = himself(33) \gset
 SELECT is(adclick.forget_user(himself(33)), :in_log::bigint, 'those of the ledger are told');
-SELECT is_empty(format('SELECT * FROM traces(%s) WHERE place NOT IN (''bytes'', ''first key'')', himself(33)), 'dropped: no trace is left');
+SELECT is_empty(format('SELECT * FROM traces(%s)', himself(33)), 'dropped: no trace is left');
+SELECT is(count(*), 0::bigint, 'nor any click of the volume that was dropped') FROM adclick_internal.ledger_0;
 SELECT is_empty('(TABLE facts_expected EXCEPT ALL SELECT * FROM stored_facts()) UNION ALL (SELECT * FROM stored_facts() EXCEPT ALL TABLE facts_expected)', 'dropped: counts are as they were');
 SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'dropped: the books');
 SELECT is_empty('SELECT wrong_directory()', 'dropped: the directory of the ledger');
