@@ -83,7 +83,14 @@ $standby->start;
 like(traces($primary, 'clicks'), qr/^\d+ 201 201 \d+ 0$/, 'he clicked');
 cmp_ok(files_with_him($primary, 'clicks'), '>', 0, 'files name him');
 
-# While clicks come, are taken and packed.
+# While clicks come, are taken and packed.  Copies of his clicks would bring him back: there are none.
+$primary->safe_psql('clicks', qq{
+	CREATE OR REPLACE FUNCTION oracle.send_copies(n int) RETURNS void LANGUAGE sql VOLATILE AS \$\$
+	INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
+	SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device
+	FROM adclick.click_log WHERE click_id IS NOT NULL AND clicked_at IS NOT NULL AND user_id IS DISTINCT FROM $user
+	ORDER BY random() LIMIT n
+	\$\$});
 wake_workers($primary, '20ms');
 my $writers = writers_start($primary, 'clicks', 2, rows => 100);
 for my $round (1 .. 4)
