@@ -3,7 +3,7 @@
  * forget.c
  *	  A user is forgotten: his clicks become clicks of nobody.
  *
- * Order user says in which minutes he clicked, the ledger's runs of about these minutes
+ * Order user says in which minutes he clicked, the ledger's runs that have these minutes
  * have his clicks and his addresses, and these find him in order ip.  His facts are
  * taken out of orders user and ip; his clicks out of the ledger, and what is left of
  * them, without user and address, becomes a new run of it.  Order ad knows no users.
