@@ -147,11 +147,12 @@ COMMENT ON COLUMN adclick_internal.state.dropped_until IS 'the last minute in wh
 INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late, dropped)
 	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
--- Not in a dump: a row here is about the dump.
 CREATE TABLE adclick_internal.restore (
-	started_at timestamptz PRIMARY KEY
+	started_at timestamptz PRIMARY KEY,
+	tried_again boolean NOT NULL
 );
-COMMENT ON TABLE adclick_internal.restore IS 'one row while the data of a dump is awaited: nothing is counted then';
+COMMENT ON TABLE adclick_internal.restore IS 'one row while the data of a dump is awaited: nothing is counted then; more, if that dump is of a database where it was like this';
+COMMENT ON COLUMN adclick_internal.restore.tried_again IS 'another dump, or the same once more, was begun before the end: what has come may be of both, and nothing more comes';
 
 CREATE TABLE adclick_internal.restored_tables (
 	relation regclass PRIMARY KEY,
@@ -1149,7 +1150,8 @@ CREATE FUNCTION adclick_internal.has_all_tables() RETURNS boolean
 	SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT EXISTS (SELECT FROM adclick_internal.restored_tables WHERE relation = 'adclick_internal.state'::regclass AND by_copy)
-		AND NOT EXISTS (SELECT FROM adclick_internal.awaited_tables);
+		AND NOT EXISTS (SELECT FROM adclick_internal.awaited_tables)
+		AND NOT EXISTS (SELECT FROM adclick_internal.restore WHERE tried_again);
 END;
 COMMENT ON FUNCTION adclick_internal.has_all_tables() IS 'whether the data of all tables of a dump has come, each by COPY: then it can be asked';
 
@@ -1161,6 +1163,10 @@ BEGIN ATOMIC
 	SELECT 'There is no state.' WHERE NOT EXISTS (SELECT FROM adclick_internal.state)
 		AND (EXISTS (SELECT FROM adclick_internal.restored_tables) OR EXISTS (SELECT FROM adclick_internal.runs)
 			OR EXISTS (SELECT FROM adclick_internal.stored_segments) OR EXISTS (SELECT FROM adclick.discarded_clicks))
+	UNION ALL
+	SELECT 'Restoring was tried again before its end.' WHERE EXISTS (SELECT FROM adclick_internal.restore WHERE tried_again)
+	UNION ALL
+	SELECT 'The dump is of a database that had not got all data of another one.' WHERE (SELECT count(*) FROM adclick_internal.restore) > 1
 	UNION ALL
 	SELECT format('The data of %s has not come.', string_agg(a.relation::text, ', ' ORDER BY a.relation::text)) FROM adclick_internal.awaited_tables a
 	WHERE EXISTS (SELECT FROM adclick_internal.restored_tables WHERE relation = 'adclick_internal.state'::regclass AND by_copy)
@@ -1193,7 +1199,7 @@ COMMENT ON MATERIALIZED VIEW adclick_internal.end_of_dump IS 'its REFRESH is the
 COMMENT ON COLUMN adclick_internal.end_of_dump.done IS 'nothing';
 
 /*
- * All tables are dumped but adclick_internal.compaction, restore and restored_tables, which have no history.
+ * All tables are dumped but adclick_internal.compaction and restored_tables, which have no history.
  */
 DO $$
 DECLARE
@@ -1202,7 +1208,7 @@ DECLARE
 	tables CONSTANT regclass[] := '{adclick.filters, adclick.discarded_clicks, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
 		adclick.differences, adclick.reconciled_hours, adclick.reconciliations,
 		adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
-		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes}';
+		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore}';
 	ledger CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.ledger_%s', n)::regclass FROM generate_series(0, 31) n);
 	-- sequences follow at the end: setval() of a dump would be for whoever is there
 	others CONSTANT regclass[] := '{adclick_internal.end_of_dump}';

@@ -109,7 +109,7 @@ static const Definition definitions[] = {
 			{"undecided", INT8OID}, {"rule_id", INT4OID}, {"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
 			{"highest_bucket", INT8OID}, {"late", INT8OID}, {"dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID}
 	}},
-	{ADCLICK_INTERNAL_SCHEMA, "restore", RELKIND_RELATION, false, {{"started_at", TIMESTAMPTZOID}}},
+	{ADCLICK_INTERNAL_SCHEMA, "restore", RELKIND_RELATION, false, {{"started_at", TIMESTAMPTZOID}, {"tried_again", BOOLOID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "restored_tables", RELKIND_RELATION, false, {{"relation", REGCLASSOID}, {"by_copy", BOOLOID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "dedup_rules", RELKIND_RELATION, false, {
 			{"rule_id", INT4OID}, {"by_user_and_ad", BOOLOID}, {"dedup_window", INT4OID}, {"last_bucket", INT8OID},

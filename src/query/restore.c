@@ -87,6 +87,26 @@ begin_restore(FunctionCallInfo fcinfo, Oid asker)
 	PG_RETURN_VOID();
 }
 
+/*
+ * What is tried again may be another dump, and of the first one half a table may have come: psql
+ * takes the end of a file for that of its data.
+ */
+void
+restore_begin_again(void)
+{
+	Caller		caller;
+
+	if (!has_privs_of_role(GetUserId(), privileges_owner()))
+		return;
+	privileges_become_owner(&caller);
+	CommandCounterIncrement();
+	store_push_snapshot();
+	if (store_in_restore())
+		store_try_restore_again();
+	PopActiveSnapshot();
+	privileges_become_caller(&caller);
+}
+
 void
 restore_begin(void)
 {
@@ -131,6 +151,22 @@ end(bool incomplete)
 	definitions_end_writes(level);
 }
 
+/* In a REPEATABLE READ transaction tables may have come since its snapshot. */
+static void
+refuse_old_snapshot(void)
+{
+	int64		seen = store_count_restored();
+	int64		newest;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	newest = store_count_restored();
+	PopActiveSnapshot();
+	if (newest > seen)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("data of a dump has come since the snapshot was taken")));
+}
+
 /* Also where there is none: REFRESH may be called at any time. */
 static Datum
 end_restore(FunctionCallInfo fcinfo, Oid asker)
@@ -144,6 +180,10 @@ end_restore(FunctionCallInfo fcinfo, Oid asker)
 	if (store_in_restore())
 	{
 		prevent_read_only("adclick.end_restore()");
+		store_await_restorers();
+		PopActiveSnapshot();
+		store_push_snapshot();
+		refuse_old_snapshot();
 		end(incomplete);
 		ended = true;
 	}
@@ -196,11 +236,12 @@ note_restored(Relation relation)
 {
 	bool		by_copy = ActivePortal && ActivePortal->commandTag == CMDTAG_COPY;
 
-	if (!store_note_restored(RelationGetRelid(relation), by_copy) && by_copy)
+	if (store_was_tried_again() || !store_note_restored(RelationGetRelid(relation), by_copy))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has the data of a dump already", RelationGetRelationName(relation)),
-				 errhint("To begin anew, DROP EXTENSION adclick CASCADE.")));
+				 errmsg("table \"%s\" takes no more data of a dump", RelationGetRelationName(relation)),
+				 errdetail("Restoring was begun before, and did not come to its end."),
+				 errhint("DROP EXTENSION adclick CASCADE, and restore the whole dump.")));
 }
 
 /*

@@ -20,6 +20,9 @@ extern void restore_install(void);
 /* A dump has made the extension, and its data comes next. */
 extern void restore_begin(void);
 
+/* The same where the extension is already. */
+extern void restore_begin_again(void);
+
 /*
  * Statements that shall do nothing: what --disable-triggers does to the guards of our
  * tables; and the end of a dump in pg_upgrade, which puts files under tables: there REFRESH would

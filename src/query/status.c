@@ -198,6 +198,8 @@ look_at_tables(void *arg)
 	privileges_become_owner(&caller);
 	definitions_check();
 	store_get_state(&state);
+	if (store_in_restore())
+		store_refuse_in_restore();
 	findings->waiting = tail_rows(state.tick, INBOX_TO_ASK, &findings->oldest);
 	findings->combinations = store_count_combinations();
 	findings->unreconciled = store_count_unreconciled();

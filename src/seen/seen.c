@@ -319,20 +319,36 @@ load_seen(Load *load, const StoreState *state)
 	load_flush(load);
 }
 
+static void
+push_snapshot_of_others(void)
+{
+	PushCopiedSnapshot(GetActiveSnapshot());
+	GetActiveSnapshot()->curcid = FirstCommandId;
+}
+
+/* Whether others can ask: not while this transaction restores a dump. */
+static bool
+others_can_ask(void)
+{
+	bool		result;
+
+	push_snapshot_of_others();
+	result = store_can_answer();
+	PopActiveSnapshot();
+	return result;
+}
+
 /* Load the keys that the active snapshot sees but for what this transaction has done. */
 static void
 load_seen_by_others(Load *load)
 {
 	StoreState	state;
 
-	PushCopiedSnapshot(GetActiveSnapshot());
-	GetActiveSnapshot()->curcid = FirstCommandId;
-	/* to them there may be nothing of a dump that this transaction restores */
-	if (store_can_answer())
-	{
-		store_get_state(&state);
-		load_seen(load, &state);
-	}
+	if (!others_can_ask())
+		return;
+	push_snapshot_of_others();
+	store_get_state(&state);
+	load_seen(load, &state);
 	PopActiveSnapshot();
 }
 
@@ -502,8 +518,12 @@ prepare_question(void)
 	/* as GetLatestSnapshot, which parallel mode refuses */
 	newest = RegisterSnapshot(GetNonHistoricCatalogSnapshot(InvalidOid));
 	PushActiveSnapshot(newest);
-	store_get_state(&state);
-	prepare(&state, load_keys);
+	/* what only this transaction sees does not get into memory: it asks the stored keys */
+	if (others_can_ask())
+	{
+		store_get_state(&state);
+		prepare(&state, load_keys);
+	}
 	PopActiveSnapshot();
 	UnregisterSnapshot(newest);
 	store_unlock(STORE_LOCK_TICK);

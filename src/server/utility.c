@@ -91,7 +91,10 @@ static void
 note_statement(Node *node, bool had_extension)
 {
 	/* with CASCADE, another may have brought it along */
-	if (IsA(node, CreateExtensionStmt) && !had_extension && OidIsValid(get_extension_oid("adclick", true)))
+	if (IsA(node, CreateExtensionStmt) && had_extension && in_dump() &&
+		strcmp(((CreateExtensionStmt *) node)->extname, "adclick") == 0)
+		restore_begin_again();
+	else if (IsA(node, CreateExtensionStmt) && !had_extension && OidIsValid(get_extension_oid("adclick", true)))
 	{
 		created_extension = true;
 		if (in_dump())

@@ -116,8 +116,8 @@ store_push_newest(void)
 	PushActiveSnapshot(GetNonHistoricCatalogSnapshot(InvalidOid));
 }
 
-static void
-refuse_in_restore(void)
+void
+store_refuse_in_restore(void)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -130,7 +130,7 @@ void
 store_claim_compaction(void)
 {
 	if (store_in_restore())
-		refuse_in_restore();
+		store_refuse_in_restore();
 	sql_write(CLAIM_COMPACTION, NULL, NULL);
 }
 
@@ -149,7 +149,7 @@ store_claim_tick(const StoreState *state)
 	StoreState	newest;
 
 	if (store_in_restore())
-		refuse_in_restore();
+		store_refuse_in_restore();
 	if (!IsolationUsesXactSnapshot())
 		return;
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -305,7 +305,7 @@ store_get_state(StoreState *state)
 	if (!find_state())
 	{
 		if (store_in_restore())
-			refuse_in_restore();
+			store_refuse_in_restore();
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the state of adclick is missing"),

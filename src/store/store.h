@@ -80,8 +80,19 @@ extern void store_begin_restore(void);
 extern void store_end_restore(void);
 extern char *store_find_missing(void);
 
-/* A table's data comes: by one COPY, or some INSERTs.  False if that was said before. */
+/* A table's data comes: by one COPY, or some INSERTs.  False if it came by COPY before, or by COPY now and in some way before. */
 extern bool store_note_restored(Oid table, bool by_copy);
+
+/* So many tables have come; wait for who brings another one, to the end of the transaction. */
+extern int64 store_count_restored(void);
+extern void store_await_restorers(void);
+
+/* A dump is begun once more: if some of its data has come, or of another's, nothing more does. */
+extern void store_try_restore_again(void);
+extern bool store_was_tried_again(void);
+
+/* The error that there is no state, and nothing counted, before all data of a dump has come (55000). */
+pg_noreturn extern void store_refuse_in_restore(void);
 
 extern bool store_has_state(void);
 extern void store_add_state(void);

@@ -11,9 +11,13 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "base/adclick.h"
 #include "store.h"
 #include "store_sql.h"
 
@@ -27,6 +31,30 @@ void
 store_begin_restore(void)
 {
 	sql_write(BEGIN_RESTORE, NULL, NULL);
+}
+
+void
+store_try_restore_again(void)
+{
+	sql_write(TRY_AGAIN, NULL, NULL);
+}
+
+bool
+store_was_tried_again(void)
+{
+	return sql_number(WAS_TRIED_AGAIN, NULL, true) > 0;
+}
+
+int64
+store_count_restored(void)
+{
+	return sql_number(COUNT_RESTORED, NULL, true);
+}
+
+void
+store_await_restorers(void)
+{
+	LockRelationOid(get_relname_relid("restored_tables", get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false)), ShareLock);
 }
 
 void

@@ -102,7 +102,16 @@ static const struct
 	[BEGIN_RESTORE] = {
 		"WITH state AS (DELETE FROM adclick_internal.state), rules AS (DELETE FROM adclick_internal.dedup_rules),"
 		" volumes AS (DELETE FROM adclick_internal.volumes), books AS (DELETE FROM adclick.reconciliations)"
-		" INSERT INTO adclick_internal.restore SELECT clock_timestamp()", 0
+		" INSERT INTO adclick_internal.restore SELECT clock_timestamp(), false", 0
+	},
+	[TRY_AGAIN] = {
+		"UPDATE adclick_internal.restore SET tried_again = true WHERE EXISTS (SELECT FROM adclick_internal.restored_tables)", 0
+	},
+	[WAS_TRIED_AGAIN] = {
+		"SELECT count(*) FROM adclick_internal.restore WHERE tried_again", 0
+	},
+	[COUNT_RESTORED] = {
+		"SELECT count(*) FROM adclick_internal.restored_tables", 0
 	},
 	/* no transaction of another server is waited for */
 	[END_RESTORE] = {
@@ -111,7 +120,8 @@ static const struct
 		" DELETE FROM adclick_internal.restore", 0
 	},
 	[NOTE_RESTORED] = {
-		"INSERT INTO adclick_internal.restored_tables (relation, by_copy) VALUES ($1, $2) ON CONFLICT DO NOTHING", 2, {OIDOID, BOOLOID}
+		"INSERT INTO adclick_internal.restored_tables AS t (relation, by_copy) VALUES ($1, $2)"
+		" ON CONFLICT (relation) DO UPDATE SET by_copy = false WHERE NOT $2 AND NOT t.by_copy", 2, {OIDOID, BOOLOID}
 	},
 	[SET_SEQUENCES] = {
 		"SELECT setval('adclick.filters_filter_id_seq', (SELECT coalesce(max(filter_id), 0) + 1 FROM adclick.filters), false),"

@@ -254,16 +254,45 @@ fails_like('without_adclick_internal_state', 'SELECT adclick.end_restore(true)',
 sql('without_adclick_internal_state', 'DROP EXTENSION adclick CASCADE; CREATE EXTENSION adclick');
 is(sql('without_adclick_internal_state', 'SELECT rows_read FROM adclick.tick()'), '0', 'or all be begun anew');
 
-# A restore that ended too early, and again: what has come is not taken twice.
+# A restore that ended too early, and again: of which dump a table is, and whether all of it, nobody
+# knows, so nothing more comes before all is begun anew.
 make_database($node, 'again');
 my $script = slurp_file("$dir/plain");
 append_to_file("$dir/half", substr($script, 0, index($script, 'COPY adclick_internal.runs ')));
 $node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/half", $node->connstr('again') ], 'again: a half');
 isnt(sql('again', 'SELECT count(*) FROM adclick.clicks'), '0', 'again: unread clicks are there');
+command_ok([ 'pg_dump', '-Fc', '-d', $node->connstr('again'), '-f', "$dir/of_half" ], 'of_half: pg_dump');
+make_database($node, 'of_half');
+command_fails_like([ 'pg_restore', '-d', $node->connstr('of_half'), "$dir/of_half" ], qr/There is no state\..*The dump is of a database that had not got all data of another one/,
+	'of_half: a dump of a half');
+fails_like('again', 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT adclick.end_restore()', qr/data of the dump is not complete/, 'again: it has not come to its end');
 command_fails_like([ 'pg_restore', '--clean', '--if-exists', '-d', $node->connstr('again'), "$dir/custom" ],
-	qr/table "clicks" has the data of a dump already/, 'again: clicks come once');
+	qr/table "runs" takes no more data of a dump/, 'again: nothing more comes');
+fails_like('again', 'SELECT adclick.ad_click_count(1, 5)', qr/adclick waits for the data of a dump/, 'again: nothing is answered');
+fails_like('again', 'SELECT adclick.end_restore()', qr/Restoring was tried again before its end/, 'again: it does not end');
+sql('again', 'DROP EXTENSION adclick CASCADE');
+command_ok([ 'pg_restore', '--clean', '--if-exists', '-d', $node->connstr('again'), "$dir/custom" ], 'again: anew');
 is(digest($node, 'again'), $expected, 'again: the same answers');
 restored_ok($node, 'again');
+
+# Who brings data is waited for, and a question in the same transaction leaves no half knowledge of keys.
+make_database($node, 'slow');
+sql('slow', 'CREATE EXTENSION adclick; SELECT adclick.begin_restore()');
+my $bringer = $node->background_psql('slow');
+$bringer->query_safe('SET check_function_bodies = off; BEGIN; INSERT INTO adclick.clicks (ad_id) VALUES (1)');
+fails_like('slow', "SET lock_timeout = '100ms'; SELECT adclick.end_restore()", qr/55P03/, 'slow: data that is under way is waited for');
+$bringer->query_safe('ROLLBACK');
+$bringer->quit;
+command_ok([ 'pg_dump', '-d', $node->connstr('shop'), '-f', "$dir/data.sql", '--data-only', '-n', 'adclick', '-n', 'adclick_internal', '-e', 'adclick' ], 'slow: pg_dump');
+my $sum = q{SELECT sum(click_count) FROM adclick.top_n_ads_between(100000, '-infinity', 'infinity')};
+my $truth = sql('shop', $sum);
+append_to_file("$dir/slow.sql", "BEGIN;\n" . slurp_file("$dir/data.sql") . "\n$sum;\nCOMMIT;\n");
+my ($out) = run_command([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-f', "$dir/slow.sql", $node->connstr('slow') ]);
+like($out, qr/^$truth$/m, 'slow: a question in the transaction that brings the data');
+is(sql('slow', $sum), $truth, 'slow: and one after it');
+like(sql('slow', 'SELECT * FROM adclick.health()'), qr/^critical\|.*waits for the data of a dump/, 'slow: the end is missing');
+sql('slow', 'SELECT adclick.end_restore()');
+is(sql('slow', $sum), $truth, 'slow: and after the end');
 
 # Over a database that counts: nothing of the dump comes in, and nothing stops.
 make_database($node, 'live');
