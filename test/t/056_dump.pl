@@ -44,6 +44,7 @@ send_copies($node, 'shop', 100);
 sql('shop', 'SELECT adclick.tick()');
 sql('shop', "CALL adclick.reconcile('-infinity', 'infinity')");
 send_clicks($node, 'shop', 700);
+sql('shop', 'INSERT INTO adclick.clicks (ad_id, clicked_at) VALUES (7, NULL)');
 send_copies($node, 'shop', 100);
 is(sql('shop', 'SELECT count(*) > 0 AND count(*) FILTER (WHERE clicked_at IS NULL) > 0 FROM adclick.clicks'), 't', 'some clicks are not taken');
 my $log = q{SELECT md5(string_agg(l::text, ',' ORDER BY l::text)) FROM (SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, verdict FROM adclick.click_log) l};
