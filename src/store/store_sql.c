@@ -539,19 +539,23 @@ sql_run(Statement statement, Datum *values, const char *nulls, bool read_only)
 	return SPI_processed;
 }
 
+/* Between SPI_connect and SPI_finish; "plan" may be NULL, as its text could not be prepared. */
+static uint64
+write_by_plan(SPIPlanPtr plan, const char *text, Datum *values, const char *nulls)
+{
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, values, nulls, GetActiveSnapshot(), InvalidSnapshot, false, true, 0) < 0)
+		elog(ERROR, "could not run \"%s\": %s", text, SPI_result_code_string(SPI_result));
+	return SPI_processed;
+}
+
 uint64
 sql_write(Statement statement, Datum *values, const char *nulls)
 {
-	int			result;
 	uint64		rows;
 
 	SPI_connect();
-	result = SPI_execute_snapshot(sql_plan(statement), values, nulls, GetActiveSnapshot(),
-								  InvalidSnapshot, false, true, 0);
-	if (result < 0)
-		elog(ERROR, "could not run \"%s\": %s", statements[statement].text,
-			 SPI_result_code_string(result));
-	rows = SPI_processed;
+	rows = write_by_plan(sql_plan(statement), statements[statement].text, values, nulls);
 	SPI_finish();
 	return rows;
 }
@@ -560,15 +564,11 @@ uint64
 sql_write_segments(StoreTable table, const char *statement, int n, Oid *types, Datum *values)
 {
 	char	   *text = psprintf(statement, store_table_name(table));
-	SPIPlanPtr	plan;
 	uint64		rows;
 
 	definitions_check();
 	SPI_connect();
-	plan = SPI_prepare(text, n, types);
-	if (plan == NULL || SPI_execute_snapshot(plan, values, NULL, GetActiveSnapshot(), InvalidSnapshot, false, true, 0) < 0)
-		elog(ERROR, "could not run \"%s\": %s", text, SPI_result_code_string(SPI_result));
-	rows = SPI_processed;
+	rows = write_by_plan(SPI_prepare(text, n, types), text, values, NULL);
 	SPI_finish();
 	pfree(text);
 	return rows;
