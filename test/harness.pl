@@ -59,14 +59,15 @@ foreach my $test ($results->descriptions)
 		$failure = $lines[$i] =~ /^not ok/ || ($failure && $lines[$i] =~ /^\s*#/);
 		print $lines[$i] if $failure || $i > $#lines - 5;
 	}
-	print_log("$ENV{TESTDIR}/tmp_check/log/regress_log_$test") if $how eq 'perl';
+	next unless $how eq 'perl';
+	print_end($_) foreach glob "$ENV{TESTLOGDIR}/regress_log_$test $ENV{TESTLOGDIR}/${test}_*.log";
 }
 
 open my $file, '>', $counts or die "cannot write $counts: $!";
 print $file "$passed $failed\n";
 close $file;
 
-sub print_log
+sub print_end
 {
 	my ($name) = @_;
 	my @last;
