@@ -921,7 +921,7 @@ CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest 
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.progress() IS 'how far ticks and compaction are; NULLs while a table of the extension is altered';
 
-CREATE FUNCTION adclick_internal.workers(OUT workers_alive int, OUT aggregator_pid int, OUT compactor_pid int,
+CREATE FUNCTION adclick_internal.workers(OUT workers_alive int, OUT workers_wanted int, OUT aggregator_pid int, OUT compactor_pid int,
 		OUT last_error text, OUT last_error_at timestamptz, OUT dedup_bytes bigint, OUT dedup_keys bigint,
 		OUT errors bigint, OUT last_tick_seconds float8, OUT worst_tick_seconds float8)
 	AS 'MODULE_PATHNAME', 'adclick_workers' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
@@ -973,6 +973,7 @@ CREATE VIEW adclick.status AS
 		w.last_error,
 		w.last_error_at,
 		w.workers_alive,
+		w.workers_wanted,
 		w.aggregator_pid,
 		w.compactor_pid,
 		w.dedup_bytes,
@@ -1008,6 +1009,7 @@ COMMENT ON COLUMN adclick.status.errors IS 'rounds of the workers that failed si
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';
 COMMENT ON COLUMN adclick.status.last_error_at IS 'when that was';
 COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator and the compactor, how many run: 2 when all is well';
+COMMENT ON COLUMN adclick.status.workers_wanted IS 'how many should run: 0 on a standby, where adclick.workers is off, and while the data of a dump is awaited; else 2';
 COMMENT ON COLUMN adclick.status.aggregator_pid IS 'process id of the aggregator, NULL if it does not run';
 COMMENT ON COLUMN adclick.status.compactor_pid IS 'process id of the compactor, NULL if it does not run';
 COMMENT ON COLUMN adclick.status.dedup_bytes IS 'shared memory in use for click keys';

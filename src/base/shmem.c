@@ -148,6 +148,19 @@ shmem_forget(Oid database)
 }
 
 void
+shmem_clear_history(DatabaseSlot *slot)
+{
+	slot->last_error_at = 0;
+	slot->last_error[0] = '\0';
+	slot->errors = 0;
+	for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
+		slot->failed[kind] = 0;
+	slot->left_out = 0;
+	slot->last_tick_ms = slot->worst_tick_ms = 0;
+	slot->undecided_at = 0;
+}
+
+void
 shmem_want_workers(DatabaseSlot *slot)
 {
 	if (slot->interest != DATABASE_UNKNOWN)

@@ -123,6 +123,12 @@ extern DatabaseSlot *shmem_my_slot(void);
  */
 extern void shmem_forget(Oid database);
 
+/*
+ * What the status tells of the workers begins anew, as what it told was of an extension
+ * that is gone.  The caller holds shmem->lock exclusively.
+ */
+extern void shmem_clear_history(DatabaseSlot *slot);
+
 /* Whether a database that has the extension wants no workers for now. */
 static inline bool
 shmem_rests(const DatabaseSlot *slot)

@@ -133,8 +133,8 @@ adclick_workers(PG_FUNCTION_ARGS)
 {
 	DatabaseSlot *mine = shmem_my_slot();
 	DatabaseSlot slot;
-	bool		nulls[10];
-	Datum		values[10];
+	bool		nulls[11];
+	Datum		values[11];
 
 	LWLockAcquire(shmem->lock, LW_SHARED);
 	slot = *mine;
@@ -146,22 +146,23 @@ adclick_workers(PG_FUNCTION_ARGS)
 			slot.worker_pid[kind] = 0;
 	values[0] = Int32GetDatum((slot.worker_pid[WORKER_AGGREGATOR] != 0) +
 							  (slot.worker_pid[WORKER_COMPACTOR] != 0));
-	values[1] = Int32GetDatum(slot.worker_pid[WORKER_AGGREGATOR]);
-	values[2] = Int32GetDatum(slot.worker_pid[WORKER_COMPACTOR]);
-	values[3] = CStringGetTextDatum(slot.last_error);
-	values[4] = TimestampTzGetDatum(slot.last_error_at);
+	values[1] = Int32GetDatum(RecoveryInProgress() || shmem_rests(&slot) ? 0 : WORKER_KINDS);
+	values[2] = Int32GetDatum(slot.worker_pid[WORKER_AGGREGATOR]);
+	values[3] = Int32GetDatum(slot.worker_pid[WORKER_COMPACTOR]);
+	values[4] = CStringGetTextDatum(slot.last_error);
+	values[5] = TimestampTzGetDatum(slot.last_error_at);
 	LWLockAcquire(shmem->dedup_lock, LW_SHARED);
-	values[5] = Int64GetDatum(dedup_bytes_used(shmem_dedup, MyDatabaseId));
-	values[6] = Int64GetDatum(dedup_keys(shmem_dedup, MyDatabaseId));
+	values[6] = Int64GetDatum(dedup_bytes_used(shmem_dedup, MyDatabaseId));
+	values[7] = Int64GetDatum(dedup_keys(shmem_dedup, MyDatabaseId));
 	LWLockRelease(shmem->dedup_lock);
-	values[7] = Int64GetDatum(slot.errors);
-	values[8] = seconds(slot.last_tick_ms);
-	values[9] = seconds(slot.worst_tick_ms);
+	values[8] = Int64GetDatum(slot.errors);
+	values[9] = seconds(slot.last_tick_ms);
+	values[10] = seconds(slot.worst_tick_ms);
 	memset(nulls, false, sizeof(nulls));
-	nulls[1] = slot.worker_pid[WORKER_AGGREGATOR] == 0;
-	nulls[2] = slot.worker_pid[WORKER_COMPACTOR] == 0;
-	nulls[3] = nulls[4] = slot.last_error_at == 0;
-	nulls[8] = nulls[9] = slot.last_tick_ms == 0;
+	nulls[2] = slot.worker_pid[WORKER_AGGREGATOR] == 0;
+	nulls[3] = slot.worker_pid[WORKER_COMPACTOR] == 0;
+	nulls[4] = nulls[5] = slot.last_error_at == 0;
+	nulls[9] = nulls[10] = slot.last_tick_ms == 0;
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -195,6 +196,7 @@ look_at_tables(void *arg)
 	StoreState	state;
 	Caller		caller;
 
+	(void) shmem_my_slot();
 	privileges_become_owner(&caller);
 	definitions_check();
 	store_get_state(&state);
@@ -211,9 +213,11 @@ look_at_tables(void *arg)
 static void
 rethrow_unless_found(ErrorData *error)
 {
-	if (error && (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
-				  ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
-				  ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES))
+	if (error == NULL || error->sqlerrcode == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED)
+		return;					/* there is no slot for this database */
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES)
 		ThrowErrorData(error);
 }
 
@@ -264,31 +268,36 @@ overdue_ms(const DatabaseSlot *slot, int64 at)
 	return steady_ms() - Max(slot->asked_at, at) - adclick_tick_interval;
 }
 
-/* A copy of the slot; a standby awaits its workers from now on at the earliest. */
-static DatabaseSlot
-look_at_slot(void)
+/* A copy of the slot, if there is one; a standby awaits its workers from now on at the earliest. */
+static bool
+look_at_slot(DatabaseSlot *slot)
 {
-	DatabaseSlot *mine = shmem_my_slot();
-	DatabaseSlot slot;
+	DatabaseSlot *mine;
 
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
-	if (RecoveryInProgress())
+	mine = shmem_slot(MyDatabaseId, false);
+	if (mine && RecoveryInProgress())
 		mine->asked_at = steady_ms();
-	slot = *mine;
+	if (mine)
+		*slot = *mine;
 	LWLockRelease(shmem->lock);
-	return slot;
+	return mine != NULL;
 }
 
-/* One of the two workers, by its kind, as adclick.health() judges it. */
+/* One of the two workers, by its kind, as adclick.health() judges it; NULLs if there is no slot for them. */
 Datum
 adclick_worker(PG_FUNCTION_ARGS)
 {
 	WorkerKind	kind = PG_GETARG_BOOL(0) ? WORKER_COMPACTOR : WORKER_AGGREGATOR;
-	DatabaseSlot slot = look_at_slot();
-	int64		missing = missing_ms(&slot, kind);
-	bool		nulls[9] = {false};
+	DatabaseSlot slot;
+	int64		missing;
+	bool		nulls[9] = {true, true, true, true, true, true, true, true, true};
 	Datum		values[9];
 
+	if (!look_at_slot(&slot))
+		return make_row(fcinfo, values, nulls);
+	memset(nulls, false, sizeof(nulls));
+	missing = missing_ms(&slot, kind);
 	values[0] = BoolGetDatum(slot.interest == DATABASE_PAUSED);
 	values[1] = seconds(missing);
 	nulls[1] = missing < 0;

@@ -411,6 +411,15 @@ settings_changed(void)
 	LWLockRelease(shmem->lock);
 }
 
+/* Before the server let a launcher start, as a standby does not, workers were not missing. */
+static void
+await_first_workers(void)
+{
+	for (int i = 0; i < SHMEM_MAX_DATABASES; i++)
+		if (shmem->slots[i].started_at[WORKER_AGGREGATOR] == 0)
+			shmem->slots[i].asked_at = steady_ms();
+}
+
 void
 adclick_launcher_main(Datum arg)
 {
@@ -421,6 +430,7 @@ adclick_launcher_main(Datum arg)
 
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	shmem->launcher_latch = MyLatch;
+	await_first_workers();
 	LWLockRelease(shmem->lock);
 	before_shmem_exit(launcher_exit, (Datum) 0);
 

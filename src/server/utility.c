@@ -222,7 +222,10 @@ announce_extension(void)
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	slot = shmem_slot(MyDatabaseId, true);
 	if (slot)
+	{
+		shmem_clear_history(slot);
 		shmem_want_workers(slot);
+	}
 	LWLockRelease(shmem->lock);
 }
 

@@ -301,6 +301,19 @@ drained($node, 'clicks');
 becomes('ok', '^$', 'adclick.workers is on again');
 
 #
+# An extension made anew has no history
+#
+$node->safe_psql('postgres', 'CREATE DATABASE anew');
+$node->safe_psql('anew', 'CREATE EXTENSION adclick');
+workers_ready($node, 'anew');
+$node->safe_psql('anew', 'ALTER TABLE adclick_internal.gaps ADD extra int; INSERT INTO adclick.clicks (ad_id) VALUES (1)');
+ok($node->poll_query_until('anew', 'SELECT errors > 1 FROM adclick_internal.workers()'), 'ticks fail');
+$node->safe_psql('anew', 'DROP EXTENSION adclick CASCADE');
+$node->safe_psql('anew', 'CREATE EXTENSION adclick');
+is($node->safe_psql('anew', 'SELECT health, reason, errors, last_error IS NULL FROM adclick.health(), adclick.status'), 'ok||0|t', 'not after CREATE EXTENSION');
+$node->safe_psql('postgres', 'DROP DATABASE anew');
+
+#
 # A standby, before and after it is promoted
 #
 $node->backup('backup');
@@ -318,6 +331,19 @@ my $seen = $standby->safe_psql('clicks', $HEALTH);
 like($seen, qr/^ok\|/, 'promoted: no alarm');
 workers_ready($standby, 'clicks');
 is($standby->safe_psql('clicks', $HEALTH), 'ok|', 'promoted, with workers');
+$standby->stop;
+
+# One that was asked nothing but questions, and has much to do.
+$standby = PostgreSQL::Test::Cluster->new('asked');
+$standby->init_from_backup($node, 'backup', has_streaming => 1);
+$standby->start;
+$standby->safe_psql('clicks', 'SELECT adclick.ad_click_count(1, 60)');
+sql('INSERT INTO adclick.clicks (ad_id) SELECT 1 FROM generate_series(1, 300000)');
+$node->wait_for_catchup($standby);
+pass_time(400);
+$standby->promote;
+workers_ready($standby, 'clicks');
+is($standby->safe_psql('clicks', $HEALTH), 'ok|', 'promoted with a backlog');
 $standby->stop;
 
 #

@@ -88,6 +88,7 @@ status_is(\%metrics, @$_) foreach [ qw(lag_rows lag_rows) ], [ qw(ticks_total la
   [ qw(errors_total errors) ], [ qw(workers_alive workers_alive) ], [ qw(dedup_bytes dedup_bytes) ], [ qw(dedup_keys dedup_keys) ];
 is($metrics{'adclick_max_combinations{datname="clicks"}'}, 500, 'max_combinations');
 is($metrics{'adclick_workers_wanted{datname="clicks"}'}, 2, 'workers_wanted');
+is($metrics{'adclick_tick_interval_seconds{datname="clicks"}'}, 0.02, 'tick_interval_seconds');
 is($metrics{'adclick_open_writer_seconds{datname="clicks"}'}, 0, 'no open writer');
 is($metrics{'adclick_health_level{datname="clicks"}'}, 0, 'the health is ok');
 is($metrics{'adclick_reconciliation_hours_that_differ{datname="clicks"}'}, 0, 'no hour differs');
