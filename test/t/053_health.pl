@@ -333,18 +333,19 @@ workers_ready($standby, 'clicks');
 is($standby->safe_psql('clicks', $HEALTH), 'ok|', 'promoted, with workers');
 $standby->stop;
 
-# One that was asked nothing but questions, and has much to do.
-$standby = PostgreSQL::Test::Cluster->new('asked');
+# One that was asked for its status only, and has much to do: it cannot tick.
+$standby = clocked(PostgreSQL::Test::Cluster->new('asked'));
 $standby->init_from_backup($node, 'backup', has_streaming => 1);
 $standby->start;
-$standby->safe_psql('clicks', 'SELECT adclick.ad_click_count(1, 60)');
-sql('INSERT INTO adclick.clicks (ad_id) SELECT 1 FROM generate_series(1, 300000)');
+sql(q{BEGIN; LOCK TABLE adclick_internal.runs IN SHARE MODE; PREPARE TRANSACTION 'held'; INSERT INTO adclick.clicks (ad_id) VALUES (1)});
 $node->wait_for_catchup($standby);
+is($standby->safe_psql('clicks', 'SELECT workers_wanted, lag_rows > 0 FROM adclick.status'), '0|t', 'a standby wants no workers');
 pass_time(400);
 $standby->promote;
 workers_ready($standby, 'clicks');
-is($standby->safe_psql('clicks', $HEALTH), 'ok|', 'promoted with a backlog');
+is($standby->safe_psql('clicks', 'SELECT health, reason, lag_rows > 0 FROM adclick.health(), adclick.status'), 'ok||t', 'promoted with a backlog');
 $standby->stop;
+sql("ROLLBACK PREPARED 'held'");
 
 #
 # Counters outlive the server
