@@ -160,10 +160,11 @@ static void
 check_times(const FactClick *click)
 {
 	int64		begins = store_minute(ORDER_LEDGER, facts_from_int64(click->bucket));
+	TimestampTz arrival = click_arrival(click->clicked_at, click->delay);
 
 	if (click->minute - begins > 2 * MINS_PER_HOUR * HOURS_PER_DAY || begins - click->minute > 2 * MINS_PER_HOUR * HOURS_PER_DAY)
 		refuse("Its dedup bucket is not of its time.");
-	if (!IS_VALID_TIMESTAMP(click_arrival(click->clicked_at, click->delay)))
+	if (!IS_VALID_TIMESTAMP(arrival) || click_delay(click->clicked_at, arrival) != click->delay)
 		refuse("It arrived at a time that cannot be.");
 }
 
