@@ -202,7 +202,7 @@ CREATE TABLE adclick_internal.runs (
 ) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
 CREATE INDEX runs_minute_idx ON adclick_internal.runs (sort_order, is_delta, last_minute);
 COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one for each closed minute, or settled hour, from compaction)';
-COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip, 3 dedup key (the ledger: each click that was counted, whole)';
+COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip, 3 dedup key (the ledger: each click that was counted, whole), 4 the same, of clicks that came back from files';
 COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run; of order ledger: the minutes in which its buckets begin';
 COMMENT ON COLUMN adclick_internal.runs.first_minute IS 'the first with a fact; of a run of an hour, that in which it begins; of order ledger, the first in which a bucket begins or a click was clicked';
 COMMENT ON COLUMN adclick_internal.runs.last_minute IS 'the last with a fact; of a run of an hour, its last; of order ledger, the last in which a bucket begins or a click was clicked';
@@ -270,6 +270,82 @@ COMMENT ON COLUMN adclick_internal.volumes.dropped_at IS 'when its runs were del
 COMMENT ON COLUMN adclick_internal.volumes.dropped_by IS 'the transaction that did so';
 INSERT INTO adclick_internal.volumes VALUES (0, now());
 
+/*
+ * The archive: volumes that were written to files, or dropped; and the clicks that came back
+ * from there.
+ */
+CREATE TABLE adclick.archived_volumes (
+	volume int PRIMARY KEY,
+	first_minute timestamptz NOT NULL,
+	last_minute timestamptz NOT NULL,
+	clicks bigint NOT NULL,
+	contents text,
+	file text,
+	bytes bigint,
+	sha256 text,
+	archived_at timestamptz,
+	dropped_at timestamptz
+);
+COMMENT ON TABLE adclick.archived_volumes IS 'volumes of the ledger that adclick.archive_clicks() has written to files, and those that adclick.ledger_retention has dropped';
+COMMENT ON COLUMN adclick.archived_volumes.volume IS 'number of the volume';
+COMMENT ON COLUMN adclick.archived_volumes.first_minute IS 'the first minute in which one of its clicks was clicked, or a dedup window begins';
+COMMENT ON COLUMN adclick.archived_volumes.last_minute IS 'the last such minute';
+COMMENT ON COLUMN adclick.archived_volumes.clicks IS 'clicks it has, or had';
+COMMENT ON COLUMN adclick.archived_volumes.contents IS 'what the file is of: if the volume has something else, as a user was forgotten, it is written anew';
+COMMENT ON COLUMN adclick.archived_volumes.file IS 'its file, below adclick.archive_directory; NULL: it was dropped without one';
+COMMENT ON COLUMN adclick.archived_volumes.bytes IS 'size of the file';
+COMMENT ON COLUMN adclick.archived_volumes.sha256 IS 'SHA-256 of the file';
+COMMENT ON COLUMN adclick.archived_volumes.archived_at IS 'when it was written';
+COMMENT ON COLUMN adclick.archived_volumes.dropped_at IS 'when the volume was dropped; NULL: it is there';
+
+CREATE TABLE adclick.restored_hours (
+	hour timestamptz NOT NULL,
+	volume int NOT NULL,
+	clicks bigint NOT NULL,
+	restored_at timestamptz NOT NULL,
+	PRIMARY KEY (hour, volume)
+);
+COMMENT ON TABLE adclick.restored_hours IS 'hours of dropped volumes that adclick.restore_clicks() has brought back, until adclick.release_clicks() lets them go';
+COMMENT ON COLUMN adclick.restored_hours.hour IS 'the hour (UTC)';
+COMMENT ON COLUMN adclick.restored_hours.volume IS 'the volume, see adclick.archived_volumes';
+COMMENT ON COLUMN adclick.restored_hours.clicks IS 'clicks that came back: those clicked in the hour, or whose dedup window begins in it and that did not come with another hour';
+COMMENT ON COLUMN adclick.restored_hours.restored_at IS 'when';
+
+CREATE TABLE adclick_internal.ledger_restored (LIKE adclick_internal.segments INCLUDING COMMENTS INCLUDING STORAGE) WITH (
+	autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02,
+	autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_freeze_min_age = 0);
+ALTER TABLE adclick_internal.ledger_restored ALTER first_key SET STATISTICS 0, ALTER data SET STATISTICS 0;
+CREATE UNIQUE INDEX ledger_restored_key_idx ON adclick_internal.ledger_restored (run_id, first_key, number);
+ALTER TABLE adclick_internal.ledger_restored REPLICA IDENTITY USING INDEX ledger_restored_key_idx;
+COMMENT ON TABLE adclick_internal.ledger_restored IS 'segments of runs of clicks that came back from files';
+
+CREATE TABLE adclick_internal.forgotten_users (
+	hash uuid PRIMARY KEY,
+	secret bytea NOT NULL
+);
+ALTER TABLE adclick_internal.forgotten_users ALTER secret SET STORAGE PLAIN;
+COMMENT ON TABLE adclick_internal.forgotten_users IS 'users who were forgotten while there were files of dropped volumes, which still name them: they come back from there without a name';
+COMMENT ON COLUMN adclick_internal.forgotten_users.hash IS 'of the user id and the secret';
+COMMENT ON COLUMN adclick_internal.forgotten_users.secret IS 'the same for all';
+
+-- What each volume has, and by what a change of it is told: a run never gets clicks, and no other one has its number.
+CREATE VIEW adclick_internal.stored_volumes AS
+	SELECT r.volume, min(r.first_minute) AS first_minute, max(r.last_minute) AS last_minute, sum(r.clicks)::bigint AS clicks,
+		sum(r.facts)::bigint AS facts, md5(string_agg(r.run_id || ' ' || r.facts || ' ' || r.clicks, ',' ORDER BY r.run_id)) AS contents,
+		array_agg(r.run_id) AS run_ids
+	FROM adclick_internal.runs r WHERE r.sort_order = 3 AND NOT r.is_delta AND r.volume IS NOT NULL GROUP BY r.volume;
+COMMENT ON VIEW adclick_internal.stored_volumes IS 'the volumes of the ledger that have clicks, and what they have';
+
+CREATE FUNCTION adclick_internal.is_restored(hour timestamptz) RETURNS boolean
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT EXISTS (SELECT FROM adclick.restored_hours r WHERE r.hour = $1)
+		AND NOT EXISTS (SELECT FROM adclick.archived_volumes a WHERE a.dropped_at IS NOT NULL AND a.last_minute >= $1 AND a.first_minute < $1 + interval '1 hour'
+			AND NOT EXISTS (SELECT FROM adclick.restored_hours r WHERE r.hour = $1 AND r.volume = a.volume));
+END;
+COMMENT ON FUNCTION adclick_internal.is_restored(timestamptz) IS 'whether all clicks of an hour that were dropped came back';
+
 CREATE TABLE adclick_internal.unpacked_clicks (
 	click_id uuid,
 	ad_id bigint NOT NULL,
@@ -286,7 +362,7 @@ CREATE INDEX unpacked_clicks_run_idx ON adclick_internal.unpacked_clicks (run_id
 ALTER TABLE adclick_internal.unpacked_clicks REPLICA IDENTITY FULL;
 ALTER TABLE adclick_internal.unpacked_clicks ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
 COMMENT ON TABLE adclick_internal.unpacked_clicks IS 'clicks that were counted and that the columns of the ledger cannot give back: with the address of a network, or a dimension counted as ''other''';
-COMMENT ON COLUMN adclick_internal.unpacked_clicks.run_id IS 'the run of order ledger that has its key';
+COMMENT ON COLUMN adclick_internal.unpacked_clicks.run_id IS 'the run of order ledger that has its key; 0: it came back from a file';
 
 CREATE TABLE adclick_internal.gaps (
 	minute timestamptz PRIMARY KEY
@@ -368,6 +444,86 @@ CREATE FUNCTION adclick.apply_retention(OUT dropped bigint, OUT volumes_dropped 
 	AS 'MODULE_PATHNAME', 'adclick_apply_retention' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
 COMMENT ON FUNCTION adclick.apply_retention() IS 'drop from the ledger what is older than adclick.ledger_retention, now, as the compactor does; waits: why not more';
+
+--
+-- The archive
+--
+
+CREATE TYPE adclick_internal.archived_click AS (
+	line text,
+	click_id uuid,
+	ad_id bigint,
+	clicked_at timestamptz,
+	user_id bigint,
+	received_at timestamptz,
+	ip inet,
+	country text,
+	region text,
+	device text,
+	copies bigint,
+	counted_country text,
+	counted_region text,
+	counted_device text,
+	key uuid,
+	bucket bigint,
+	event_time timestamptz,
+	delay bigint,
+	flags int
+);
+COMMENT ON TYPE adclick_internal.archived_click IS 'a line of a file of adclick.archive_clicks()';
+COMMENT ON COLUMN adclick_internal.archived_click.line IS '''click'': as it arrived, and how it was counted; ''counted'': only how it was counted, as it arrived stands in another line, ''arrived''';
+COMMENT ON COLUMN adclick_internal.archived_click.click_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick_internal.archived_click.ad_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick_internal.archived_click.clicked_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick_internal.archived_click.user_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick_internal.archived_click.received_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick_internal.archived_click.ip IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick_internal.archived_click.country IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick_internal.archived_click.region IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick_internal.archived_click.device IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick_internal.archived_click.copies IS 'how many clicks were the same in everything';
+COMMENT ON COLUMN adclick_internal.archived_click.counted_country IS 'the country that it was counted under';
+COMMENT ON COLUMN adclick_internal.archived_click.counted_region IS 'the region that it was counted under';
+COMMENT ON COLUMN adclick_internal.archived_click.counted_device IS 'the device that it was counted under';
+COMMENT ON COLUMN adclick_internal.archived_click.key IS 'its dedup key';
+COMMENT ON COLUMN adclick_internal.archived_click.bucket IS 'its dedup bucket: the second since 2000 in which the window begins, times 65536, and the rule';
+COMMENT ON COLUMN adclick_internal.archived_click.event_time IS 'when it counts: clicked_at, or the arrival';
+COMMENT ON COLUMN adclick_internal.archived_click.delay IS 'how much later it arrived, in milliseconds';
+COMMENT ON COLUMN adclick_internal.archived_click.flags IS 'what its values do not say, see LedgerFlags in the sources';
+
+CREATE FUNCTION adclick_internal.archived_clicks(run_id bigint) RETURNS SETOF adclick_internal.archived_click
+	AS 'MODULE_PATHNAME', 'adclick_archived_clicks' LANGUAGE C
+	STABLE STRICT PARALLEL RESTRICTED ROWS 10000
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.archived_clicks(bigint) IS 'the clicks of a run of the ledger, as a file gets them';
+
+-- Texts in files are the same whatever the settings of who writes them, and of who reads them.
+CREATE FUNCTION adclick.archive_volume() RETURNS boolean
+	AS 'MODULE_PATHNAME', 'adclick_archive_volume' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET timezone = 'UTC' SET work_mem = '64MB';
+COMMENT ON FUNCTION adclick.archive_volume() IS 'write the next volume of the ledger that needs it to a file in adclick.archive_directory; returns whether there was one';
+
+-- A transaction for each volume: what is done stays done.
+CREATE PROCEDURE adclick.archive_clicks()
+	LANGUAGE plpgsql
+AS $$
+BEGIN
+	WHILE adclick.archive_volume() LOOP
+		COMMIT;
+	END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE adclick.archive_clicks() IS 'write the clicks of the ledger that are next to be dropped to files in adclick.archive_directory, where they are not yet; see adclick.archived_volumes';
+
+CREATE FUNCTION adclick.restore_clicks("from" timestamptz, "to" timestamptz) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_restore_clicks' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO, YMD' SET timezone = 'UTC';
+COMMENT ON FUNCTION adclick.restore_clicks(timestamptz, timestamptz) IS 'bring clicks of whole hours that were dropped back from their files, to be read, compared and counted anew; returns how many came';
+
+CREATE FUNCTION adclick.release_clicks() RETURNS bigint
+	AS 'MODULE_PATHNAME', 'adclick_release_clicks' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.release_clicks() IS 'let all clicks go that adclick.restore_clicks() has brought back; returns how many there were';
 
 CREATE FUNCTION adclick.forget_user(user_id bigint) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_forget' LANGUAGE C STRICT
@@ -854,15 +1010,17 @@ COMMENT ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean, boolea
 --
 
 /*
- * What is to be done regularly, and no worker does: yesterday (UTC) is reconciled, when most
- * of its late clicks are in, and hours before that got more since they were.
+ * What is to be done regularly, and no worker does: volumes are written to files, if there is
+ * a directory for them; yesterday (UTC) is reconciled, when most of its late clicks are in,
+ * and hours before that got more since they were.
  */
 CREATE FUNCTION adclick_internal.jobs() RETURNS TABLE (job_name text, schedule text, command text)
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT 'adclick: reconcile', '10 2 * * *',
-		$$CALL adclick.reconcile('-infinity', date_trunc('day', now(), 'UTC'), only_changed => true)$$;
+	SELECT * FROM (VALUES
+		('adclick: archive', '40 1 * * *', 'CALL adclick.archive_clicks()'),
+		('adclick: reconcile', '10 2 * * *', $$CALL adclick.reconcile('-infinity', date_trunc('day', now(), 'UTC'), only_changed => true)$$)) j;
 END;
 COMMENT ON FUNCTION adclick_internal.jobs() IS 'what adclick.schedule() has pg_cron do';
 
@@ -1133,7 +1291,7 @@ COMMENT ON FUNCTION adclick_internal.guard_restore() IS 'trigger: a dump brings 
 DO $$
 BEGIN
 	EXECUTE (SELECT 'CREATE VIEW adclick_internal.stored_segments AS ' || string_agg('SELECT run_id FROM adclick_internal.' || name, ' UNION ALL ')
-		FROM (SELECT unnest('{deltas, segments}'::text[]) UNION ALL SELECT 'ledger_' || n FROM generate_series(0, 31) n) t (name));
+		FROM (SELECT unnest('{deltas, segments, ledger_restored}'::text[]) UNION ALL SELECT 'ledger_' || n FROM generate_series(0, 31) n) t (name));
 END
 $$;
 COMMENT ON VIEW adclick_internal.stored_segments IS 'the run of each segment there is';
@@ -1184,6 +1342,11 @@ BEGIN ATOMIC
 	LEFT JOIN (SELECT sort_order, sum(clicks) AS clicks FROM adclick_internal.runs GROUP BY 1) r USING (sort_order)
 	WHERE coalesce(r.clicks, 0) <> o.clicks
 	UNION ALL
+	SELECT format('Runs of restored clicks have %s of %s clicks.', r.clicks, h.clicks)
+	FROM (SELECT coalesce(sum(clicks), 0) AS clicks FROM adclick_internal.runs WHERE sort_order = 4) r,
+		(SELECT coalesce(sum(clicks), 0) AS clicks FROM adclick.restored_hours) h
+	WHERE r.clicks <> h.clicks
+	UNION ALL
 	SELECT format('Of %s runs %s do not have as many segments as they say.', count(*), count(*) FILTER (WHERE r.segments <> coalesce(s.segments, 0)))
 	FROM adclick_internal.runs r
 	LEFT JOIN (SELECT run_id, count(*) AS segments FROM adclick_internal.stored_segments GROUP BY 1) s USING (run_id)
@@ -1208,8 +1371,8 @@ DECLARE
 	relation regclass;
 	for_users CONSTANT regclass[] := '{adclick.clicks, adclick.ads}';
 	tables CONSTANT regclass[] := '{adclick.filters, adclick.discarded_clicks, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
-		adclick.differences, adclick.reconciled_hours, adclick.reconciliations,
-		adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
+		adclick.differences, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours,
+		adclick_internal.ledger_restored, adclick_internal.forgotten_users, adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
 		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore}';
 	ledger CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.ledger_%s', n)::regclass FROM generate_series(0, 31) n);
 	-- sequences follow at the end: setval() of a dump would be for whoever is there
@@ -1280,7 +1443,7 @@ SELECT adclick_internal.make_role('adclick_reader');
 GRANT USAGE ON SCHEMA adclick TO adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filters, adclick.ads,
 	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.differences, adclick.reconciled_hours,
-	adclick.reconciliations, adclick.status, adclick.storage TO adclick_reader;
+	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage TO adclick_reader;
 GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
 
 -- What the REFRESH of a dump does, as the owner, and what this asks for.
@@ -1292,7 +1455,11 @@ GRANT EXECUTE ON FUNCTION adclick_internal.find_differences(timestamptz),
 	adclick_internal.facts(int, timestamptz, timestamptz), adclick_internal.ledger(timestamptz, timestamptz),
 	adclick_internal.agreed_hours(timestamptz, timestamptz) TO adclick_owner;
 
+-- What writes files asks for, as the owner; and what asks whether an hour is whole.
+GRANT EXECUTE ON FUNCTION adclick_internal.archived_clicks(bigint), adclick_internal.is_restored(timestamptz) TO adclick_owner;
+GRANT USAGE ON TYPE adclick_internal.archived_click TO adclick_owner;
+
 -- Who watches the server need not be one of them.
 GRANT USAGE ON SCHEMA adclick TO pg_monitor;
-GRANT SELECT ON adclick.status, adclick.storage, adclick.reconciled_hours, adclick.reconciliations TO pg_monitor;
+GRANT SELECT ON adclick.status, adclick.storage, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours TO pg_monitor;
 GRANT EXECUTE ON FUNCTION adclick.health() TO pg_monitor;

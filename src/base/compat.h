@@ -103,6 +103,15 @@ typedef bool compat_update_indexes;
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode)
 #endif
 
+/* 16 can hand what is copied to a function */
+#if PG_VERSION_NUM >= 160000
+#define compat_begin_copy_to(pstate, query, command, options) \
+	BeginCopyTo(pstate, NULL, query, InvalidOid, command, true, NULL, NIL, options)
+#else
+#define compat_begin_copy_to(pstate, query, command, options) \
+	BeginCopyTo(pstate, NULL, query, InvalidOid, command, true, NIL, options)
+#endif
+
 /* 17 has forgotten its code */
 #ifndef ERRCODE_SNAPSHOT_TOO_OLD
 #define ERRCODE_SNAPSHOT_TOO_OLD MAKE_SQLSTATE('7', '2', '0', '0', '0')

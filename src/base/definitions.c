@@ -62,6 +62,12 @@ typedef struct Definition
 #define SEGMENT_COLUMNS \
 	{"run_id", INT8OID}, {"first_key", INT8OID}, {"number", INT4OID}, {"data", BYTEAOID}
 
+/* What a line of an archived file has: see write/archive_line.c. */
+#define ARCHIVED_CLICK_COLUMNS \
+	{"line", TEXTOID}, CLICK_COLUMNS, {"copies", INT8OID}, {"counted_country", TEXTOID}, {"counted_region", TEXTOID}, \
+	{"counted_device", TEXTOID}, {"key", UUIDOID}, {"bucket", INT8OID}, {"event_time", TIMESTAMPTZOID}, \
+	{"delay", INT8OID}, {"flags", INT4OID}
+
 /* Who inserts has its defaults, constraints and triggers to bear; ticks read and take rows without SQL. */
 static const Definition inbox_definition = {
 	ADCLICK_SCHEMA, "clicks", RELKIND_RELATION, true, {CLICK_COLUMNS}
@@ -124,6 +130,17 @@ static const Definition definitions[] = {
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "deltas", RELKIND_RELATION, false, {SEGMENT_COLUMNS}},
 	{ADCLICK_INTERNAL_SCHEMA, "segments", RELKIND_RELATION, false, {SEGMENT_COLUMNS}},
+	{ADCLICK_INTERNAL_SCHEMA, "ledger_restored", RELKIND_RELATION, false, {SEGMENT_COLUMNS}},
+	{ADCLICK_INTERNAL_SCHEMA, "forgotten_users", RELKIND_RELATION, false, {{"hash", UUIDOID}, {"secret", BYTEAOID}}},
+	{ADCLICK_SCHEMA, "archived_volumes", RELKIND_RELATION, false, {
+			{"volume", INT4OID}, {"first_minute", TIMESTAMPTZOID}, {"last_minute", TIMESTAMPTZOID}, {"clicks", INT8OID},
+			{"contents", TEXTOID}, {"file", TEXTOID}, {"bytes", INT8OID}, {"sha256", TEXTOID},
+			{"archived_at", TIMESTAMPTZOID}, {"dropped_at", TIMESTAMPTZOID}
+	}},
+	{ADCLICK_SCHEMA, "restored_hours", RELKIND_RELATION, false, {
+			{"hour", TIMESTAMPTZOID}, {"volume", INT4OID}, {"clicks", INT8OID}, {"restored_at", TIMESTAMPTZOID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "archived_click", RELKIND_COMPOSITE_TYPE, false, {ARCHIVED_CLICK_COLUMNS}},
 	{ADCLICK_INTERNAL_SCHEMA, "volumes", RELKIND_RELATION, false, {
 			{"volume", INT4OID}, {"opened_at", TIMESTAMPTZOID}, {"dropped_at", TIMESTAMPTZOID}, {"dropped_by", XID8OID}
 	}},

@@ -13,6 +13,9 @@
 
 #include <limits.h>
 
+#include "miscadmin.h"
+#include "port.h"
+
 #include "adclick.h"
 #include "compat.h"
 
@@ -25,6 +28,7 @@ int			adclick_max_filters = 10000;
 int			adclick_future_tolerance = 300;
 int			adclick_raw_retention = 7 * 24 * 60;
 int			adclick_ledger_retention = 0;
+char	   *adclick_archive_directory = NULL;
 bool		adclick_user_and_ip_orders = true;
 int			adclick_top_ads_kept = 1000;
 bool		adclick_workers_on = true;
@@ -34,6 +38,26 @@ static const struct config_enum_entry dedup_by_options[] = {
 	{"user_and_ad", DEDUP_BY_USER_AND_AD, false},
 	{NULL, 0, false}
 };
+
+/* Whether it exists is told when it is used: a server has to start without it. */
+static bool
+check_archive_directory(char **value, void **extra, GucSource source)
+{
+	if (**value == '\0')
+		return true;
+	canonicalize_path(*value);
+	if (!is_absolute_path(*value))
+	{
+		GUC_check_errdetail("It should be an absolute path.");
+		return false;
+	}
+	if (DataDir && path_is_prefix_of_path(DataDir, *value))
+	{
+		GUC_check_errdetail("It should lie outside of the data directory.");
+		return false;
+	}
+	return true;
+}
 
 void
 guc_define(void)
@@ -101,6 +125,13 @@ guc_define(void)
 							&adclick_ledger_retention,
 							0, 0, 36500 * 24 * 60,
 							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("adclick.archive_directory",
+							   "Where adclick.archive_clicks() writes clicks before they are dropped from the ledger; empty: nowhere.",
+							   "Where it is set, nothing is dropped that has not been written there.",
+							   &adclick_archive_directory,
+							   "",
+							   PGC_SUSET, 0, check_archive_directory, NULL, NULL);
 
 	DefineCustomBoolVariable("adclick.user_and_ip_orders",
 							 "Whether clicks are also kept by user and by address.",

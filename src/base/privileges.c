@@ -131,6 +131,16 @@ privileges_require_click_log(Oid asker)
 		aclcheck_error(result, OBJECT_VIEW, "click_log");
 }
 
+void
+privileges_require_files(Oid asker, Oid role)
+{
+	if (!has_privs_of_role(asker, role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to have the server use files of the archive"),
+				 errhint("GRANT %s TO %s.", GetUserNameFromId(role, false), quote_identifier(GetUserNameFromId(asker, false)))));
+}
+
 /*
  * Statements that leave a table of ours ($1, or 0 for everything we have) to its
  * owner alone: they take the rights of all others, and give the owner all.

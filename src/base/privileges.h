@@ -56,6 +56,9 @@ extern void privileges_require_reader(Oid asker);
 /* An error unless the role may read the view adclick.click_log. */
 extern void privileges_require_click_log(Oid asker);
 
+/* An error unless the role may have the server write, or read, files: a member of the server's role for it. */
+extern void privileges_require_files(Oid asker, Oid role);
+
 /* All rights on a table of ours become its owner's alone, whatever the default privileges are. */
 extern void privileges_reset(Oid table);
 

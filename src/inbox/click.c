@@ -52,14 +52,20 @@ bucket_time(const Click *click, const DedupKey *id)
 	return inside > click->at + ID_TIME_BELIEVED || inside < click->at - ID_TIME_BELIEVED ? click->at : inside;
 }
 
-static DedupKey
-read_id(TupleTableSlot *slot)
+DedupKey
+key_of_uuid(Datum uuid)
 {
-	pg_uuid_t  *id = DatumGetUUIDP(slot->tts_values[CLICK_ID - 1]);
+	pg_uuid_t  *id = DatumGetUUIDP(uuid);
 	uint64		halves[2];
 
 	memcpy(halves, id->data, sizeof(halves));
 	return (DedupKey) {pg_ntoh64(halves[0]), pg_ntoh64(halves[1])};
+}
+
+static DedupKey
+read_id(TupleTableSlot *slot)
+{
+	return key_of_uuid(slot->tts_values[CLICK_ID - 1]);
 }
 
 Datum

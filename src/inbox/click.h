@@ -167,8 +167,9 @@ extern void click_to_ledger(TupleTableSlot *slot, const Click *click, const Dedu
 /* The three columns of an address; what follows a mask is part of it, the mask is not. */
 extern void ip_from_inet(const inet *address, IpAddress *ip);
 
-/* The id that a key was made of. */
+/* The id that a key was made of, and back. */
 extern Datum key_to_uuid(const DedupKey *key);
+extern DedupKey key_of_uuid(Datum uuid);
 
 /* The address that they were made of, if it had no mask. */
 extern inet *ip_to_inet(const IpAddress *ip);

@@ -211,25 +211,17 @@ try(void (*step) (void *arg), Comparison *comparison)
 		comparison->result->problem = error->hint ? psprintf("%s (%s)", error->message, error->hint) : error->message;
 }
 
-static int64
-dropped_until(void)
+/* Hours that are left out, as nothing is there to compare them with. */
+static void
+say_dropped(TimestampTz from, TimestampTz to)
 {
 	StoreState	state;
 
 	store_get_state(&state);
-	return state.dropped_until;
-}
-
-/* Hours that are left out, as nothing is there to compare them with. */
-static void
-say_dropped(TimestampTz from)
-{
-	int64		until = dropped_until();
-
-	if (until > PG_INT64_MIN && (from == DT_NOBEGIN || hour_of(minute_of(from)) <= until))
+	if (store_get_incomplete(minute_of(from), minute_of(to - 1)) != DT_NOEND)
 		ereport(NOTICE,
-				(errmsg("hours up to %s are not compared: the ledger no longer has all of their clicks",
-						timestamptz_to_str(hour_of(until) * USECS_PER_MINUTE))));
+				(errmsg("hours up to %s are not compared, unless they were restored: the ledger no longer has all of their clicks",
+						timestamptz_to_str(hour_of(state.dropped_until) * USECS_PER_MINUTE))));
 }
 
 static void
@@ -239,7 +231,7 @@ reconcile(TimestampTz hour, bool to_repair, StoreReconciled *result)
 
 	store_delete_differences(hour);
 	/* dropped since the call began */
-	if (minute_of(hour) <= dropped_until())
+	if (store_get_incomplete(minute_of(hour), minute_of(hour) + MINS_PER_HOUR - 1) != DT_NOEND)
 	{
 		result->problem = "the ledger no longer has all clicks of the hour (adclick.ledger_retention)";
 		return;
@@ -270,7 +262,7 @@ reconcile_hour(FunctionCallInfo fcinfo, Oid asker)
 	store_lock(STORE_LOCK_RECONCILIATION);
 	store_get_reconciliation(from, to, PG_GETARG_BOOL(2), PG_GETARG_BOOL(3), &r);
 	if (r.is_new && from < to)
-		say_dropped(from);
+		say_dropped(from, to);
 	if (r.hours_left > 0)
 	{
 		reconcile(r.hour, PG_GETARG_BOOL(2), &result);

@@ -90,9 +90,8 @@ ip_at(const Reader *reader, uint64 flags, size_t i)
 	};
 }
 
-/* The texts of the filter, or what they stand for. */
-static void
-make_dimensions(const Dimensions *filter, uint64 flags, Datum *values, bool *nulls)
+void
+ledger_dimensions(const Dimensions *filter, uint64 flags, Datum *values, bool *nulls)
 {
 	for (int d = 0; d < DIMENSIONS; d++)
 	{
@@ -123,8 +122,8 @@ return_click(const Reader *reader, uint64 flags, size_t i)
 		check_time(reader, click_arrival(at, facts_to_int64(value_at(reader, ROLE_DELAY, i)))));
 	values[CLICK_IP - 1] = InetPGetDatum(ip_to_inet(&ip));
 	nulls[CLICK_IP - 1] = ip.family == 0;
-	make_dimensions(filters_dimensions((int32) value_at(reader, ROLE_FILTER, i)), flags,
-					&values[CLICK_COUNTRY - 1], &nulls[CLICK_COUNTRY - 1]);
+	ledger_dimensions(filters_dimensions((int32) value_at(reader, ROLE_FILTER, i)), flags,
+					  &values[CLICK_COUNTRY - 1], &nulls[CLICK_COUNTRY - 1]);
 	for (uint64 copies = reader->segment.count[i]; copies > 0; copies--)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -227,13 +226,11 @@ read_run(Reader *reader, const StoreRun *run, void (*each_segment) (Reader *read
 		store_damaged_run(run->run_id, "Its row in adclick_internal.runs has another number of clicks than its segments.");
 }
 
-/* Go through all segments of the runs of an order that have one of these minutes. */
+/* Go through all segments of some runs of an order. */
 static void
-read_order(Reader *reader, FactOrder order, int64 from, int64 to, void (*each_segment) (Reader *reader))
+read_runs(Reader *reader, FactOrder order, const StoreRun *runs, int nruns, void (*each_segment) (Reader *reader))
 {
 	MemoryContext outer = CurrentMemoryContext;
-	StoreRun   *runs;
-	int			nruns;
 
 	reader->order = order;
 	reader->context = AllocSetContextCreate(outer, "adclick ledger", ALLOCSET_DEFAULT_SIZES);
@@ -241,11 +238,33 @@ read_order(Reader *reader, FactOrder order, int64 from, int64 to, void (*each_se
 	MemoryContextSwitchTo(reader->context);
 	facts_init(&reader->segment, order_columns[order], SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(order_columns[order], SEGMENT_MAX_FACTS)));
-	runs = store_get_runs(order, from, to, &nruns);
 	for (int i = 0; i < nruns; i++)
 		read_run(reader, &runs[i], each_segment);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(reader->context);
+}
+
+/* Those that have one of these minutes. */
+static void
+read_order(Reader *reader, FactOrder order, int64 from, int64 to, void (*each_segment) (Reader *reader))
+{
+	int			nruns;
+	StoreRun   *runs = store_get_runs(order, from, to, &nruns);
+
+	read_runs(reader, order, runs, nruns, each_segment);
+	pfree(runs);
+}
+
+/* Those of order ledger, and of it what came back from files. */
+static void
+read_ledger(Reader *reader, int64 from, int64 to, void (*each_segment) (Reader *reader))
+{
+	int			nruns;
+	StoreRun   *runs = store_get_restored_runs(from, to, &nruns);
+
+	read_order(reader, ORDER_LEDGER, from, to, each_segment);
+	read_runs(reader, ORDER_LEDGER, runs, nruns, each_segment);
+	pfree(runs);
 }
 
 void
@@ -254,7 +273,7 @@ ledger_each(ledger_callback callback, void *arg)
 	Reader		reader = {.callback = callback, .arg = arg};
 
 	filters_refresh();
-	read_order(&reader, ORDER_LEDGER, FIRST_MINUTE, LAST_MINUTE, return_clicks);
+	read_ledger(&reader, FIRST_MINUTE, LAST_MINUTE, return_clicks);
 }
 
 void
@@ -262,7 +281,15 @@ ledger_each_click(int64 from, int64 to, ledger_click_callback callback, void *ar
 {
 	Reader		reader = {.click_callback = callback, .from = from, .to = to, .arg = arg};
 
-	read_order(&reader, ORDER_LEDGER, from, to, pick_clicks);
+	read_ledger(&reader, from, to, pick_clicks);
+}
+
+void
+ledger_each_of_run(const StoreRun *run, ledger_click_callback callback, void *arg)
+{
+	Reader		reader = {.click_callback = callback, .from = FIRST_MINUTE, .to = LAST_MINUTE, .arg = arg};
+
+	read_runs(&reader, ORDER_LEDGER, run, 1, pick_clicks);
 }
 
 void

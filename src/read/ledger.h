@@ -13,8 +13,12 @@
 #include "postgres.h"
 
 #include "core/orders.h"
+#include "store/filters.h"
+#include "store/store.h"
 
 /*
+ * What came back from files is there as if it had never gone, but not for ledger_count.
+ *
  * Call back for each click that the active snapshot sees as counted and whose columns
  * are all in the ledger, with the columns of the inbox.  They are valid during the call.
  */
@@ -28,6 +32,12 @@ extern void ledger_each(ledger_callback callback, void *arg);
  */
 typedef void (*ledger_click_callback) (const FactClick *click, uint64 copies, void *arg);
 extern void ledger_each_click(int64 from, int64 to, ledger_click_callback callback, void *arg);
+
+/* Likewise for each of a run. */
+extern void ledger_each_of_run(const StoreRun *run, ledger_click_callback callback, void *arg);
+
+/* Country, region and device as they were given: the texts of the filter, or what they stand for. */
+extern void ledger_dimensions(const Dimensions *filter, uint64 flags, Datum *values, bool *nulls);
 
 /* How many clicks it sees as stored. */
 typedef struct LedgerTotals

@@ -33,7 +33,9 @@ typedef enum StoreLock
 {
 	STORE_LOCK_TICK = 1,
 	STORE_LOCK_COMPACTION,
-	STORE_LOCK_RECONCILIATION
+	STORE_LOCK_RECONCILIATION,
+	STORE_LOCK_ARCHIVE,			/* who writes a volume to a file */
+	STORE_LOCK_RESTORED			/* who brings clicks back from files, or lets them go */
 } StoreLock;
 
 /* Follow transactions: called once, when the module is loaded. */
@@ -178,7 +180,7 @@ typedef struct StoreRun
 	int64		segments;
 	int64		facts;
 	int64		clicks;
-	int32		volume;			/* of final runs of order ledger; else NO_VOLUME */
+	int32		volume;			/* of final runs of order ledger; STORE_RESTORED; else NO_VOLUME */
 } StoreRun;
 
 #define NO_VOLUME (-1)
@@ -231,6 +233,15 @@ extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *coun
 /* The same, whatever they say of themselves; and an error if that cannot be (XX001). */
 extern StoreRun *store_get_any_runs(FactOrder order, int64 from, int64 to, int *count);
 extern void store_check_run(const StoreRun *run);
+
+/*
+ * Those with clicks that came back from files.  All other functions pass them by: what has
+ * been dropped tells no duplicates any more, and is none of what the ledger should have.
+ */
+extern StoreRun *store_get_restored_runs(int64 from, int64 to, int *count);
+
+/* A run of a volume. */
+extern void store_get_ledger_run(int64 run_id, StoreRun *run);
 
 /* Those of order ledger that have a bucket beginning in one of these minutes, ascending. */
 extern StoreRun *store_get_key_runs(const int64 *minutes, int nminutes, int *count);
@@ -328,6 +339,7 @@ typedef int32 StoreTable;
 
 #define STORE_FINAL NO_VOLUME
 #define STORE_DELTAS (-2)
+#define STORE_RESTORED (-3)		/* clicks of the ledger that came back from files */
 
 static inline StoreTable
 store_table(const StoreRun *run)
@@ -351,6 +363,9 @@ extern StoreWriter *store_writer_begin(FactOrder order, bool is_delta);
 /* Under an id of store_new_run; 0: its own. */
 extern StoreWriter *store_writer_begin_as(FactOrder order, bool is_delta, int64 run_id);
 extern StoreWriter *store_writer_begin_final(StoreGrain grain);
+
+/* Of order ledger, with clicks that came back from a file. */
+extern StoreWriter *store_writer_begin_restored(int64 run_id);
 extern void store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n);
 extern void store_writer_end(StoreWriter *writer);
 
@@ -545,6 +560,71 @@ extern TimestampTz store_dropped_since(void);
  * since it got its last ones; DT_NOEND: none, or nothing was ever reconciled.
  */
 extern TimestampTz store_get_unreconciled(int64 from, int64 to);
+
+/* What a volume has, and the file that it was written to. */
+typedef struct StoreArchived
+{
+	int32		volume;
+	int64		first_minute;
+	int64		last_minute;
+	int64		clicks;
+	int64		lines;			/* that a file of it should have: of volumes that are there */
+	char	   *contents;		/* by which a change is told: of volumes that are there */
+	char	   *file;			/* below the directory; NULL: none, or one of other contents */
+	int64		bytes;
+	char	   *sha256;
+	int			nhours;			/* of it that are to be restored, as minutes, ascending */
+	int64	   *hours;
+	int			nrestored;		/* and those that are back */
+	int64	   *restored;
+} StoreArchived;
+
+/* The volumes that have clicks and are closed, but not dropped; and one of them, NULL if it has gone. */
+extern StoreArchived *store_get_archivable(int *count);
+extern StoreArchived *store_get_stored_volume(int32 volume);
+extern void store_put_archived(const StoreArchived *archived);
+
+/* The query whose rows are the lines of a volume's file; and what says their columns, open. */
+extern char *store_archived_query(int32 volume);
+extern Relation store_open_lines(void);
+
+/* The rows of a run of the ledger that stand apart from it, with the columns of the inbox. */
+typedef void (*store_row_callback) (const Datum *values, const bool *nulls, void *arg);
+extern void store_each_unpacked(int64 run_id, store_row_callback callback, void *arg);
+
+/*
+ * The dropped volumes with a file that have one of the hours from .. to (included, minutes),
+ * with those that were not brought back from it; and whether there are some without a file.
+ */
+extern StoreArchived *store_get_restorable(int64 from, int64 to, int *count);
+extern bool store_has_lost(int64 from, int64 to);
+
+/* The files that may have clicks of one of these minutes, as a list; NULL: none. */
+extern char *store_get_files(const int64 *minutes, int nminutes);
+
+/* So many clicks of each of its hours came back. */
+extern void store_put_restored(const StoreArchived *archived, const int64 *clicks);
+
+/* The run of rows that came back and stand apart from the ledger: none. */
+#define RESTORED_ROWS 0
+
+/* All that came back goes again: returns how many clicks. */
+extern int64 store_release(void);
+
+/*
+ * The first hour, in minutes from .. to (included), of which the ledger does not have all
+ * clicks: neither from the beginning nor restored; DT_NOEND: none.
+ */
+extern TimestampTz store_get_incomplete(int64 from, int64 to);
+
+/*
+ * Files keep the names of users that are forgotten.  So that they do not come back with
+ * them, they are noted, by a hash, if there are files; and told.
+ */
+typedef struct StoreForgotten StoreForgotten;
+extern void store_note_forgotten(int64 user_id);
+extern StoreForgotten *store_get_forgotten(void);
+extern bool store_is_forgotten(const StoreForgotten *forgotten, int64 user_id);
 
 /* Ads of some advertisers, ascending. */
 extern int64 *store_get_ads(const int64 *advertisers, int nadvertisers, int *count);

@@ -35,6 +35,9 @@
 #include "store_segments.h"
 #include "store_sql.h"
 
+/* What stands in adclick_internal.runs for the order of runs whose clicks came back from files. */
+#define SORT_ORDER_RESTORED 4
+
 void
 store_damaged_run(int64 run_id, const char *detail)
 {
@@ -59,7 +62,7 @@ is_possible(const StoreRun *run)
 {
 	return run->first_minute >= FIRST_MINUTE && run->last_minute <= LAST_MINUTE &&
 		run->first_minute <= run->last_minute && has_grain(run) &&
-		(run->volume >= 0) == (run->order == ORDER_LEDGER && !run->is_delta) &&
+		(run->volume >= 0 || run->volume == STORE_RESTORED) == (run->order == ORDER_LEDGER && !run->is_delta) &&
 		run->segments >= 1 && run->facts >= run->segments &&
 		run->facts <= run->segments * SEGMENT_MAX_FACTS && run->clicks >= run->facts;
 }
@@ -86,6 +89,11 @@ get_unchecked_runs(Statement statement, Datum *values, int *count)
 		runs[row].facts = DatumGetInt64(sql_result(row, 7, 0));
 		runs[row].clicks = DatumGetInt64(sql_result(row, 8, 0));
 		runs[row].volume = DatumGetInt32(sql_result(row, 9, 0));
+		if ((int) runs[row].order == SORT_ORDER_RESTORED)
+		{
+			runs[row].order = ORDER_LEDGER;
+			runs[row].volume = STORE_RESTORED;
+		}
 	}
 	SPI_finish();
 	*count = (int) rows;
@@ -135,6 +143,27 @@ store_get_any_runs(FactOrder order, int64 from, int64 to, int *count)
 		return get_unchecked_runs(GET_RUNS, values, count);
 	values[2] = sql_minute(to + MINS_PER_HOUR - 1);
 	return get_unchecked_runs(GET_MINUTE_RUNS, values, count);
+}
+
+StoreRun *
+store_get_restored_runs(int64 from, int64 to, int *count)
+{
+	Datum		values[3] = {sql_minute(from), sql_minute(to), Int32GetDatum(SORT_ORDER_RESTORED)};
+
+	return get_runs(GET_RUNS, values, count);
+}
+
+void
+store_get_ledger_run(int64 run_id, StoreRun *run)
+{
+	Datum		values[1] = {Int64GetDatum(run_id)};
+	int			n;
+	StoreRun   *runs = get_runs(GET_LEDGER_RUN, values, &n);
+
+	if (n != 1)
+		store_damaged_run(run_id, "It is not there.");
+	*run = runs[0];
+	pfree(runs);
 }
 
 StoreRun *
@@ -405,7 +434,7 @@ store_table_name(StoreTable table)
 {
 	if (table >= 0)
 		return psprintf("ledger_%d", table % LEDGER_TABLES);
-	return table == STORE_DELTAS ? "deltas" : "segments";
+	return table == STORE_DELTAS ? "deltas" : table == STORE_RESTORED ? "ledger_restored" : "segments";
 }
 
 void
@@ -542,6 +571,15 @@ store_writer_begin_final(StoreGrain grain)
 	return writer;
 }
 
+StoreWriter *
+store_writer_begin_restored(int64 run_id)
+{
+	StoreWriter *writer = store_writer_begin_as(ORDER_LEDGER, false, run_id);
+
+	writer->run.volume = STORE_RESTORED;
+	return writer;
+}
+
 static Relation
 open_table(StoreTable table, LOCKMODE mode)
 {
@@ -561,7 +599,7 @@ writer_open(StoreWriter *writer)
 
 	if (run->run_id == 0)
 		run->run_id = store_new_run();
-	if (run->order == ORDER_LEDGER && !run->is_delta)
+	if (run->order == ORDER_LEDGER && !run->is_delta && run->volume != STORE_RESTORED)
 		run->volume = store_current_volume(&opened_at);
 	sql_insert_into(&writer->inserter, open_table(store_table(run), RowExclusiveLock));
 	writer->opened = true;
@@ -724,6 +762,7 @@ void
 store_writer_end(StoreWriter *writer)
 {
 	StoreRun   *run = &writer->run;
+	bool		is_restored = run->volume == STORE_RESTORED;
 
 	writer_flush(writer, 0);
 	if (writer->of_hour && run->facts > 0)
@@ -734,7 +773,7 @@ store_writer_end(StoreWriter *writer)
 	if (run->facts > 0)
 	{
 		Datum		values[12] = {
-			Int64GetDatum(run->run_id), Int32GetDatum(run->order), BoolGetDatum(run->is_delta),
+			Int64GetDatum(run->run_id), Int32GetDatum(is_restored ? SORT_ORDER_RESTORED : run->order), BoolGetDatum(run->is_delta),
 			sql_minute(run->first_minute), sql_minute(run->last_minute),
 			Int32GetDatum(run->segments), Int64GetDatum(run->facts), Int64GetDatum(run->clicks)
 		};
@@ -742,7 +781,7 @@ store_writer_end(StoreWriter *writer)
 		sql_insert_end(&writer->inserter);
 		if (writer->minutes)
 			minute_arrays(writer, &values[8]);
-		values[11] = Int32GetDatum(run->volume);
+		values[11] = Int32GetDatum(is_restored ? NO_VOLUME : run->volume);
 		sql_write(ADD_RUN, values, writer->minutes ? NULL : "        nnn ");
 	}
 	if (writer->minutes)

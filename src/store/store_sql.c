@@ -43,6 +43,14 @@
 /* Hours that do not begin later miss clicks in the ledger. */
 #define DROPPED_UNTIL "coalesce((SELECT dropped_until FROM adclick_internal.state), '-infinity')"
 
+/* Of an hour: the ledger has all of its clicks. */
+#define IS_WHOLE(hour) "(" hour " > " DROPPED_UNTIL " OR adclick_internal.is_restored(" hour "))"
+
+/* How many lines a file of a volume has: one for each click that differs from others, and rows that stand apart. */
+#define LINES "s.facts + (SELECT count(*) FROM adclick_internal.unpacked_clicks u WHERE u.run_id = ANY (s.run_ids))"
+
+#define ARCHIVED_COLUMNS "volume, first_minute, last_minute, clicks, contents, file, bytes, sha256"
+
 /* Of an hour, the last time it was compared. */
 #define UNRECONCILED "(differences > 0 OR problem IS NOT NULL) AND NOT repaired"
 
@@ -174,7 +182,7 @@ static const struct
 		"SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint FROM adclick_internal.runs WHERE sort_order = 3", 0
 	},
 	[COUNT_UNPACKED] = {
-		"SELECT count(*) FROM adclick_internal.unpacked_clicks", 0
+		"SELECT count(*) FROM adclick_internal.unpacked_clicks WHERE run_id <> 0", 0
 	},
 	[COUNT_DISCARDED] = {
 		"SELECT reason, count(*) FROM adclick.discarded_clicks GROUP BY reason", 0
@@ -433,7 +441,7 @@ static const struct
 		" WHERE sort_order = 3 AND is_delta IN (false, true) AND last_minute >= " HOUR_OF("$1") " - interval '49 hours'"
 		" AND first_minute < $2 + interval '25 hours' AND m BETWEEN '4700-01-01 BC' AND '294276-12-01') b, generate_series(-24, 48) n"
 		" UNION SELECT hour FROM adclick.reconciled_hours WHERE " UNRECONCILED ") u"
-		" WHERE hour >= " HOUR_OF("$1") " AND hour < $2 AND $1 < $2 AND hour > " DROPPED_UNTIL
+		" WHERE hour >= " HOUR_OF("$1") " AND hour < $2 AND $1 < $2 AND " IS_WHOLE("hour")
 		" AND (NOT $4 OR hour >= coalesce((SELECT min(hour) FROM adclick.reconciled_hours), $2 - interval '24 hours')"
 		" AND hour NOT IN (SELECT adclick_internal.agreed_hours($1, $2))) ORDER BY hour) AS hours) h"
 		" RETURNING reconciliation_id, (cardinality(hours) - hours_done)::bigint, hours[1]",
@@ -465,7 +473,7 @@ static const struct
 		6, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, TEXTOID}
 	},
 	[COUNT_UNRECONCILED] = {
-		"SELECT count(*) FROM adclick.reconciled_hours WHERE " UNRECONCILED " AND hour > " DROPPED_UNTIL, 0
+		"SELECT count(*) FROM adclick.reconciled_hours WHERE " UNRECONCILED " AND " IS_WHOLE("hour"), 0
 	},
 	[GET_UNRECONCILED] = {
 		"SELECT min(h.hour) FROM (SELECT " HOUR_OF("m") " AS hour FROM adclick_internal.runs, unnest(minutes) m"
@@ -491,11 +499,16 @@ static const struct
 		" LEFT JOIN adclick_internal.runs r ON r.volume = v.volume"
 		" WHERE v.dropped_at IS NULL AND v.closed_at IS NOT NULL GROUP BY v.volume, v.closed_at ORDER BY v.volume LIMIT 1", 0
 	},
+	/* what is in its file stays there, if it is what the volume had */
 	[DROP_VOLUME] = {
-		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 RETURNING run_id, clicks, last_minute),"
+		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 RETURNING run_id, clicks, first_minute, last_minute),"
 		" unpacked AS (DELETE FROM adclick_internal.unpacked_clicks WHERE run_id IN (SELECT run_id FROM dropped)),"
 		" noted AS (UPDATE adclick_internal.volumes SET dropped_at = clock_timestamp(), dropped_by = pg_current_xact_id() WHERE volume = $1),"
-		" sums AS (SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint AS clicks, max(last_minute) AS until FROM dropped)"
+		" sums AS (SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint AS clicks, min(first_minute) AS since, max(last_minute) AS until FROM dropped),"
+		" archived AS (INSERT INTO adclick.archived_volumes AS a (volume, first_minute, last_minute, clicks, dropped_at)"
+		" SELECT $1, since, until, clicks, clock_timestamp() FROM sums WHERE until IS NOT NULL ON CONFLICT (volume) DO UPDATE"
+		" SET first_minute = excluded.first_minute, last_minute = excluded.last_minute, clicks = excluded.clicks, dropped_at = excluded.dropped_at,"
+		" file = CASE WHEN a.contents = (SELECT s.contents FROM adclick_internal.stored_volumes s WHERE s.volume = $1) THEN a.file END)"
 		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until)"
 		" FROM sums d RETURNING d.clicks", 1, {INT4OID}
 	},
@@ -504,6 +517,69 @@ static const struct
 	},
 	[DELETE_VOLUME] = {
 		"DELETE FROM adclick_internal.volumes WHERE volume = $1", 1, {INT4OID}
+	},
+	[GET_ARCHIVABLE] = {
+		"SELECT s.volume, s.first_minute, s.last_minute, s.clicks, s.contents, CASE WHEN a.contents = s.contents THEN a.file END, a.bytes, a.sha256, " LINES
+		" FROM adclick_internal.stored_volumes s JOIN adclick_internal.volumes v USING (volume) LEFT JOIN adclick.archived_volumes a USING (volume)"
+		" WHERE v.dropped_at IS NULL AND s.volume < (SELECT max(volume) FROM adclick_internal.volumes) ORDER BY s.volume", 0
+	},
+	[GET_STORED_VOLUME] = {
+		"SELECT s.volume, s.first_minute, s.last_minute, s.clicks, s.contents, CASE WHEN a.contents = s.contents THEN a.file END, a.bytes, a.sha256, " LINES
+		" FROM adclick_internal.stored_volumes s LEFT JOIN adclick.archived_volumes a USING (volume) WHERE s.volume = $1", 1, {INT4OID}
+	},
+	[PUT_ARCHIVED] = {
+		"INSERT INTO adclick.archived_volumes (" ARCHIVED_COLUMNS ", archived_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())"
+		" ON CONFLICT (volume) DO UPDATE SET first_minute = excluded.first_minute, last_minute = excluded.last_minute, clicks = excluded.clicks,"
+		" contents = excluded.contents, file = excluded.file, bytes = excluded.bytes, sha256 = excluded.sha256, archived_at = excluded.archived_at",
+		8, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID, TEXTOID, INT8OID, TEXTOID}
+	},
+	[GET_RESTORABLE] = {
+		"SELECT " ARCHIVED_COLUMNS ", NULL::bigint, hours, ARRAY(SELECT hour FROM adclick.restored_hours r WHERE r.volume = a.volume ORDER BY hour) FROM adclick.archived_volumes a CROSS JOIN LATERAL (SELECT ARRAY(SELECT h FROM generate_series("
+		"greatest(" HOUR_OF("$1") ", " HOUR_OF("a.first_minute") "), least($2, a.last_minute), interval '1 hour') h"
+		" WHERE NOT EXISTS (SELECT FROM adclick.restored_hours r WHERE r.hour = h AND r.volume = a.volume) ORDER BY h) AS hours) m"
+		" WHERE dropped_at IS NOT NULL AND file IS NOT NULL AND last_minute >= $1 AND first_minute <= $2 AND cardinality(hours) > 0 ORDER BY volume",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[COUNT_LOST] = {
+		"SELECT count(*) FROM adclick.archived_volumes WHERE dropped_at IS NOT NULL AND file IS NULL AND last_minute >= $1 AND first_minute <= $2",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_FILES] = {
+		"SELECT string_agg(file, ', ' ORDER BY volume) FROM adclick.archived_volumes a WHERE file IS NOT NULL"
+		" AND EXISTS (SELECT FROM unnest($1) m WHERE m BETWEEN a.first_minute AND a.last_minute)", 1, {TIMESTAMPTZARRAYOID}
+	},
+	[PUT_RESTORED] = {
+		"INSERT INTO adclick.restored_hours (hour, volume, clicks, restored_at) SELECT h.hour, $1, h.clicks, clock_timestamp()"
+		" FROM unnest($2, $3) h (hour, clicks)", 3, {INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}
+	},
+	[RELEASE] = {
+		"WITH runs AS (DELETE FROM adclick_internal.runs WHERE sort_order = 4),"
+		" segments AS (DELETE FROM adclick_internal.ledger_restored),"
+		" unpacked AS (DELETE FROM adclick_internal.unpacked_clicks WHERE run_id = 0)"
+		" DELETE FROM adclick.restored_hours", 0
+	},
+	[COUNT_RESTORED_CLICKS] = {
+		"SELECT coalesce(sum(clicks), 0)::bigint FROM adclick.restored_hours", 0
+	},
+	[GET_UNPACKED] = {
+		"SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device FROM adclick_internal.unpacked_clicks WHERE run_id = $1", 1, {INT8OID}
+	},
+	[GET_INCOMPLETE] = {
+		"SELECT min(h) FROM adclick_internal.state s, generate_series(greatest(" HOUR_OF("$1") ", " HOUR_OF("(SELECT least(min(first_minute), s.dropped_until)"
+		" FROM adclick.archived_volumes WHERE dropped_at IS NOT NULL)") "), least($2, s.dropped_until), interval '1 hour') h"
+		" WHERE s.dropped_until IS NOT NULL AND NOT adclick_internal.is_restored(h)", 2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[COUNT_FILES] = {
+		"SELECT count(*) FROM adclick.archived_volumes WHERE dropped_at IS NOT NULL AND file IS NOT NULL", 0
+	},
+	[GET_FORGOTTEN] = {
+		"SELECT hash, secret FROM adclick_internal.forgotten_users ORDER BY hash", 0
+	},
+	[ADD_FORGOTTEN] = {
+		"INSERT INTO adclick_internal.forgotten_users VALUES ($1, $2) ON CONFLICT DO NOTHING", 2, {UUIDOID, BYTEAOID}
+	},
+	[GET_LEDGER_RUN] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE run_id = $1 AND sort_order = 3", 1, {INT8OID}
 	},
 };
 

@@ -67,6 +67,24 @@ accumulate_facts(const FactClick *clicks, size_t n)
 	}
 }
 
+int64
+accumulate_ledger(Facts *clicks, bool restored)
+{
+	StoreWriter *writer;
+	int64		run_id;
+
+	if (clicks->n == 0)
+		return 0;
+	facts_sum_up(clicks);
+	run_id = store_new_run();
+	writer = restored ? store_writer_begin_restored(run_id) :
+		store_writer_begin_as(ORDER_LEDGER, clicks->n < LARGE_RUN_FACTS, run_id);
+	store_writer_add(writer, clicks, 0, clicks->n);
+	store_writer_end(writer);
+	clicks->n = 0;
+	return run_id;
+}
+
 void
 accumulate_clicks(const FactClick *clicks, size_t n, int64 ledger_run)
 {

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "core/orders.h"
+#include "store/store.h"
 
 /*
  * A run of order user or ip with so many facts is final: merging it with others
@@ -22,6 +23,15 @@
 
 /* Write the facts of these clicks, once for each order that is kept; that of the ledger as this run. */
 extern void accumulate_clicks(const FactClick *clicks, size_t n, int64 ledger_run);
+
+/*
+ * Write clicks as they stand in order ledger, in any order, as a run of it, and empty them;
+ * returns its id, 0 if there are none.  "restored": as one of what came back from files.
+ */
+extern int64 accumulate_ledger(Facts *clicks, bool restored);
+
+/* Clicks of the ledger that are written together, at most. */
+#define LEDGER_BATCH (256 * 1024)
 
 /* Likewise of orders ad, user and ip alone, and without noting minutes that are not in the latter two. */
 extern void accumulate_facts(const FactClick *clicks, size_t n);

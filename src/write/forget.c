@@ -24,17 +24,16 @@
 #include "utils/snapmgr.h"
 
 #include "accumulate.h"
+#include "archive.h"
 #include "base/adclick.h"
 #include "base/facts_alloc.h"
 #include "core/segment.h"
+#include "disguise.h"
 #include "forget.h"
 #include "read/slices.h"
 #include "seen/seen.h"
 #include "store/store.h"
 #include "tick.h"
-
-/* Clicks of the ledger that are written together, at most. */
-#define BATCH_FACTS (256 * 1024)
 
 /* A run is probed for some values if it has this many times as many segments; else it is read. */
 #define SEGMENTS_FOR_PROBES 4
@@ -66,13 +65,12 @@ typedef struct Forgetting
 	bool		is_whole;		/* and the ledger has them all: none was dropped */
 	int64		expected;		/* clicks of order user, of minutes whose clicks the ledger has, ... */
 	int64		found;			/* ... and of the ledger */
+	Numbers		all_minutes;	/* of all runs so far */
 	Numbers		addresses;
 
 	Facts		anonymous;		/* his clicks, to be written */
 	Facts		unpacked;		/* those that have a row elsewhere, which names their run */
-	int			nrules;
-	int			rules_room;
-	DedupRule  *rules;			/* by which their keys are disguised */
+	Disguise   *disguise;		/* of their keys */
 } Forgetting;
 
 static void
@@ -213,56 +211,6 @@ find(Forgetting *f, const StoreRun *run, const Numbers *candidates)
  *----------
  */
 
-/* Write clicks as a run of the ledger; returns its id, 0 if there are none. */
-static int64
-write_clicks(Facts *clicks)
-{
-	StoreWriter *writer;
-	int64		run_id;
-
-	if (clicks->n == 0)
-		return 0;
-	facts_sum_up(clicks);
-	run_id = store_new_run();
-	writer = store_writer_begin_as(ORDER_LEDGER, clicks->n < LARGE_RUN_FACTS, run_id);
-	store_writer_add(writer, clicks, 0, clicks->n);
-	store_writer_end(writer);
-	clicks->n = 0;
-	return run_id;
-}
-
-static const DedupRule *
-rule_of(const Forgetting *f, int64 bucket)
-{
-	const ClickRules *rules = &f->state.rules;
-
-	if (rules->dedup.rule_id == bucket_rule(bucket))
-		return &rules->dedup;
-	for (int i = 0; i < rules->nformer; i++)
-		if (rules->former[i].rule_id == bucket_rule(bucket))
-			return &rules->former[i];
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("rule %d is missing in adclick_internal.dedup_rules", bucket_rule(bucket)),
-			 errdetail("A click of the user was counted by it.")));
-}
-
-/* That by which keys with this window are disguised. */
-static DedupRule *
-forgotten_rule(Forgetting *f, int64 window)
-{
-	for (int i = 0; i < f->nrules; i++)
-		if (f->rules[i].window == window)
-			return &f->rules[i];
-	if (f->nrules == f->rules_room)
-	{
-		f->rules_room *= 2;
-		f->rules = repalloc(f->rules, sizeof(DedupRule) * f->rules_room);
-	}
-	store_get_forgotten_rule(&f->state, window, &f->rules[f->nrules]);
-	return &f->rules[f->nrules++];
-}
-
 /* A key of user and ad shows both; a click id is of no user. */
 static void
 disguise(Forgetting *f, Facts *facts, size_t i)
@@ -270,23 +218,12 @@ disguise(Forgetting *f, Facts *facts, size_t i)
 	uint64	   *high = &facts->key[order_column(ORDER_LEDGER, ROLE_KEY_HIGH)][i];
 	uint64	   *low = &facts->key[order_column(ORDER_LEDGER, ROLE_KEY_LOW)][i];
 	uint64	   *bucket = &facts->key[order_column(ORDER_LEDGER, ROLE_BUCKET)][i];
-	int64		number = facts_to_int64(*bucket);
-	DedupKey	key = {*high, *low};
-	const DedupRule *rule;
-	DedupRule  *forgotten;
+	BucketKey	key = {{*high, *low}, facts_to_int64(*bucket)};
 
-	if (bucket_rule(number) == NO_RULE)
-		return;
-	rule = rule_of(f, number);
-	if (rule->by != DEDUP_BY_USER_AND_AD)
-		return;
-	forgotten = forgotten_rule(f, rule->window);
-	click_disguise(forgotten, &key);
-	*high = key.hi;
-	*low = key.lo;
-	number += forgotten->rule_id - rule->rule_id;
-	*bucket = facts_from_int64(number);
-	forgotten->last_bucket = Max(forgotten->last_bucket, number);
+	disguise_key(f->disguise, &key);
+	*high = key.key.hi;
+	*low = key.key.lo;
+	*bucket = facts_from_int64(key.bucket);
 }
 
 /* A click that went out of the ledger comes back without user and address. */
@@ -297,8 +234,8 @@ make_anonymous(Forgetting *f, const Facts *facts, size_t i)
 	Facts	   *anonymous = is_unpacked ? &f->unpacked : &f->anonymous;
 	size_t		at;
 
-	if (anonymous->n == BATCH_FACTS && !is_unpacked)
-		(void) write_clicks(anonymous);
+	if (anonymous->n == LEDGER_BATCH && !is_unpacked)
+		(void) accumulate_ledger(anonymous, false);
 	if (anonymous->n == anonymous->capacity)
 		facts_enlarge(anonymous, Max(1024, 2 * anonymous->capacity), f->context);
 	at = anonymous->n;
@@ -490,8 +427,8 @@ erase_from_ledger(Forgetting *f)
 				 errmsg("the ledger of adclick has not all clicks of the user"),
 				 errdetail("It has %lld of the %lld that were counted by user.", (long long) f->found, (long long) f->expected),
 				 errhint("His other addresses would stay: reconcile, or restore a backup.")));
-	(void) write_clicks(&f->anonymous);
-	store_forget_unpacked(user_id(f), write_clicks(&f->unpacked));
+	(void) accumulate_ledger(&f->anonymous, false);
+	store_forget_unpacked(user_id(f), accumulate_ledger(&f->unpacked, false));
 }
 
 /* What retention has dropped from the ledger tells no addresses any more: they are looked for. */
@@ -518,6 +455,8 @@ erase_from_runs(Forgetting *f)
 	erase_from_users(f);
 	erase_from_ledger(f);
 	erase_from_addresses(f);
+	for (int i = 0; i < f->minutes.n; i++)
+		add_number(&f->all_minutes, f->minutes.values[i]);
 }
 
 /* What was committed before goes, also if no tick has taken it. */
@@ -564,8 +503,37 @@ put_state(Forgetting *f)
 
 	f->state.tick = seen_begin_tick(&f->state);
 	store_set_state(&f->state, expected);
-	for (int i = 0; i < f->nrules; i++)
-		store_keep_forgotten_rule(&f->rules[i]);
+	disguise_keep(f->disguise);
+}
+
+/* What came back from files goes first: it comes back without him, if it is wanted. */
+static void
+release_restored(void)
+{
+	int64		clicks = restored_release();
+
+	if (clicks > 0)
+		ereport(NOTICE,
+				(errmsg("restored clicks have been released: %lld", (long long) clicks),
+				 errhint("adclick.restore_clicks() brings them back without the user.")));
+}
+
+/* Files that he may stand in, all over the archive; those of volumes that are there are out of date now. */
+static void
+say_files(Forgetting *f)
+{
+	char	   *files;
+
+	sort_numbers(&f->all_minutes);
+	store_push_newest();
+	files = store_get_files(f->all_minutes.values, f->all_minutes.n);
+	store_note_forgotten(user_id(f));
+	PopActiveSnapshot();
+	if (files)
+		ereport(WARNING,
+				(errmsg("files of the archive may name the user: %s", files),
+				 errdetail("Those of volumes that were not dropped are written anew by adclick.archive_clicks(). From the others he does not come back by adclick.restore_clicks(), but they name him."),
+				 errhint("Delete files that must not name him, and copies of those that are written anew.")));
 }
 
 static void
@@ -574,12 +542,11 @@ begin(Forgetting *f, int64 user_id)
 	f->context = AllocSetContextCreate(CurrentMemoryContext, "adclick forget", ALLOCSET_DEFAULT_SIZES);
 	f->of_run = AllocSetContextCreate(f->context, "adclick forget run", ALLOCSET_DEFAULT_SIZES);
 	f->user = facts_from_int64(user_id);
-	f->minutes.context = f->addresses.context = f->context;
+	f->minutes.context = f->all_minutes.context = f->addresses.context = f->context;
 	for (FactOrder order = 0; order < ORDERS; order++)
 		f->done[order].context = f->context;
 	f->anonymous.ncolumns = f->unpacked.ncolumns = order_columns[ORDER_LEDGER];
-	f->rules_room = 4;
-	f->rules = MemoryContextAlloc(f->context, sizeof(DedupRule) * f->rules_room);
+	f->disguise = disguise_begin(&f->state, f->context);
 }
 
 int64
@@ -591,6 +558,7 @@ forget_user(int64 user_id)
 
 	begin(&f, user_id);
 	MemoryContextSwitchTo(f.context);
+	release_restored();
 	store_lock(STORE_LOCK_COMPACTION);
 	CommandCounterIncrement();
 	store_push_snapshot();
@@ -607,6 +575,7 @@ forget_user(int64 user_id)
 	erase_from_runs(&f);
 	clicks = f.clicks + store_forget_set_aside(user_id);
 	put_state(&f);
+	say_files(&f);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(f.context);

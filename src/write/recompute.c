@@ -71,19 +71,19 @@ delete_gaps(const Recount *r)
 
 /* What is missing in the ledger would be lost from the counts, too. */
 static void
-check_ledger(int64 from)
+check_ledger(int64 from, int64 to)
 {
 	StoreState	state;
 	int64		clicks = store_count_ledger();
 
 	store_get_state(&state);
-	if (from <= state.dropped_until)
+	if (store_get_incomplete(from, to) != DT_NOEND)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the ledger of adclick no longer has all clicks of these hours"),
 				 errdetail("It has dropped clicks up to %s, as adclick.ledger_retention says.",
 						   pstrdup(timestamptz_to_str(state.dropped_until * USECS_PER_MINUTE))),
-				 errhint("Hours from %s on can be counted anew.",
+				 errhint("Hours from %s on can be counted anew, and others when adclick.restore_clicks() has brought back what was dropped of them.",
 						 pstrdup(timestamptz_to_str((hour_of(state.dropped_until) + MINS_PER_HOUR) * USECS_PER_MINUTE)))));
 	if (clicks + state.dropped != state.verdicts[CLICK_VALID])
 		ereport(ERROR,
@@ -106,7 +106,7 @@ begin(const Recount *r)
 	store_claim_compaction();
 	if (adclick_user_and_ip_orders && store_has_gap(r->from, r->to, &minute))
 		delete_gaps(r);
-	check_ledger(r->from);
+	check_ledger(r->from, r->to);
 }
 
 static bool

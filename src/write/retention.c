@@ -12,7 +12,7 @@
  * to the last that was dropped are too old, for ticks and for questions.
  *
  * Where hours are reconciled, a volume stays until all of its hours were, after their last
- * clicks.
+ * clicks; and where there is a directory for it, until it is in a file.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -25,6 +25,8 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "archive.h"
+#include "archive_file.h"
 #include "base/adclick.h"
 #include "base/definitions.h"
 #include "base/shmem.h"
@@ -136,6 +138,8 @@ why_kept(const StoreVolume *volume, const StoreState *state, TimestampTz now)
 	if (hour != DT_NOEND)
 		return psprintf("the hour from %s on has not been reconciled since it got its last clicks, or differs",
 						timestamptz_to_str(hour));
+	if (archive_is_on() && !archive_has(volume->volume))
+		return "it has not been archived, see adclick.archive_clicks()";
 	return NULL;
 }
 

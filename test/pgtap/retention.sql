@@ -118,7 +118,6 @@ SELECT waits('the clock is behind what it was%', 'a volume opened in the future'
 ROLLBACK;
 
 -- Some hours are reconciled: those before the first of them are from when none were, others have to be.
-SELECT is(array_agg(job.command), ARRAY['CALL adclick.reconcile(''-infinity'', date_trunc(''day'', now(), ''UTC''), only_changed => true)'], 'what is done each night') FROM adclick_internal.jobs() job;
 BEGIN;
 SELECT adclick.reconcile_hour(date_trunc('hour', now(), 'UTC') - interval '1 hour', date_trunc('hour', now(), 'UTC')) \gset
 SELECT is(volumes_dropped, 1, 'an hour of today') FROM adclick.apply_retention();
