@@ -112,6 +112,8 @@ typedef enum Statement
 	DROP_VOLUME,
 	GET_DROPPED,
 	DELETE_VOLUME,
+	RETIRE_SECRET,
+	DELETE_SECRETS,
 	STATEMENTS
 } Statement;
 
