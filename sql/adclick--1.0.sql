@@ -108,7 +108,7 @@ COMMENT ON COLUMN adclick.discarded_clicks.ip IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.country IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.region IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.device IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'', ''too old'', or ''undecided'' where stored keys are damaged';
+COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'', ''too old'', ''undecided'' where stored keys are damaged, ''forged impression'' or ''expired impression''';
 COMMENT ON COLUMN adclick.discarded_clicks.discarded_at IS 'when the tick ran that set it aside';
 
 -- One row, updated by each tick.
@@ -124,6 +124,8 @@ CREATE TABLE adclick_internal.state (
 	too_old bigint NOT NULL,
 	duplicates bigint NOT NULL,
 	undecided bigint NOT NULL,
+	forged bigint NOT NULL,
+	expired bigint NOT NULL,
 	rule_id int,
 	future_tolerance bigint,
 	raw_retention bigint,
@@ -144,8 +146,8 @@ COMMENT ON COLUMN adclick_internal.state.late IS 'of the clicks counted, those t
 COMMENT ON COLUMN adclick_internal.state.dropped IS 'of the clicks counted, those that retention has dropped from the ledger';
 COMMENT ON COLUMN adclick_internal.state.dropped_until IS 'the last minute in which one of them was clicked, or its dedup bucket begins; NULL: none was dropped';
 
-INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late, dropped)
-	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped)
+	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE adclick_internal.restore (
 	started_at timestamptz PRIMARY KEY,
@@ -407,18 +409,63 @@ COMMENT ON COLUMN adclick.most_clicked_ads_hourly.filter_id IS 'the filter, see 
 COMMENT ON COLUMN adclick.most_clicked_ads_hourly.most_clicked_ads IS 'ads and their clicks in this hour, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
 COMMENT ON COLUMN adclick.most_clicked_ads_hourly.cut_off IS 'the most clicks an ad had that is not among them, 0 if all ads are';
 
+/*
+ * A browser is sent to these: no other scheme, nothing that could end a header or a
+ * quoted attribute, and no name before the host that could be taken for it.
+ */
 CREATE TABLE adclick.ads (
 	ad_id bigint PRIMARY KEY,
 	advertiser_id bigint,
-	redirect_url text,
-	website text
+	redirect_url text CONSTRAINT redirect_url_is_safe CHECK (octet_length(redirect_url) <= 2048 AND redirect_url COLLATE "C" ~
+		'^https?://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]*)?$'),
+	website text,
+	active boolean NOT NULL DEFAULT true,
+	created_at timestamptz NOT NULL DEFAULT statement_timestamp()
 );
 CREATE INDEX ads_advertiser_id_idx ON adclick.ads (advertiser_id);
-COMMENT ON TABLE adclick.ads IS 'your ads: fill it to ask by advertiser';
+COMMENT ON TABLE adclick.ads IS 'your ads: fill it to ask by advertiser, and for adclick.click()';
 COMMENT ON COLUMN adclick.ads.ad_id IS 'the ad, as in adclick.clicks';
 COMMENT ON COLUMN adclick.ads.advertiser_id IS 'whose ad it is';
 COMMENT ON COLUMN adclick.ads.redirect_url IS 'where a click leads to';
 COMMENT ON COLUMN adclick.ads.website IS 'where the ad is shown';
+COMMENT ON COLUMN adclick.ads.active IS 'whether adclick.click() takes clicks of it';
+COMMENT ON COLUMN adclick.ads.created_at IS 'when it was put here';
+COMMENT ON CONSTRAINT redirect_url_is_safe ON adclick.ads IS 'http or https, no user before the host, printable ASCII without spaces, quotes, <, > and \; what else there is has to be percent-encoded';
+
+--
+-- Clicks of who redirects them
+--
+
+/*
+ * Not dumped, so that a copy of the data signs nothing.  Row security without a policy keeps out
+ * who may read all tables, such as members of pg_read_all_data.
+ */
+CREATE TABLE adclick_internal.impression_secrets (
+	made_at timestamptz PRIMARY KEY,
+	secret bytea NOT NULL,
+	retired_at timestamptz
+);
+ALTER TABLE adclick_internal.impression_secrets ALTER secret SET STORAGE PLAIN, ALTER secret SET STATISTICS 0;
+ALTER TABLE adclick_internal.impression_secrets ENABLE ROW LEVEL SECURITY;
+COMMENT ON TABLE adclick_internal.impression_secrets IS 'what impressions are signed with; in no dump';
+COMMENT ON COLUMN adclick_internal.impression_secrets.secret IS 'key of HMAC-SHA256';
+COMMENT ON COLUMN adclick_internal.impression_secrets.retired_at IS 'since when nothing is signed with it; NULL: it is in use';
+
+-- As INSERT, it runs what users gave their table as the one who calls it, with the search_path of the session.
+CREATE FUNCTION adclick.click(ad_id bigint, user_id bigint, ip inet, country text, region text, device text, impression text DEFAULT NULL)
+	RETURNS text
+	AS 'MODULE_PATHNAME', 'adclick_click' LANGUAGE C;
+COMMENT ON FUNCTION adclick.click(bigint, bigint, inet, text, text, text, text) IS 'record a click on an ad, of an impression if it has one, and return where it leads to';
+
+CREATE FUNCTION adclick.new_impression(ad_id bigint, user_id bigint DEFAULT NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'adclick_new_impression' LANGUAGE C PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.new_impression(bigint, bigint) IS 'a token for an ad that is shown, to a user if one is given: one click with it counts';
+
+CREATE FUNCTION adclick.rotate_impression_secret(revoke boolean DEFAULT false) RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_rotate_impression_secret' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.rotate_impression_secret(boolean) IS 'sign impressions with a new secret; those of before stay valid until they expire, unless revoked';
 
 --
 -- One round by hand
@@ -1073,7 +1120,7 @@ COMMENT ON FUNCTION adclick.unschedule() IS 'end the jobs of adclick.schedule()'
 
 CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest timestamptz, OUT last_tick bigint,
 		OUT last_tick_at timestamptz, OUT taken bigint, OUT counted bigint, OUT in_future bigint, OUT too_old bigint,
-		OUT duplicates bigint, OUT undecided bigint, OUT open_minutes bigint, OUT combinations bigint,
+		OUT duplicates bigint, OUT undecided bigint, OUT forged bigint, OUT expired bigint, OUT open_minutes bigint, OUT combinations bigint,
 		OUT late bigint, OUT clicks_per_second float8, OUT dropped bigint, OUT dropped_until timestamptz)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
@@ -1120,10 +1167,12 @@ CREATE VIEW adclick.status AS
 		p.dropped AS clicks_dropped,
 		p.dropped_until,
 		p.duplicates,
-		p.in_future + p.too_old + p.undecided AS discarded,
+		p.in_future + p.too_old + p.undecided + p.forged + p.expired AS discarded,
 		p.in_future,
 		p.too_old,
 		p.undecided,
+		p.forged,
+		p.expired,
 		p.open_minutes,
 		p.combinations,
 		(SELECT max(h.reconciled_at) FROM adclick.reconciled_hours h) AS last_reconciled_at,
@@ -1156,10 +1205,12 @@ COMMENT ON COLUMN adclick.status.late_clicks IS 'of them, those that arrived lat
 COMMENT ON COLUMN adclick.status.clicks_dropped IS 'of those counted, how many adclick.ledger_retention has dropped from the ledger; they still count';
 COMMENT ON COLUMN adclick.status.dropped_until IS 'the last minute in which one of them was clicked, or its dedup window begins: up to it the ledger is not whole; NULL if none was dropped';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
-COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old and undecided';
+COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old, undecided, forged and expired';
 COMMENT ON COLUMN adclick.status.in_future IS 'clicks set aside because they were clicked further in the future than adclick.future_tolerance';
 COMMENT ON COLUMN adclick.status.too_old IS 'clicks set aside because they were clicked longer ago than adclick.raw_retention';
 COMMENT ON COLUMN adclick.status.undecided IS 'clicks set aside because stored keys that would tell whether they are duplicates are damaged';
+COMMENT ON COLUMN adclick.status.forged IS 'clicks set aside because adclick.click() did not know their impression';
+COMMENT ON COLUMN adclick.status.expired IS 'clicks set aside because their impression was older than adclick.impression_expiry';
 COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes behind all packed ones that have facts: those that are open';
 COMMENT ON COLUMN adclick.status.combinations IS 'combinations of country, region and device that are told apart; once there are adclick.max_filters, clicks of new ones count as ''other''';
 COMMENT ON COLUMN adclick.status.last_reconciled_at IS 'when an hour was last compared with the ledger, see adclick.reconcile(); NULL: never';
@@ -1352,9 +1403,9 @@ BEGIN ATOMIC
 	LEFT JOIN (SELECT run_id, count(*) AS segments FROM adclick_internal.stored_segments GROUP BY 1) s USING (run_id)
 	HAVING count(*) FILTER (WHERE r.segments <> coalesce(s.segments, 0)) > 0
 	UNION ALL
-	SELECT format('adclick.discarded_clicks has %s of %s clicks.', d.clicks, s.in_future + s.too_old + s.duplicates + s.undecided)
-	FROM adclick_internal.state s CROSS JOIN (SELECT count(*) AS clicks FROM adclick.discarded_clicks) d
-	WHERE d.clicks <> s.in_future + s.too_old + s.duplicates + s.undecided;
+	SELECT format('adclick.discarded_clicks has %s of %s clicks.', d.clicks, o.clicks)
+	FROM (SELECT in_future + too_old + duplicates + undecided + forged + expired AS clicks FROM adclick_internal.state) o
+	CROSS JOIN (SELECT count(*) AS clicks FROM adclick.discarded_clicks) d WHERE d.clicks <> o.clicks;
 END;
 COMMENT ON FUNCTION adclick_internal.find_missing() IS 'what has not come of the data of a dump';
 
@@ -1364,7 +1415,7 @@ COMMENT ON MATERIALIZED VIEW adclick_internal.end_of_dump IS 'its REFRESH is the
 COMMENT ON COLUMN adclick_internal.end_of_dump.done IS 'nothing';
 
 /*
- * All tables are dumped but adclick_internal.compaction and restored_tables, which have no history.
+ * All tables are dumped but adclick_internal.compaction and restored_tables, which have no history, and the secrets.
  */
 DO $$
 DECLARE
@@ -1445,6 +1496,13 @@ GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filt
 	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.differences, adclick.reconciled_hours,
 	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage TO adclick_reader;
 GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
+
+-- Who sends clicks and shows ads.
+SELECT adclick_internal.make_role('adclick_ingest');
+GRANT USAGE ON SCHEMA adclick TO adclick_ingest;
+GRANT INSERT ON adclick.clicks TO adclick_ingest;
+GRANT EXECUTE ON FUNCTION adclick.click(bigint, bigint, inet, text, text, text, text), adclick.new_impression(bigint, bigint) TO adclick_ingest;
+SELECT adclick.rotate_impression_secret();
 
 -- What the REFRESH of a dump does, as the owner, and what this asks for.
 GRANT EXECUTE ON FUNCTION adclick.end_restore(boolean), adclick_internal.find_missing(), adclick_internal.has_all_tables() TO adclick_owner;

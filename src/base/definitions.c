@@ -73,9 +73,11 @@ static const Definition inbox_definition = {
 	ADCLICK_SCHEMA, "clicks", RELKIND_RELATION, true, {CLICK_COLUMNS}
 };
 
-/* Users have it to themselves but for two columns, which are read without SQL. */
+/* Users have it to themselves but for the columns that are read without SQL. */
 static const Definition ads_definition = {
-	ADCLICK_SCHEMA, "ads", RELKIND_RELATION, true, {{"ad_id", INT8OID}, {"advertiser_id", INT8OID}}
+	ADCLICK_SCHEMA, "ads", RELKIND_RELATION, true, {
+		{"ad_id", INT8OID}, {"advertiser_id", INT8OID}, {"redirect_url", TEXTOID}, {"website", TEXTOID}, {"active", BOOLOID}
+	}
 };
 
 static const Definition facts_definition = {
@@ -112,7 +114,8 @@ static const Definition definitions[] = {
 			{"only_row", BOOLOID}, {"tick", INT8OID}, {"ticked_at", TIMESTAMPTZOID},
 			{"newest_received", TIMESTAMPTZOID}, {"event_time", TIMESTAMPTZOID}, {"rows_read", INT8OID},
 			{"counted", INT8OID}, {"in_future", INT8OID}, {"too_old", INT8OID}, {"duplicates", INT8OID},
-			{"undecided", INT8OID}, {"rule_id", INT4OID}, {"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
+			{"undecided", INT8OID}, {"forged", INT8OID}, {"expired", INT8OID}, {"rule_id", INT4OID},
+			{"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
 			{"highest_bucket", INT8OID}, {"late", INT8OID}, {"dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "restore", RELKIND_RELATION, false, {{"started_at", TIMESTAMPTZOID}, {"tried_again", BOOLOID}}},
@@ -120,6 +123,9 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "dedup_rules", RELKIND_RELATION, false, {
 			{"rule_id", INT4OID}, {"by_user_and_ad", BOOLOID}, {"dedup_window", INT4OID}, {"last_bucket", INT8OID},
 			{"forgotten_since", TIMESTAMPTZOID}, {"secret", BYTEAOID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "impression_secrets", RELKIND_RELATION, false, {
+			{"made_at", TIMESTAMPTZOID}, {"secret", BYTEAOID}, {"retired_at", TIMESTAMPTZOID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "compaction", RELKIND_RELATION, false, {{"only_row", BOOLOID}, {"rounds", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "runs", RELKIND_RELATION, false, {

@@ -29,6 +29,7 @@ int			adclick_future_tolerance = 300;
 int			adclick_raw_retention = 7 * 24 * 60;
 int			adclick_ledger_retention = 0;
 char	   *adclick_archive_directory = NULL;
+int			adclick_impression_expiry = 3600;
 bool		adclick_user_and_ip_orders = true;
 int			adclick_top_ads_kept = 1000;
 bool		adclick_workers_on = true;
@@ -132,6 +133,14 @@ guc_define(void)
 							   &adclick_archive_directory,
 							   "",
 							   PGC_SUSET, 0, check_archive_directory, NULL, NULL);
+
+	/* no longer than a time inside an id is believed: so all clicks of an impression have one dedup bucket */
+	DefineCustomIntVariable("adclick.impression_expiry",
+							"How long after it was issued an impression may be clicked.",
+							"Later clicks are redirected, and discarded.",
+							&adclick_impression_expiry,
+							3600, 1, 24 * 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("adclick.user_and_ip_orders",
 							 "Whether clicks are also kept by user and by address.",

@@ -34,21 +34,54 @@ click_bucket(const DedupRule *rule, TimestampTz at)
 	return second * ((int64) 1 << BUCKET_RULE_BITS) + rule->rule_id;
 }
 
+/* RFC 9562: milliseconds since 1970 in the first 48 bits, then the version, and the variant before the second half. */
+#define V7_BITS (UINT64CONST(7) << 12)
+#define VARIANT_BITS (UINT64CONST(2) << 62)
+
+bool
+click_id_time(const DedupKey *id, TimestampTz *at)
+{
+	*at = (int64) (id->hi >> 16) * USECS_PER_MSEC - UNIX_EPOCH_USECS;
+	return (id->hi >> 12 & 0xF) == 7 && id->lo >> 62 == 2;
+}
+
+DedupKey
+click_new_id(TimestampTz at)
+{
+	uint64		ms = (uint64) floor_div(at + UNIX_EPOCH_USECS, USECS_PER_MSEC);
+	uint64		random[2];
+
+	if (!pg_strong_random(random, sizeof(random)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	return (DedupKey) {ms << 16 | V7_BITS | (random[0] & 0xFFF), VARIANT_BITS | random[1] >> 2};
+}
+
+/* First halves of ids of version 8, which are anybody's own: "adclic" in ASCII, and a number. */
+#define FORGED_HALF UINT64CONST(0x6164636C69638001)
+#define EXPIRED_HALF UINT64CONST(0x6164636C69638002)
+
+DedupKey
+click_refused_id(ClickVerdict verdict, const DedupKey *id)
+{
+	return (DedupKey) {
+		verdict == CLICK_FORGED ? FORGED_HALF : EXPIRED_HALF, VARIANT_BITS | (id->lo << 2) >> 2
+	};
+}
+
 /*
- * The time that chooses the dedup bucket: that inside a version 7 id (RFC
- * 9562, milliseconds since 1970 in its first 48 bits), so that copies of a
+ * The time that chooses the dedup bucket: that inside a version 7 id, so that copies of a
  * click meet in one bucket whatever their clicked_at; else the click's own.  It
  * depends on nothing but the click itself: not on its arrival, which a copy has later.
  */
 static TimestampTz
 bucket_time(const Click *click, const DedupKey *id)
 {
-	bool		is_v7 = (id->hi >> 12 & 0xF) == 7 && id->lo >> 62 == 2;
 	TimestampTz inside;
 
-	if (!is_v7)
+	if (!click_id_time(id, &inside))
 		return click->at;
-	inside = (int64) (id->hi >> 16) * 1000 - UNIX_EPOCH_USECS;
 	return inside > click->at + ID_TIME_BELIEVED || inside < click->at - ID_TIME_BELIEVED ? click->at : inside;
 }
 
@@ -117,15 +150,37 @@ is_forgotten(TupleTableSlot *slot, const Click *click, const ClickRules *rules)
 	return false;
 }
 
+/* What its id says of itself. */
+static ClickVerdict
+said_by_id(TupleTableSlot *slot)
+{
+	if (slot->tts_isnull[CLICK_ID - 1])
+		return CLICK_VALID;
+	switch (read_id(slot).hi)
+	{
+		case FORGED_HALF:
+			return CLICK_FORGED;
+		case EXPIRED_HALF:
+			return CLICK_EXPIRED;
+		default:
+			return CLICK_VALID;
+	}
+}
+
 ClickVerdict
 click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 {
+	ClickVerdict said;
+
 	slot_getsomeattrs(slot, CLICK_RECEIVED_AT);
 	click->ad_id = DatumGetInt64(slot->tts_values[CLICK_AD_ID - 1]);
 	click->received_at = DatumGetTimestampTz(slot->tts_values[CLICK_RECEIVED_AT - 1]);
 	click->at = slot->tts_isnull[CLICK_CLICKED_AT - 1] ? click->received_at :
 		DatumGetTimestampTz(slot->tts_values[CLICK_CLICKED_AT - 1]);
 
+	said = said_by_id(slot);
+	if (said != CLICK_VALID)
+		return said;
 	/* the arrival is known to the millisecond */
 	if (click->at >= click->received_at + USECS_PER_MSEC + rules->future_tolerance)
 		return CLICK_IN_FUTURE;
@@ -297,6 +352,10 @@ click_verdict_text(ClickVerdict verdict)
 			return "duplicate";
 		case CLICK_UNDECIDED:
 			return "undecided";
+		case CLICK_FORGED:
+			return "forged impression";
+		case CLICK_EXPIRED:
+			return "expired impression";
 	}
 	elog(ERROR, "click verdict %d has no reason", (int) verdict);
 	return NULL;

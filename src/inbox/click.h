@@ -46,16 +46,20 @@ typedef enum ClickVerdict
 	CLICK_TOO_OLD,
 	/* the keys seen before say these, not click_read */
 	CLICK_DUPLICATE,
-	CLICK_UNDECIDED				/* they cannot be read */
+	CLICK_UNDECIDED,			/* they cannot be read */
+	/* of adclick.click(), which was given a token of an impression */
+	CLICK_FORGED,
+	CLICK_EXPIRED
 } ClickVerdict;
 
-#define CLICK_VERDICTS (CLICK_UNDECIDED + 1)
+#define CLICK_VERDICTS (CLICK_EXPIRED + 1)
 
 /* Of clicks by verdict: those not counted, for another reason than that they are duplicates. */
 static inline int64
 clicks_discarded(const int64 *verdicts)
 {
-	return verdicts[CLICK_IN_FUTURE] + verdicts[CLICK_TOO_OLD] + verdicts[CLICK_UNDECIDED];
+	return verdicts[CLICK_IN_FUTURE] + verdicts[CLICK_TOO_OLD] + verdicts[CLICK_UNDECIDED] +
+		verdicts[CLICK_FORGED] + verdicts[CLICK_EXPIRED];
 }
 
 /* What makes two clicks duplicates. */
@@ -170,6 +174,16 @@ extern void ip_from_inet(const inet *address, IpAddress *ip);
 /* The id that a key was made of, and back. */
 extern Datum key_to_uuid(const DedupKey *key);
 extern DedupKey key_of_uuid(Datum uuid);
+
+/* A new id, a version 7 UUID of this time; and the time inside one, false if it is of another version. */
+extern DedupKey click_new_id(TimestampTz at);
+extern bool click_id_time(const DedupKey *id, TimestampTz *at);
+
+/*
+ * The id of a click that is to be set aside as CLICK_FORGED or CLICK_EXPIRED, with the second
+ * half of that of its impression.  So a row can say of itself that it does not count, and no more.
+ */
+extern DedupKey click_refused_id(ClickVerdict verdict, const DedupKey *id);
 
 /* The address that they were made of, if it had no mask. */
 extern inet *ip_to_inet(const IpAddress *ip);

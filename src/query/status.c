@@ -50,8 +50,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[16];
-	Datum		values[16];
+	bool		nulls[18];
+	Datum		values[18];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then, and the health what is the matter */
@@ -72,13 +72,15 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[7] = Int64GetDatum(state.verdicts[CLICK_TOO_OLD]);
 	values[8] = Int64GetDatum(state.verdicts[CLICK_DUPLICATE]);
 	values[9] = Int64GetDatum(state.verdicts[CLICK_UNDECIDED]);
-	values[10] = Int64GetDatum(store_count_open_minutes());
-	values[11] = Int64GetDatum(store_count_combinations());
-	values[12] = Int64GetDatum(state.late);
-	values[13] = clicks_per_second();
-	values[14] = Int64GetDatum(state.dropped);
-	nulls[15] = state.dropped_until == PG_INT64_MIN;
-	values[15] = TimestampTzGetDatum(nulls[15] ? 0 : state.dropped_until * USECS_PER_MINUTE);
+	values[10] = Int64GetDatum(state.verdicts[CLICK_FORGED]);
+	values[11] = Int64GetDatum(state.verdicts[CLICK_EXPIRED]);
+	values[12] = Int64GetDatum(store_count_open_minutes());
+	values[13] = Int64GetDatum(store_count_combinations());
+	values[14] = Int64GetDatum(state.late);
+	values[15] = clicks_per_second();
+	values[16] = Int64GetDatum(state.dropped);
+	nulls[17] = state.dropped_until == PG_INT64_MIN;
+	values[17] = TimestampTzGetDatum(nulls[17] ? 0 : state.dropped_until * USECS_PER_MINUTE);
 	return make_row(fcinfo, values, nulls);
 }
 

@@ -245,20 +245,20 @@ forgotten_until(int64 minute)
 static void
 get_rules(ClickRules *rules, MemoryContext context)
 {
-	int32		rule_id = DatumGetInt32(sql_result(0, 11, Int32GetDatum(0)));
+	int32		rule_id = DatumGetInt32(sql_result(0, 13, Int32GetDatum(0)));
 
 	memset(rules, 0, sizeof(*rules));
 	rules->forgotten = PG_INT64_MIN;
 	rules_of_settings(rules, rule_id);
 	if (rule_id == 0)
 		return;
-	rules->future_tolerance = DatumGetInt64(sql_result(0, 12, 0));
-	rules->raw_retention = DatumGetInt64(sql_result(0, 13, 0));
-	rules->forgotten = forgotten_until(state_minute(20));
-	rules->dedup.by = DatumGetBool(sql_result(0, 15, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
-	rules->dedup.window = DatumGetInt32(sql_result(0, 16, Int32GetDatum(0)));
+	rules->future_tolerance = DatumGetInt64(sql_result(0, 14, 0));
+	rules->raw_retention = DatumGetInt64(sql_result(0, 15, 0));
+	rules->forgotten = forgotten_until(state_minute(22));
+	rules->dedup.by = DatumGetBool(sql_result(0, 17, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
+	rules->dedup.window = DatumGetInt32(sql_result(0, 18, Int32GetDatum(0)));
 	check_rule(&rules->dedup);
-	if (DatumGetInt64(sql_result(0, 17, 0)) > 1)
+	if (DatumGetInt64(sql_result(0, 19, 0)) > 1)
 		get_former_rules(rules, context);
 }
 
@@ -281,7 +281,7 @@ check_state(const StoreState *state)
 static bool
 find_state(void)
 {
-	return sql_run(GET_STATE, NULL, NULL, true) == 1 && !DatumGetBool(sql_result(0, 21, BoolGetDatum(false)));
+	return sql_run(GET_STATE, NULL, NULL, true) == 1 && !DatumGetBool(sql_result(0, 23, BoolGetDatum(false)));
 }
 
 bool
@@ -319,10 +319,10 @@ store_get_state(StoreState *state)
 	state->rows_read = DatumGetInt64(sql_result(0, 5, 0));
 	for (int i = 0; i < CLICK_VERDICTS; i++)
 		state->verdicts[i] = DatumGetInt64(sql_result(0, 6 + i, 0));
-	state->highest_bucket = DatumGetInt64(sql_result(0, 14, Int64GetDatum(PG_INT64_MIN)));
-	state->late = DatumGetInt64(sql_result(0, 18, 0));
-	state->dropped = DatumGetInt64(sql_result(0, 19, 0));
-	state->dropped_until = state_minute(20);
+	state->highest_bucket = DatumGetInt64(sql_result(0, 16, Int64GetDatum(PG_INT64_MIN)));
+	state->late = DatumGetInt64(sql_result(0, 20, 0));
+	state->dropped = DatumGetInt64(sql_result(0, 21, 0));
+	state->dropped_until = state_minute(22);
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
 	check_state(state);
@@ -332,21 +332,22 @@ store_get_state(StoreState *state)
 void
 store_set_state(const StoreState *state, int64 expected)
 {
-	Datum		values[16] = {
+	Datum		values[18] = {
 		Int64GetDatum(state->tick), TimestampTzGetDatum(state->ticked_at),
 		TimestampTzGetDatum(state->newest_received), TimestampTzGetDatum(state->event_time),
 		Int64GetDatum(state->rows_read), Int64GetDatum(state->verdicts[CLICK_VALID]),
 		Int64GetDatum(state->verdicts[CLICK_IN_FUTURE]), Int64GetDatum(state->verdicts[CLICK_TOO_OLD]),
 		Int64GetDatum(state->verdicts[CLICK_DUPLICATE]), Int64GetDatum(state->verdicts[CLICK_UNDECIDED]),
+		Int64GetDatum(state->verdicts[CLICK_FORGED]), Int64GetDatum(state->verdicts[CLICK_EXPIRED]),
 		Int32GetDatum(state->rules.dedup.rule_id), Int64GetDatum(state->rules.future_tolerance),
 		Int64GetDatum(state->rules.raw_retention), Int64GetDatum(state->highest_bucket),
-		Int64GetDatum(expected), Int64GetDatum(state->late)
+		Int64GetDatum(state->late), Int64GetDatum(expected)
 	};
-	char		nulls[] = "                ";
+	char		nulls[] = "                  ";
 
 	nulls[1] = state->ticked_at == DT_NOBEGIN ? 'n' : ' ';
 	nulls[2] = state->newest_received == DT_NOBEGIN ? 'n' : ' ';
-	nulls[13] = state->highest_bucket == PG_INT64_MIN ? 'n' : ' ';
+	nulls[15] = state->highest_bucket == PG_INT64_MIN ? 'n' : ' ';
 	if (sql_write(SET_STATE, values, nulls) != 1)
 		another_tick(expected);
 }

@@ -22,6 +22,7 @@
 #include "core/topn.h"
 #include "filters.h"
 #include "inbox/click.h"
+#include "inbox/impression.h"
 
 /*
  * Only one tick, and only one compaction, runs in a database at a time: the
@@ -628,5 +629,30 @@ extern bool store_is_forgotten(const StoreForgotten *forgotten, int64 user_id);
 
 /* Ads of some advertisers, ascending. */
 extern int64 *store_get_ads(const int64 *advertisers, int nadvertisers, int *count);
+
+/* An ad as a click finds it, as the active snapshot sees it; false if there is none of this id. */
+typedef struct StoreAd
+{
+	bool		is_active;
+	text	   *redirect_url;	/* NULL: none */
+} StoreAd;
+
+extern bool store_find_ad(int64 ad_id, StoreAd *ad);
+
+/* Insert a click into the inbox: all its columns but the arrival, in their order; "nulls" as in SPI_execute_plan. */
+#define STORE_CLICK_VALUES (CLICK_COLUMNS - 1)
+extern void store_insert_click(Datum *values, const char *nulls);
+
+/* What impressions are signed with, and were. */
+typedef struct StoreSecret
+{
+	ImpressionSecret secret;
+	TimestampTz retired_at;		/* DT_NOEND: it is in use */
+} StoreSecret;
+
+extern StoreSecret *store_get_secrets(int *count);
+
+/* Use another one; those retired before "kept_since" go. */
+extern void store_rotate_secret(const ImpressionSecret *secret, TimestampTz kept_since);
 
 #endif							/* ADCLICK_STORE_H */

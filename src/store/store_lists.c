@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * store_lists.c
- *	  The tables around top-N: most clicked ads, registered filters, ads; and
- *	  the minutes that are not in every order.
+ *	  The tables around top-N: most clicked ads, registered filters; and the minutes
+ *	  that are not in every order.
  *
  * See store.h.
  *
@@ -12,20 +12,15 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_index.h"
-#include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -365,67 +360,4 @@ store_drop_filter(int32 filter_id)
 	sql_write(DROP_LISTS, values, NULL);
 	sql_write(DROP_HOUR_LISTS, values, NULL);
 	sql_write(DROP_FILTER, values, NULL);
-}
-
-#define ADS_AD_ID 1
-#define ADS_ADVERTISER_ID 2
-
-/* An index on advertiser_id, or InvalidOid. */
-static Oid
-advertiser_index(Relation ads)
-{
-	List	   *indexes = RelationGetIndexList(ads);
-	Oid			found = InvalidOid;
-	ListCell   *cell;
-
-	foreach(cell, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-
-		if (index->rd_index->indisvalid && index->rd_index->indnatts == 1 &&
-			index->rd_index->indkey.values[0] == ADS_ADVERTISER_ID &&
-			index->rd_opfamily[0] == INTEGER_BTREE_FAM_OID &&
-			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
-			found = RelationGetRelid(index);
-		index_close(index, NoLock);
-	}
-	return found;
-}
-
-/*
- * Without SQL: users may give the table what they like, also policies and indexes
- * with functions, which the planner would call.
- */
-int64 *
-store_get_ads(const int64 *advertisers, int nadvertisers, int *count)
-{
-	Relation	relation = table_open(get_relname_relid("ads", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
-	size_t		room = 64;
-	int64	   *ads = palloc(sizeof(int64) * room);
-	size_t		n = 0;
-	Oid			index;
-
-	definitions_check_ads(relation);
-	index = advertiser_index(relation);
-	for (int i = 0; i < nadvertisers; i++)
-	{
-		ScanKeyData key;
-		SysScanDesc scan;
-		HeapTuple	tuple;
-		bool		isnull;
-
-		ScanKeyInit(&key, ADS_ADVERTISER_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(advertisers[i]));
-		scan = systable_beginscan(relation, index, OidIsValid(index), GetActiveSnapshot(), 1, &key);
-		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		{
-			CHECK_FOR_INTERRUPTS();
-			if (n == room)
-				ads = repalloc_huge(ads, sizeof(int64) * (room *= 2));
-			ads[n++] = DatumGetInt64(heap_getattr(tuple, ADS_AD_ID, RelationGetDescr(relation), &isnull));
-		}
-		systable_endscan(scan);
-	}
-	table_close(relation, NoLock);
-	*count = sort_unique_int64(ads, n);
-	return ads;
 }

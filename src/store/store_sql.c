@@ -23,7 +23,7 @@
 #include "base/definitions.h"
 #include "store_sql.h"
 
-#define MAX_PARAMETERS 16
+#define MAX_PARAMETERS 18
 
 #define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks, coalesce(volume, -1)"
 
@@ -76,7 +76,7 @@ static const struct
 {
 	[GET_STATE] = {
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
-		" counted, in_future, too_old, duplicates, undecided,"
+		" counted, in_future, too_old, duplicates, undecided, forged, expired,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
 		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
@@ -84,9 +84,10 @@ static const struct
 	[SET_STATE] = {
 		"UPDATE adclick_internal.state SET tick = $1, ticked_at = $2, newest_received = $3, event_time = $4,"
 		" rows_read = $5, counted = $6, in_future = $7, too_old = $8, duplicates = $9, undecided = $10,"
-		" rule_id = $11, future_tolerance = $12, raw_retention = $13, highest_bucket = $14, late = $16 WHERE tick = $15", 16,
+		" forged = $11, expired = $12, rule_id = $13, future_tolerance = $14, raw_retention = $15, highest_bucket = $16, late = $17"
+		" WHERE tick = $18", 18,
 		{INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
+		INT8OID, INT8OID, INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
 	},
 	[GET_FORMER_RULES] = {
 		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket, secret FROM adclick_internal.dedup_rules"
@@ -142,8 +143,8 @@ static const struct
 	},
 	[ADD_STATE] = {
 		"WITH volume AS (INSERT INTO adclick_internal.volumes (volume, opened_at) VALUES (0, clock_timestamp()))"
-		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late, dropped)"
-		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
+		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped)"
+		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
 	},
 	[FIND_MISSING] = {
 		"SELECT string_agg(missing, ' ') FROM adclick_internal.find_missing() missing", 0
@@ -580,6 +581,12 @@ static const struct
 	},
 	[GET_LEDGER_RUN] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE run_id = $1 AND sort_order = 3", 1, {INT8OID}
+	},
+	[RETIRE_SECRET] = {
+		"UPDATE adclick_internal.impression_secrets SET retired_at = $1 WHERE retired_at IS NULL", 1, {TIMESTAMPTZOID}
+	},
+	[DELETE_SECRETS] = {
+		"DELETE FROM adclick_internal.impression_secrets WHERE retired_at < $1", 1, {TIMESTAMPTZOID}
 	},
 };
 

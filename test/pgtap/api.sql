@@ -12,7 +12,7 @@ SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
 	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'apply_retention', 'forget_user', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
-	'schedule', 'unschedule']);
+	'schedule', 'unschedule', 'click', 'new_impression', 'rotate_impression_secret']);
 -- Drivers send parameters without a type, and tools that map functions skip names that mean several.
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
 	'no function name is overloaded');
@@ -55,6 +55,10 @@ INSERT INTO signatures VALUES
 	('adclick.drop_filter(jsonb)', 'filter jsonb', 'void', false),
 	('adclick.recompute(timestamptz, timestamptz)', '"from" timestamp with time zone, "to" timestamp with time zone', 'bigint', false),
 	('adclick.forget_user(bigint)', 'user_id bigint', 'bigint', false),
+	('adclick.click(bigint, bigint, inet, text, text, text, text)',
+		'ad_id bigint, user_id bigint, ip inet, country text, region text, device text, impression text DEFAULT NULL::text', 'text', false),
+	('adclick.new_impression(bigint, bigint)', 'ad_id bigint, user_id bigint DEFAULT NULL::bigint', 'text', false),
+	('adclick.rotate_impression_secret(boolean)', 'revoke boolean DEFAULT false', 'void', false),
 	('adclick.begin_restore()', '', 'void', false),
 	('adclick.end_restore(boolean)', 'incomplete boolean DEFAULT false', 'void', false);
 SELECT is(pg_get_function_arguments(function), arguments, 'arguments of ' || function) FROM signatures;
@@ -65,6 +69,8 @@ SELECT is(has_function_privilege('pg_monitor', function, 'EXECUTE'), is_question
 SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER BY oid), 'and there are no others')
 FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
 	AND proname NOT IN ('tick', 'compact', 'apply_retention', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
+SELECT ok(provolatile = 'v' AND NOT proisstrict AND NOT prosecdef, proname || ' is volatile, and takes NULLs')
+FROM pg_proc WHERE oid IN ('adclick.click(bigint, bigint, inet, text, text, text, text)'::regprocedure, 'adclick.new_impression(bigint, bigint)'::regprocedure);
 SELECT volatility_is('adclick', 'tick', ARRAY[]::name[], 'volatile');
 SELECT volatility_is('adclick', 'forget_user', ARRAY['bigint'], 'volatile');
 SELECT volatility_is('adclick', 'recompute', ARRAY['timestamp with time zone', 'timestamp with time zone'], 'volatile');
@@ -100,7 +106,7 @@ SELECT col_is_pk('adclick', 'most_clicked_ads', ARRAY['filter_id', 'click_minute
 SELECT col_type_is('adclick', 'most_clicked_ads', 'click_minute', 'timestamp with time zone', 'adclick.most_clicked_ads.click_minute is timestamptz');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'most_clicked_ads', 'adclick.ad_click[]', 'adclick.most_clicked_ads.most_clicked_ads is ad_click[]');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'cut_off', 'bigint', 'adclick.most_clicked_ads.cut_off is bigint');
-SELECT columns_are('adclick', 'ads', ARRAY['ad_id', 'advertiser_id', 'redirect_url', 'website']);
+SELECT columns_are('adclick', 'ads', ARRAY['ad_id', 'advertiser_id', 'redirect_url', 'website', 'active', 'created_at']);
 SELECT col_is_pk('adclick', 'ads', 'ad_id', 'adclick.ads.ad_id is the key');
 SELECT col_type_is('adclick', 'ads', 'advertiser_id', 'bigint', 'adclick.ads.advertiser_id is bigint');
 SELECT col_is_null('adclick', 'ads', 'advertiser_id', 'adclick.ads.advertiser_id may be missing');
@@ -113,7 +119,7 @@ SELECT has_column('adclick', 'discarded_clicks', 'reason', 'adclick.discarded_cl
 SELECT has_column('adclick', 'discarded_clicks', 'discarded_at', 'adclick.discarded_clicks.discarded_at is there');
 SELECT has_column('adclick', 'status', c, 'adclick.status.' || c || ' is there')
 FROM unnest(ARRAY['lag_rows', 'lag_seconds', 'last_tick', 'last_tick_seconds', 'worst_tick_seconds', 'clicks_per_second',
-	'clicks_taken', 'clicks_counted', 'late_clicks', 'duplicates', 'discarded', 'in_future', 'too_old', 'undecided',
+	'clicks_taken', 'clicks_counted', 'late_clicks', 'duplicates', 'discarded', 'in_future', 'too_old', 'undecided', 'forged', 'expired',
 	'clicks_dropped', 'dropped_until', 'open_minutes', 'last_reconciled_at', 'errors', 'last_error', 'workers_alive', 'workers_wanted']) c;
 SELECT columns_are('adclick', 'storage', ARRAY['relation', 'bytes', 'purpose']);
 SELECT columns_are('adclick', 'differences', ARRAY['hour', 'what', 'click_minute', 'ad_id', 'filter_id', 'user_id', 'ip', 'expected', 'stored']);

@@ -69,6 +69,9 @@ INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 
 INSERT INTO decided SELECT 'adclick.' || name, 'adclick_reader', 'SELECT'
 FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,status,storage,differences,reconciled_hours,reconciliations}'::text[]) name;
 INSERT INTO decided SELECT 'adclick.health()', role, 'EXECUTE' FROM unnest('{adclick_reader,pg_monitor}'::text[]) role;
+INSERT INTO decided VALUES ('adclick', 'adclick_ingest', 'USAGE'), ('adclick.clicks', 'adclick_ingest', 'INSERT');
+INSERT INTO decided SELECT function::regprocedure::text, 'adclick_ingest', 'EXECUTE'
+FROM unnest('{"adclick.click(bigint, bigint, inet, text, text, text, text)","adclick.new_impression(bigint, bigint)"}'::text[]) function;
 INSERT INTO decided VALUES ('adclick', 'pg_monitor', 'USAGE'), ('adclick.status', 'pg_monitor', 'SELECT'), ('adclick.storage', 'pg_monitor', 'SELECT'),
 	('adclick.reconciled_hours', 'pg_monitor', 'SELECT'), ('adclick.reconciliations', 'pg_monitor', 'SELECT');
 INSERT INTO decided SELECT function::regprocedure::text, 'adclick_owner', 'EXECUTE' FROM unnest('{"adclick_internal.find_differences(timestamptz)",
@@ -165,7 +168,7 @@ RESET ROLE;
 -- Made again in a server that has the role.
 DROP FUNCTION by_definer();
 DROP EXTENSION adclick CASCADE;
-SELECT has_role('adclick_reader');
+SELECT has_role(role) FROM unnest('{adclick_reader,adclick_ingest}'::name[]) role;
 SELECT lives_ok('CREATE EXTENSION adclick', 'the role is there already');
 SELECT bag_eq('TABLE rights', 'TABLE decided', 'the same rights again');
 

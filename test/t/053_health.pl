@@ -354,7 +354,7 @@ wake_workers($node);
 sql(q{INSERT INTO adclick.clicks (ad_id, clicked_at) VALUES (1, now() - interval '1 hour'), (1, 'infinity'), (1, '-infinity')});
 send_copies($node, 'clicks', 20);
 drained($node, 'clicks');
-my $counters = 'SELECT clicks_taken, clicks_counted, late_clicks, duplicates, discarded, in_future, too_old, undecided FROM adclick.status';
+my $counters = 'SELECT clicks_taken, clicks_counted, late_clicks, duplicates, discarded, in_future, too_old, undecided, forged, expired FROM adclick.status';
 # what a crash takes back is taken again, with the same verdicts
 my $before = sql($counters);
 like($before, qr/^([1-9]\d*\|){7}[1-9]\d*$/, 'there is something of everything');

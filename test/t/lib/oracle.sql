@@ -24,13 +24,18 @@ CREATE FUNCTION oracle.id_time(id uuid) RETURNS numeric
 $$ SELECT CASE WHEN get_byte(uuid_send(id), 6) >> 4 = 7 AND get_byte(uuid_send(id), 8) >> 6 = 2
 	THEN ('x' || encode(substr(uuid_send(id), 1, 6), 'hex'))::bit(48)::bigint / 1000.0 END $$;
 
+-- What an id says that adclick.click() gave to a click whose token it refused; NULL of another.
+CREATE FUNCTION oracle.id_fault(id uuid) RETURNS text
+	LANGUAGE sql IMMUTABLE AS
+$$ SELECT CASE left(id::text, 18) WHEN '6164636c-6963-8001' THEN 'forged impression' WHEN '6164636c-6963-8002' THEN 'expired impression' END $$;
+
 -- The dedup bucket of a time in seconds since 1970.
 CREATE FUNCTION oracle.bucket(epoch numeric, dedup_window numeric) RETURNS numeric
 	LANGUAGE sql IMMUTABLE AS
 $$ SELECT floor((epoch - 946684800) / dedup_window) $$;
 
 -- Every click with what it should be judged by: why it cannot count ("fault", NULL if
--- its time is one it can have), its key and its bucket.
+-- its id and its time are such as it can have), its key and its bucket.
 CREATE FUNCTION oracle.judged()
 	RETURNS TABLE (ad_id bigint, minute timestamptz, country text, region text, device text, user_id bigint, ip inet,
 		key text, bucket numeric, fault text, verdict text)
@@ -42,7 +47,8 @@ WITH settings AS MATERIALIZED (
 		(SELECT setting FROM pg_settings WHERE name = 'adclick.dedup_by') AS dedup_by
 ), timed AS (
 	SELECT c.*, s.*, coalesce(c.clicked_at, c.received_at) AS at,
-		CASE WHEN coalesce(c.clicked_at, c.received_at) >= c.received_at + s.ahead + interval '1 ms' THEN 'in the future'
+		CASE WHEN oracle.id_fault(c.click_id) IS NOT NULL THEN oracle.id_fault(c.click_id)
+			WHEN coalesce(c.clicked_at, c.received_at) >= c.received_at + s.ahead + interval '1 ms' THEN 'in the future'
 			WHEN coalesce(c.clicked_at, c.received_at) < c.received_at - s.behind THEN 'too old' END AS fault
 	FROM adclick.click_log c CROSS JOIN settings s
 ), told AS (
@@ -163,11 +169,13 @@ $$;
 CREATE FUNCTION oracle.lost() RETURNS bigint
 	LANGUAGE sql STABLE AS $$
 SELECT (SELECT count(*) FROM oracle.wrong_log()) + abs(l.taken - s.clicks_taken) + abs(l.counted - s.clicks_counted) + abs(l.duplicates - s.duplicates)
-	+ abs(l.others - s.discarded) + abs(l.in_future - s.in_future) + abs(l.too_old - s.too_old) + abs(l.undecided - s.undecided) + abs(l.tail - s.lag_rows)
+	+ abs(l.others - s.discarded) + abs(l.in_future - s.in_future) + abs(l.too_old - s.too_old) + abs(l.undecided - s.undecided)
+	+ abs(l.forged - s.forged) + abs(l.expired - s.expired) + abs(l.tail - s.lag_rows)
 FROM adclick.status s, (
 	SELECT count(verdict) AS taken, count(*) FILTER (WHERE verdict = 'counted') AS counted, count(*) FILTER (WHERE verdict = 'duplicate') AS duplicates,
 		count(*) FILTER (WHERE verdict = 'in the future') AS in_future, count(*) FILTER (WHERE verdict = 'too old') AS too_old,
 		count(*) FILTER (WHERE verdict = 'undecided') AS undecided,
+		count(*) FILTER (WHERE verdict = 'forged impression') AS forged, count(*) FILTER (WHERE verdict = 'expired impression') AS expired,
 		count(*) FILTER (WHERE verdict NOT IN ('counted', 'duplicate')) AS others, count(*) FILTER (WHERE verdict IS NULL) AS tail
 	FROM adclick.click_log) l
 $$;
