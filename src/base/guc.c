@@ -25,6 +25,7 @@ int			adclick_max_filters = 10000;
 int			adclick_future_tolerance = 300;
 int			adclick_raw_retention = 7 * 24 * 60;
 int			adclick_ledger_retention = 0;
+int			adclick_user_and_ip_retention = 0;
 bool		adclick_user_and_ip_orders = true;
 int			adclick_top_ads_kept = 1000;
 bool		adclick_workers_on = true;
@@ -99,6 +100,13 @@ guc_define(void)
 							"How long the clicks that were counted stay in the ledger; 0: for ever.",
 							"Counts stay. It must be longer than copies of a click may arrive.",
 							&adclick_ledger_retention,
+							0, 0, 36500 * 24 * 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.user_and_ip_retention",
+							"How long clicks can be found by user and by address; 0: for ever.",
+							"Counts by ad stay. It must be longer than a click's time may be ahead of its arrival.",
+							&adclick_user_and_ip_retention,
 							0, 0, 36500 * 24 * 60,
 							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 

@@ -50,8 +50,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[16];
-	Datum		values[16];
+	bool		nulls[17];
+	Datum		values[17];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then, and the health what is the matter */
@@ -79,6 +79,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[14] = Int64GetDatum(state.dropped);
 	nulls[15] = state.dropped_until == PG_INT64_MIN;
 	values[15] = TimestampTzGetDatum(nulls[15] ? 0 : state.dropped_until * USECS_PER_MINUTE);
+	nulls[16] = state.people_dropped_until == PG_INT64_MIN;
+	values[16] = TimestampTzGetDatum(nulls[16] ? 0 : state.people_dropped_until * USECS_PER_MINUTE);
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -184,7 +186,7 @@ typedef struct Findings
 	TimestampTz oldest;
 	int64		combinations;
 	int64		unreconciled;
-	const char *retention;		/* why it waits; NULL: it does not */
+	const char *retention;		/* that it waits, and why; NULL: it does not */
 } Findings;
 
 /* As a tick finds them: an error if it cannot work with them. */

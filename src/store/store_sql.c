@@ -46,6 +46,11 @@
 /* Of an hour, the last time it was compared. */
 #define UNRECONCILED "(differences > 0 OR problem IS NOT NULL) AND NOT repaired"
 
+/* Of volume $1: from now on it is dropped. */
+#define NOTE_DROPPED(shelf) \
+	"UPDATE adclick_internal.volumes SET dropped_at = clock_timestamp(), dropped_by = pg_current_xact_id()" \
+	" WHERE shelf = " shelf " AND volume = $1"
+
 #define SELECT_LISTS(table, first) \
 	"SELECT " first ", cut_off, most_clicked_ads FROM " table \
 	" WHERE filter_id = $1 AND " first " = ANY ($2) ORDER BY " first
@@ -70,7 +75,8 @@ static const struct
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
 		" counted, in_future, too_old, duplicates, undecided,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
-		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END"
+		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END,"
+		" people_dropped_until"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
@@ -133,7 +139,8 @@ static const struct
 		"SELECT count(*) FROM adclick_internal.state", 0
 	},
 	[ADD_STATE] = {
-		"WITH volume AS (INSERT INTO adclick_internal.volumes (volume, opened_at) VALUES (0, clock_timestamp()))"
+		"WITH volume AS (INSERT INTO adclick_internal.volumes (shelf, volume, opened_at)"
+		" VALUES ('ledger', 0, clock_timestamp()), ('people', 0, clock_timestamp()))"
 		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, late, dropped)"
 		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
 	},
@@ -477,33 +484,42 @@ static const struct
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[GET_VOLUME] = {
-		"SELECT volume, opened_at FROM adclick_internal.volumes ORDER BY volume DESC LIMIT 1", 0
+		"SELECT volume, opened_at FROM adclick_internal.volumes WHERE shelf = $1 ORDER BY volume DESC LIMIT 1", 1, {TEXTOID}
 	},
 	/* unless its table is that of another one */
 	[OPEN_VOLUME] = {
-		"INSERT INTO adclick_internal.volumes (volume, opened_at) SELECT last.volume + 1, clock_timestamp()"
-		" FROM (SELECT max(volume) AS volume FROM adclick_internal.volumes) last WHERE NOT EXISTS"
-		" (SELECT FROM adclick_internal.volumes o WHERE o.volume % 32 = (last.volume + 1) % 32)", 0
+		"INSERT INTO adclick_internal.volumes (shelf, volume, opened_at) SELECT $1, last.volume + 1, clock_timestamp()"
+		" FROM (SELECT max(volume) AS volume FROM adclick_internal.volumes WHERE shelf = $1) last WHERE NOT EXISTS"
+		" (SELECT FROM adclick_internal.volumes o WHERE o.shelf = $1 AND o.volume % 32 = (last.volume + 1) % 32)", 1, {TEXTOID}
 	},
 	[GET_CLOSED_VOLUME] = {
 		"SELECT v.volume, v.closed_at, min(r.first_minute), max(r.last_minute)"
-		" FROM (SELECT volume, dropped_at, lead(opened_at) OVER (ORDER BY volume) AS closed_at FROM adclick_internal.volumes) v"
-		" LEFT JOIN adclick_internal.runs r ON r.volume = v.volume"
-		" WHERE v.dropped_at IS NULL AND v.closed_at IS NOT NULL GROUP BY v.volume, v.closed_at ORDER BY v.volume LIMIT 1", 0
+		" FROM (SELECT volume, dropped_at, lead(opened_at) OVER (ORDER BY volume) AS closed_at FROM adclick_internal.volumes WHERE shelf = $1) v"
+		" LEFT JOIN adclick_internal.runs r ON r.volume = v.volume AND (r.sort_order = 3) = ($1 = 'ledger')"
+		" WHERE v.dropped_at IS NULL AND v.closed_at IS NOT NULL GROUP BY v.volume, v.closed_at ORDER BY v.volume LIMIT 1", 1, {TEXTOID}
 	},
-	[DROP_VOLUME] = {
-		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 RETURNING run_id, clicks, last_minute),"
+	[DROP_LEDGER] = {
+		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 AND sort_order = 3 RETURNING run_id, clicks, last_minute),"
 		" unpacked AS (DELETE FROM adclick_internal.unpacked_clicks WHERE run_id IN (SELECT run_id FROM dropped)),"
-		" noted AS (UPDATE adclick_internal.volumes SET dropped_at = clock_timestamp(), dropped_by = pg_current_xact_id() WHERE volume = $1),"
+		" noted AS (" NOTE_DROPPED("'ledger'") "),"
 		" sums AS (SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint AS clicks, max(last_minute) AS until FROM dropped)"
 		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until)"
 		" FROM sums d RETURNING d.clicks", 1, {INT4OID}
 	},
+	/* what cannot be asked for any more needs no gaps */
+	[DROP_PEOPLE] = {
+		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 AND sort_order IN (1, 2) RETURNING last_minute),"
+		" noted AS (" NOTE_DROPPED("'people'") "),"
+		" line AS (SELECT max(last_minute) AS until FROM dropped),"
+		" gaps AS (DELETE FROM adclick_internal.gaps WHERE minute <= (SELECT until FROM line))"
+		" UPDATE adclick_internal.state s SET people_dropped_until = greatest(s.people_dropped_until, l.until)"
+		" FROM line l RETURNING 0::bigint", 1, {INT4OID}
+	},
 	[GET_DROPPED] = {
-		"SELECT volume, dropped_at, dropped_by FROM adclick_internal.volumes WHERE dropped_at IS NOT NULL ORDER BY volume", 0
+		"SELECT shelf = 'ledger', volume, dropped_at, dropped_by FROM adclick_internal.volumes WHERE dropped_at IS NOT NULL ORDER BY dropped_at", 0
 	},
 	[DELETE_VOLUME] = {
-		"DELETE FROM adclick_internal.volumes WHERE volume = $1", 1, {INT4OID}
+		"DELETE FROM adclick_internal.volumes WHERE shelf = $1 AND volume = $2", 2, {TEXTOID, INT4OID}
 	},
 };
 
