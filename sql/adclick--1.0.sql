@@ -980,7 +980,7 @@ CREATE VIEW adclick.status AS
 		p.late AS late_clicks,
 		p.dropped AS clicks_dropped,
 		p.dropped_until,
-		p.people_dropped_until AS user_and_ip_dropped_until,
+		p.people_dropped_until,
 		p.duplicates,
 		p.in_future + p.too_old + p.undecided AS discarded,
 		p.in_future,
@@ -1016,7 +1016,7 @@ COMMENT ON COLUMN adclick.status.clicks_counted IS 'of them, those counted';
 COMMENT ON COLUMN adclick.status.late_clicks IS 'of them, those that arrived later than adclick.watermark after the end of their minute';
 COMMENT ON COLUMN adclick.status.clicks_dropped IS 'of those counted, how many adclick.ledger_retention has dropped from the ledger; they still count';
 COMMENT ON COLUMN adclick.status.dropped_until IS 'the last minute in which one of them was clicked, or its dedup window begins: up to it the ledger is not whole; NULL if none was dropped';
-COMMENT ON COLUMN adclick.status.user_and_ip_dropped_until IS 'the last minute of what adclick.user_and_ip_retention has dropped: questions about users and addresses are answered from the next one on; NULL if nothing was dropped';
+COMMENT ON COLUMN adclick.status.people_dropped_until IS 'the last minute of what adclick.user_and_ip_retention has dropped: questions about users and addresses are answered from the next one on; NULL if nothing was dropped';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
 COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old and undecided';
 COMMENT ON COLUMN adclick.status.in_future IS 'clicks set aside because they were clicked further in the future than adclick.future_tolerance';

@@ -253,7 +253,7 @@ check_index(Relation relation, Oid index_id)
 		if (index->rd_opfamily[i] >= FirstNormalObjectId)
 			found = difference(relation, psprintf("Index \"%s\" should use the server's operator classes.",
 									   RelationGetRelationName(index)));
-	index_close(index, NoLock);
+	index_close(index, AccessShareLock);	/* or the table of a volume could not be truncated */
 	return found;
 }
 
