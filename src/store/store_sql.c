@@ -46,6 +46,9 @@
 /* Of an hour, the last time it was compared. */
 #define UNRECONCILED "(differences > 0 OR problem IS NOT NULL) AND NOT repaired"
 
+/* How long the books of reconciliation have hours that the ledger no longer has. */
+#define BOOKS_KEPT "interval '366 days'"
+
 /* Of volume $1: from now on it is dropped. */
 #define NOTE_DROPPED(shelf) \
 	"UPDATE adclick_internal.volumes SET dropped_at = clock_timestamp(), dropped_by = pg_current_xact_id()" \
@@ -498,20 +501,27 @@ static const struct
 		" LEFT JOIN adclick_internal.runs r ON r.volume = v.volume AND (r.sort_order = 3) = ($1 = 'ledger')"
 		" WHERE v.dropped_at IS NULL AND v.closed_at IS NOT NULL GROUP BY v.volume, v.closed_at ORDER BY v.volume LIMIT 1", 1, {TEXTOID}
 	},
+	/* the last hour in the books says that later ones are to be reconciled before they go */
 	[DROP_LEDGER] = {
 		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 AND sort_order = 3 RETURNING run_id, clicks, last_minute),"
 		" unpacked AS (DELETE FROM adclick_internal.unpacked_clicks WHERE run_id IN (SELECT run_id FROM dropped)),"
 		" noted AS (" NOTE_DROPPED("'ledger'") "),"
-		" sums AS (SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint AS clicks, max(last_minute) AS until FROM dropped)"
+		" sums AS (SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint AS clicks, max(last_minute) AS until FROM dropped),"
+		" old AS (SELECT until - " BOOKS_KEPT " AS before, (SELECT max(hour) FROM adclick.reconciled_hours WHERE hour <= until) AS last FROM sums),"
+		" hours AS (DELETE FROM adclick.reconciled_hours USING old WHERE hour < before AND hour < last),"
+		" differences AS (DELETE FROM adclick.differences USING old WHERE hour < before),"
+		" calls AS (DELETE FROM adclick.reconciliations USING old WHERE started_at < before)"
 		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until)"
 		" FROM sums d RETURNING d.clicks", 1, {INT4OID}
 	},
-	/* what cannot be asked for any more needs no gaps */
+	/* what cannot be asked for any more needs no gaps, and names nobody */
 	[DROP_PEOPLE] = {
 		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 AND sort_order IN (1, 2) RETURNING last_minute),"
 		" noted AS (" NOTE_DROPPED("'people'") "),"
 		" line AS (SELECT max(last_minute) AS until FROM dropped),"
-		" gaps AS (DELETE FROM adclick_internal.gaps WHERE minute <= (SELECT until FROM line))"
+		" gaps AS (DELETE FROM adclick_internal.gaps WHERE minute <= (SELECT until FROM line)),"
+		" differences AS (UPDATE adclick.differences SET user_id = NULL, ip = NULL"
+		" WHERE click_minute <= (SELECT until FROM line) AND (user_id IS NOT NULL OR ip IS NOT NULL))"
 		" UPDATE adclick_internal.state s SET people_dropped_until = greatest(s.people_dropped_until, l.until)"
 		" FROM line l RETURNING 0::bigint", 1, {INT4OID}
 	},

@@ -151,6 +151,32 @@ UPDATE adclick.reconciled_hours SET repaired = true WHERE hour = (SELECT max(hou
 SELECT is(volumes_dropped, 1, 'an hour that was repaired') FROM adclick.apply_retention();
 ROLLBACK;
 
+-- The books of reconciliation end a year after the ledger, but for the last hour in them.
+CREATE VIEW books AS SELECT 'hour' AS book, hour FROM adclick.reconciled_hours UNION ALL SELECT 'difference', hour FROM adclick.differences
+UNION ALL SELECT 'call', started_at FROM adclick.reconciliations;
+CREATE FUNCTION keep_books(VARIADIC days int[]) RETURNS void LANGUAGE sql AS $$
+INSERT INTO adclick.reconciled_hours SELECT date_trunc('hour', now(), 'UTC') - d * interval '1 day', now(), 1, 0, false, NULL FROM unnest(days) d;
+INSERT INTO adclick.differences SELECT date_trunc('hour', now(), 'UTC') - d * interval '1 day', 'ad', NULL, d, NULL, NULL, NULL, 1, 2 FROM unnest(days) d;
+INSERT INTO adclick.reconciliations (since, until, repair, only_changed, started_at, finished_at, hours, hours_done, clicks, differences)
+SELECT '-infinity', 'infinity', false, false, now() - d * interval '1 day', now(), '{}', 0, 0, 0 FROM unnest(days) d;
+$$;
+BEGIN;
+CREATE TABLE books_before AS TABLE books;
+SELECT keep_books(380) AS kept \gset
+INSERT INTO books_before TABLE books;
+SELECT keep_books(400, 500) AS kept \gset
+SELECT is(volumes_dropped, 1, 'a volume is dropped') FROM adclick.apply_retention();
+SELECT is_empty('SELECT DISTINCT * FROM books_before EXCEPT SELECT * FROM books', 'what is no older than a year before its end stays in the books');
+SELECT is_empty('SELECT * FROM books EXCEPT SELECT * FROM books_before', 'what is older goes');
+ROLLBACK;
+BEGIN;
+DELETE FROM adclick.reconciled_hours;
+SELECT keep_books(400, 500) AS kept \gset
+UPDATE adclick_internal.state SET dropped_until = now();
+SELECT is(volumes_dropped, 1, 'a volume of hours that need not be reconciled') FROM adclick.apply_retention();
+SELECT is(array_agg(hour), ARRAY[date_trunc('hour', now(), 'UTC') - interval '400 days'], 'the last hour in the books stays') FROM adclick.reconciled_hours;
+ROLLBACK;
+
 -- It goes: the first clicks, and nothing else.
 DELETE FROM counts_before;
 INSERT INTO counts_before TABLE counts;

@@ -190,6 +190,7 @@ CREATE VIEW by_ad_now AS SELECT * FROM adclick_internal.facts(0);
 CREATE TABLE log AS TABLE adclick.click_log;
 CREATE TABLE last_of_first AS SELECT max(last_minute) AS minute FROM adclick_internal.runs WHERE volume = 0 AND sort_order IN (1, 2);
 INSERT INTO adclick_internal.gaps SELECT minute + n * interval '1 minute' FROM last_of_first, generate_series(0, 1) n;
+INSERT INTO adclick.differences SELECT date_trunc('hour', minute, 'UTC'), 'ip', minute + n * interval '1 minute', 1, 1, 5, '10.0.0.1', 1, 2 FROM last_of_first, generate_series(0, 1) n;
 CREATE TABLE runs_before AS TABLE adclick_internal.runs;
 SELECT is((dropped, volumes_dropped, volumes_emptied, waits), (0::bigint, 1, 0, NULL::text), 'the first volume is dropped') FROM adclick.apply_retention();
 SELECT is_empty('(SELECT * FROM runs_before WHERE sort_order IN (0, 3) OR volume = 1 EXCEPT TABLE adclick_internal.runs) UNION ALL (TABLE adclick_internal.runs EXCEPT SELECT * FROM runs_before WHERE sort_order IN (0, 3) OR volume = 1)', 'its runs have gone, and no others');
@@ -197,6 +198,8 @@ SELECT is(people_dropped_until, minute, 'the status says where they ended') FROM
 SELECT is((clicks_dropped, dropped_until), (0::bigint, NULL::timestamptz), 'the ledger has dropped nothing') FROM adclick.status;
 SELECT is(array_agg(g.minute), ARRAY[(SELECT minute + interval '1 minute' FROM last_of_first)], 'gaps up to there have gone') FROM adclick_internal.gaps g;
 DELETE FROM adclick_internal.gaps;
+SELECT is(array_agg(d.user_id || ' ' || d.ip ORDER BY click_minute), '{NULL,5 10.0.0.1/32}', 'differences up to there name nobody') FROM adclick.differences d;
+DELETE FROM adclick.differences;
 SELECT is_empty(differs('by_ad', 'by_ad_now'), 'counts by ad are as they were');
 SELECT is_empty(differs('log', 'adclick.click_log'), 'so is the log');
 SELECT is_right('dropped');
@@ -305,7 +308,7 @@ INSERT INTO adclick_internal.ledger_31 SELECT * FROM adclick_internal.ledger_0 W
 DELETE FROM adclick_internal.people_2 WHERE run_id IN (SELECT run_id FROM of_4713);
 DELETE FROM adclick_internal.ledger_0 WHERE run_id IN (SELECT run_id FROM of_4713);
 SELECT is((dropped, volumes_dropped), (6::bigint, 3), 'both are dropped') FROM adclick.apply_retention();
-SELECT ok(line() > now() - interval '19 days' AND dropped_until > now() - interval '19 days', 'up to him') FROM adclick.status;
+SELECT ok(line() > hour AND dropped_until > hour, 'up to him') FROM adclick.status, (SELECT date_trunc('hour', now(), 'UTC') - interval '19 days') h (hour);
 SELECT is((SELECT count(*) FROM adclick_internal.facts(1) WHERE user_id = 4713), 0::bigint, 'order user does not know him');
 SELECT is((SELECT count(*) FROM adclick_internal.facts(2) WHERE user_id = 4713), 6::bigint, 'order ip has him still');
 -- the table of a dropped volume has to go
