@@ -132,7 +132,8 @@ CREATE TABLE adclick_internal.state (
 	highest_bucket bigint,
 	late bigint NOT NULL,
 	dropped bigint NOT NULL,
-	dropped_until timestamptz
+	dropped_until timestamptz,
+	people_dropped_until timestamptz
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE adclick_internal.state IS 'how far the ticks have come: one row, updated by each tick';
 COMMENT ON COLUMN adclick_internal.state.tick IS 'number of the last tick';
@@ -145,6 +146,7 @@ COMMENT ON COLUMN adclick_internal.state.highest_bucket IS 'highest bucket of th
 COMMENT ON COLUMN adclick_internal.state.late IS 'of the clicks counted, those that arrived later than adclick.watermark after the end of their minute';
 COMMENT ON COLUMN adclick_internal.state.dropped IS 'of the clicks counted, those that retention has dropped from the ledger';
 COMMENT ON COLUMN adclick_internal.state.dropped_until IS 'the last minute in which one of them was clicked, or its dedup bucket begins; NULL: none was dropped';
+COMMENT ON COLUMN adclick_internal.state.people_dropped_until IS 'the last minute of what retention has dropped from orders user and ip: up to it nobody can ask by user or address; NULL: nothing was dropped';
 
 INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped)
 	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
@@ -210,7 +212,7 @@ COMMENT ON COLUMN adclick_internal.runs.first_minute IS 'the first with a fact; 
 COMMENT ON COLUMN adclick_internal.runs.last_minute IS 'the last with a fact; of a run of an hour, its last; of order ledger, the last in which a bucket begins or a click was clicked';
 COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'how many facts each of them has';
 COMMENT ON COLUMN adclick_internal.runs.minute_clicks IS 'how many clicks each of them has';
-COMMENT ON COLUMN adclick_internal.runs.volume IS 'of final runs of order ledger: the volume that has its segments, see adclick_internal.volumes';
+COMMENT ON COLUMN adclick_internal.runs.volume IS 'of final runs but those of order ad: the volume that has its segments, see adclick_internal.volumes';
 
 CREATE TABLE adclick_internal.deltas (
 	run_id bigint NOT NULL,
@@ -240,37 +242,48 @@ ALTER TABLE adclick_internal.segments ALTER first_key SET STATISTICS 0, ALTER da
 CREATE UNIQUE INDEX segments_key_idx ON adclick_internal.segments (run_id, first_key, number);
 ALTER TABLE adclick_internal.segments REPLICA IDENTITY USING INDEX segments_key_idx;
 COMMENT ON COLUMN adclick_internal.segments.number IS 'place in the run: an ad with many facts has several segments with the same first key';
-COMMENT ON TABLE adclick_internal.segments IS 'segments of final runs, but for those of order ledger';
+COMMENT ON TABLE adclick_internal.segments IS 'segments of final runs of order ad';
 
 /*
- * The ledger lies in volumes, one after the other, each in a table of its own, which is
- * truncated when the volume is dropped.  VACUUM comes soon after rows are written, and
- * freezes their pages once and for all.
+ * What is dropped as it gets old lies in volumes, one after the other, each in a table of its
+ * own, which is truncated when the volume is dropped: the ledger, and what is kept by user
+ * and by address.  VACUUM comes soon after rows are written, and freezes their pages once
+ * and for all.
  */
 DO $$
+DECLARE
+	shelf text;
+	name text;
 BEGIN
-	FOR n IN 0 .. 31 LOOP
-		EXECUTE format('CREATE TABLE adclick_internal.ledger_%s (LIKE adclick_internal.segments INCLUDING COMMENTS INCLUDING STORAGE) WITH (
-			autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_freeze_min_age = 0)', n);
-		EXECUTE format('ALTER TABLE adclick_internal.ledger_%s ALTER first_key SET STATISTICS 0, ALTER data SET STATISTICS 0', n);
-		EXECUTE format('CREATE UNIQUE INDEX ledger_%s_key_idx ON adclick_internal.ledger_%1$s (run_id, first_key, number)', n);
-		EXECUTE format('ALTER TABLE adclick_internal.ledger_%s REPLICA IDENTITY USING INDEX ledger_%1$s_key_idx', n);
-		EXECUTE format('COMMENT ON TABLE adclick_internal.ledger_%s IS ''segments of the final runs of order ledger: of the volumes whose number, divided by 32, leaves %1$s''', n);
+	FOREACH shelf IN ARRAY '{ledger, people}'::text[] LOOP
+		FOR n IN 0 .. 31 LOOP
+			name := format('%s_%s', shelf, n);
+			EXECUTE format('CREATE TABLE adclick_internal.%s (LIKE adclick_internal.segments INCLUDING COMMENTS INCLUDING STORAGE) WITH (
+				autovacuum_vacuum_insert_threshold = 1000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_freeze_min_age = 0)', name);
+			EXECUTE format('ALTER TABLE adclick_internal.%s ALTER first_key SET STATISTICS 0, ALTER data SET STATISTICS 0', name);
+			EXECUTE format('CREATE UNIQUE INDEX %s_key_idx ON adclick_internal.%1$s (run_id, first_key, number)', name);
+			EXECUTE format('ALTER TABLE adclick_internal.%s REPLICA IDENTITY USING INDEX %1$s_key_idx', name);
+			EXECUTE format('COMMENT ON TABLE adclick_internal.%s IS %L', name, format('segments of the final runs of %s: of the volumes whose number, divided by 32, leaves %s',
+				CASE shelf WHEN 'ledger' THEN 'order ledger' ELSE 'orders user and ip' END, n));
+		END LOOP;
 	END LOOP;
 END
 $$;
 
 CREATE TABLE adclick_internal.volumes (
-	volume int PRIMARY KEY,
+	shelf text NOT NULL,
+	volume int NOT NULL,
 	opened_at timestamptz NOT NULL,
 	dropped_at timestamptz,
-	dropped_by xid8
+	dropped_by xid8,
+	PRIMARY KEY (shelf, volume)
 );
-COMMENT ON TABLE adclick_internal.volumes IS 'volumes of the ledger, the last of which is written to: volume n is in table ledger_m, m being n modulo 32';
+COMMENT ON TABLE adclick_internal.volumes IS 'volumes of what is dropped as it gets old, the last of each shelf written to: volume n of the ledger is in table ledger_m, m being n modulo 32';
+COMMENT ON COLUMN adclick_internal.volumes.shelf IS 'what it has: ''ledger'', or ''people'', which is final runs of orders user and ip';
 COMMENT ON COLUMN adclick_internal.volumes.opened_at IS 'since when it is written to; no longer since another one was opened';
 COMMENT ON COLUMN adclick_internal.volumes.dropped_at IS 'when its runs were deleted; its table waits for snapshots that still see them';
 COMMENT ON COLUMN adclick_internal.volumes.dropped_by IS 'the transaction that did so';
-INSERT INTO adclick_internal.volumes VALUES (0, now());
+INSERT INTO adclick_internal.volumes (shelf, volume, opened_at) VALUES ('ledger', 0, now()), ('people', 0, now());
 
 /*
  * The archive: volumes that were written to files, or dropped; and the clicks that came back
@@ -490,7 +503,7 @@ COMMENT ON FUNCTION adclick.recompute(timestamptz, timestamptz) IS 'make the cou
 CREATE FUNCTION adclick.apply_retention(OUT dropped bigint, OUT volumes_dropped int, OUT volumes_emptied int, OUT waits text)
 	AS 'MODULE_PATHNAME', 'adclick_apply_retention' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick.apply_retention() IS 'drop from the ledger what is older than adclick.ledger_retention, now, as the compactor does; waits: why not more';
+COMMENT ON FUNCTION adclick.apply_retention() IS 'drop what is older than adclick.ledger_retention and adclick.user_and_ip_retention say, now, as the compactor does; dropped: clicks of the ledger; waits: why not more';
 
 --
 -- The archive
@@ -911,19 +924,24 @@ AS $$
 		FROM (SELECT c.minute, c.ad_id, c.filter_id, c.copies, 0 FROM counted c
 			UNION ALL SELECT f.minute, f.ad_id, f.filter_id, 0, f.clicks FROM by_ad f) u (minute, ad_id, filter_id, n, m)
 		GROUP BY u.minute, u.ad_id, u.filter_id HAVING sum(n) <> sum(m)
+	), untold AS MATERIALIZED (
+		SELECT g.minute FROM adclick_internal.gaps g WHERE g.minute >= hour AND g.minute < hour + interval '1 hour'
+		UNION ALL
+		SELECT m.minute FROM generate_series(hour, hour + interval '59 minutes', '1 minute') m (minute)
+		WHERE m.minute <= (SELECT s.people_dropped_until FROM adclick_internal.state s)
 	), of_users AS (
 		SELECT 'user', minute, u.ad_id, u.filter_id, u.user_id, NULL::inet, sum(n), sum(m)
 		FROM (SELECT c.minute, c.ad_id, c.filter_id, c.user_id, c.copies, 0 FROM counted c WHERE c.user_id IS NOT NULL
 			UNION ALL SELECT f.click_minute, f.ad_id, f.filter_id, f.user_id, 0, least(f.click_count, 2147483647)::int
 			FROM adclick_internal.facts(1, hour, hour + interval '1 hour') f) u (minute, ad_id, filter_id, user_id, n, m)
-		WHERE NOT EXISTS (SELECT FROM adclick_internal.gaps g WHERE g.minute = u.minute)
+		WHERE NOT EXISTS (SELECT FROM untold m WHERE m.minute = u.minute)
 		GROUP BY u.minute, u.ad_id, u.filter_id, u.user_id HAVING sum(n) <> sum(m)
 	), of_addresses AS (
 		SELECT 'ip', minute, u.ad_id, u.filter_id, u.user_id, u.ip, sum(n), sum(m)
 		FROM (SELECT c.minute, c.ad_id, c.filter_id, c.user_id, c.ip, c.copies, 0 FROM counted c WHERE c.ip IS NOT NULL
 			UNION ALL SELECT f.click_minute, f.ad_id, f.filter_id, f.user_id, f.ip, 0, least(f.click_count, 2147483647)::int
 			FROM adclick_internal.facts(2, hour, hour + interval '1 hour') f) u (minute, ad_id, filter_id, user_id, ip, n, m)
-		WHERE NOT EXISTS (SELECT FROM adclick_internal.gaps g WHERE g.minute = u.minute)
+		WHERE NOT EXISTS (SELECT FROM untold m WHERE m.minute = u.minute)
 		GROUP BY u.minute, u.ad_id, u.filter_id, u.user_id, u.ip HAVING sum(n) <> sum(m)
 	), of_minutes AS (
 		SELECT 'minute', minute, NULL::bigint, NULL::int, NULL::bigint, NULL::inet, sum(n), sum(m)
@@ -1121,7 +1139,8 @@ COMMENT ON FUNCTION adclick.unschedule() IS 'end the jobs of adclick.schedule()'
 CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest timestamptz, OUT last_tick bigint,
 		OUT last_tick_at timestamptz, OUT taken bigint, OUT counted bigint, OUT in_future bigint, OUT too_old bigint,
 		OUT duplicates bigint, OUT undecided bigint, OUT forged bigint, OUT expired bigint, OUT open_minutes bigint, OUT combinations bigint,
-		OUT late bigint, OUT clicks_per_second float8, OUT dropped bigint, OUT dropped_until timestamptz)
+		OUT late bigint, OUT clicks_per_second float8, OUT dropped bigint, OUT dropped_until timestamptz,
+		OUT people_dropped_until timestamptz)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.progress() IS 'how far ticks and compaction are; NULLs while a table of the extension is altered';
@@ -1166,6 +1185,7 @@ CREATE VIEW adclick.status AS
 		p.late AS late_clicks,
 		p.dropped AS clicks_dropped,
 		p.dropped_until,
+		p.people_dropped_until,
 		p.duplicates,
 		p.in_future + p.too_old + p.undecided + p.forged + p.expired AS discarded,
 		p.in_future,
@@ -1204,6 +1224,7 @@ COMMENT ON COLUMN adclick.status.clicks_counted IS 'of them, those counted';
 COMMENT ON COLUMN adclick.status.late_clicks IS 'of them, those that arrived later than adclick.watermark after the end of their minute';
 COMMENT ON COLUMN adclick.status.clicks_dropped IS 'of those counted, how many adclick.ledger_retention has dropped from the ledger; they still count';
 COMMENT ON COLUMN adclick.status.dropped_until IS 'the last minute in which one of them was clicked, or its dedup window begins: up to it the ledger is not whole; NULL if none was dropped';
+COMMENT ON COLUMN adclick.status.people_dropped_until IS 'the last minute of what adclick.user_and_ip_retention has dropped: questions about users and addresses are answered from the next one on; NULL if nothing was dropped';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
 COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old, undecided, forged and expired';
 COMMENT ON COLUMN adclick.status.in_future IS 'clicks set aside because they were clicked further in the future than adclick.future_tolerance';
@@ -1246,7 +1267,7 @@ CREATE FUNCTION adclick_internal.examine(OUT problem text, OUT locked boolean, O
 		OUT combinations bigint, OUT unreconciled bigint, OUT retention text)
 	AS 'MODULE_PATHNAME', 'adclick_examine' LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, and why retention waits';
+COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, and that retention waits and why';
 
 CREATE FUNCTION adclick_internal.worker(compactor boolean, OUT paused boolean, OUT missing float8, OUT overdue float8,
 		OUT behind float8, OUT failed int, OUT failure text, OUT left_out int, OUT undecided float8, OUT said text)
@@ -1297,7 +1318,7 @@ BEGIN ATOMIC
 				format('a writer of clicks has not ended for %s s: %s', floor(open_for), writer) END),
 			(13, 1, CASE WHEN combinations >= 0.9 * max_filters THEN
 				format('adclick.max_filters is nearly reached: %s of %s combinations', combinations, max_filters) END),
-			(14, 1, 'retention of the ledger waits: ' || retention),
+			(14, 1, retention),
 			(15, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
 			(16, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
 		) r (nr, level, reason) WHERE r.reason IS NOT NULL
@@ -1342,7 +1363,7 @@ COMMENT ON FUNCTION adclick_internal.guard_restore() IS 'trigger: a dump brings 
 DO $$
 BEGIN
 	EXECUTE (SELECT 'CREATE VIEW adclick_internal.stored_segments AS ' || string_agg('SELECT run_id FROM adclick_internal.' || name, ' UNION ALL ')
-		FROM (SELECT unnest('{deltas, segments, ledger_restored}'::text[]) UNION ALL SELECT 'ledger_' || n FROM generate_series(0, 31) n) t (name));
+		FROM (SELECT unnest('{deltas, segments, ledger_restored}'::text[]) UNION ALL SELECT shelf || n FROM unnest('{ledger_, people_}'::text[]) shelf, generate_series(0, 31) n) t (name));
 END
 $$;
 COMMENT ON VIEW adclick_internal.stored_segments IS 'the run of each segment there is';
@@ -1386,7 +1407,8 @@ BEGIN ATOMIC
 	SELECT format('Rule %s of duplicates is not there.', s.rule_id) FROM adclick_internal.state s
 	WHERE s.rule_id IS NOT NULL AND NOT EXISTS (SELECT FROM adclick_internal.dedup_rules r WHERE r.rule_id = s.rule_id)
 	UNION ALL
-	SELECT 'There are no volumes of the ledger.' WHERE EXISTS (SELECT FROM adclick_internal.state) AND NOT EXISTS (SELECT FROM adclick_internal.volumes)
+	SELECT format('There are no volumes of %s.', v.what) FROM (VALUES ('ledger', 'the ledger'), ('people', 'users and addresses')) v (shelf, what)
+	WHERE EXISTS (SELECT FROM adclick_internal.state) AND v.shelf NOT IN (SELECT w.shelf FROM adclick_internal.volumes w)
 	UNION ALL
 	SELECT format('Runs of order %s have %s of %s clicks.', o.name, coalesce(r.clicks, 0), o.clicks)
 	FROM adclick_internal.state s CROSS JOIN LATERAL (VALUES (0, 'ad', s.counted), (3, 'ledger', s.counted - s.dropped)) o (sort_order, name, clicks)
@@ -1425,16 +1447,16 @@ DECLARE
 		adclick.differences, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours,
 		adclick_internal.ledger_restored, adclick_internal.forgotten_users, adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
 		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore}';
-	ledger CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.ledger_%s', n)::regclass FROM generate_series(0, 31) n);
+	shelves CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.%s_%s', shelf, n)::regclass FROM unnest('{ledger, people}'::text[]) shelf, generate_series(0, 31) n);
 	-- sequences follow at the end: setval() of a dump would be for whoever is there
 	others CONSTANT regclass[] := '{adclick_internal.end_of_dump}';
 BEGIN
-	FOREACH relation IN ARRAY for_users || tables || ledger || others
+	FOREACH relation IN ARRAY for_users || tables || shelves || others
 	LOOP
 		-- the first filter is there already
 		PERFORM pg_catalog.pg_extension_config_dump(relation, CASE relation WHEN 'adclick.filters'::regclass THEN 'WHERE filter_id <> 0' ELSE '' END);
 	END LOOP;
-	FOREACH relation IN ARRAY for_users || tables || ledger
+	FOREACH relation IN ARRAY for_users || tables || shelves
 	LOOP
 		EXECUTE format('CREATE TRIGGER guard_restore BEFORE INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION adclick_internal.guard_restore()', relation);
 	END LOOP;

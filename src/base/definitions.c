@@ -87,10 +87,12 @@ static const Definition facts_definition = {
 	}
 };
 
-/* A table of the ledger, which one is told by the code: a lock on all would be in the way of one being truncated. */
-static const Definition ledger_definition = {
-	ADCLICK_INTERNAL_SCHEMA, "ledger_", RELKIND_RELATION, false, {SEGMENT_COLUMNS}
+/* A table of volumes, which one is told by the code: a lock on all would be in the way of one being truncated. */
+static const Definition volume_definition = {
+	ADCLICK_INTERNAL_SCHEMA, NULL, RELKIND_RELATION, false, {SEGMENT_COLUMNS}
 };
+
+const char *const definitions_shelves[] = {"ledger", "people"};
 
 static const Definition definitions[] = {
 	{ADCLICK_SCHEMA, "filters", RELKIND_RELATION, false, {
@@ -116,7 +118,8 @@ static const Definition definitions[] = {
 			{"counted", INT8OID}, {"in_future", INT8OID}, {"too_old", INT8OID}, {"duplicates", INT8OID},
 			{"undecided", INT8OID}, {"forged", INT8OID}, {"expired", INT8OID}, {"rule_id", INT4OID},
 			{"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
-			{"highest_bucket", INT8OID}, {"late", INT8OID}, {"dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID}
+			{"highest_bucket", INT8OID}, {"late", INT8OID}, {"dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID},
+			{"people_dropped_until", TIMESTAMPTZOID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "restore", RELKIND_RELATION, false, {{"started_at", TIMESTAMPTZOID}, {"tried_again", BOOLOID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "restored_tables", RELKIND_RELATION, false, {{"relation", REGCLASSOID}, {"by_copy", BOOLOID}}},
@@ -148,7 +151,8 @@ static const Definition definitions[] = {
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "archived_click", RELKIND_COMPOSITE_TYPE, false, {ARCHIVED_CLICK_COLUMNS}},
 	{ADCLICK_INTERNAL_SCHEMA, "volumes", RELKIND_RELATION, false, {
-			{"volume", INT4OID}, {"opened_at", TIMESTAMPTZOID}, {"dropped_at", TIMESTAMPTZOID}, {"dropped_by", XID8OID}
+			{"shelf", TEXTOID}, {"volume", INT4OID}, {"opened_at", TIMESTAMPTZOID}, {"dropped_at", TIMESTAMPTZOID},
+			{"dropped_by", XID8OID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks", RELKIND_RELATION, false, {CLICK_COLUMNS, {"run_id", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, false, {{"minute", TIMESTAMPTZOID}}},
@@ -172,8 +176,8 @@ static Oid	checked[lengthof(definitions)];
 static uint64 changes = 1;
 static uint64 right_at = 0;
 
-/* Of the ledger: those that were found right, and did not change since; how often any table may have. */
-static Oid	right_ledgers[LEDGER_TABLES];
+/* Of volumes: those that were found right, and did not change since; how often any table may have. */
+static Oid	right_volumes[VOLUME_TABLES];
 static uint64 invalidations = 0;
 
 /* A difference: the relation, and what is wrong with it. */
@@ -272,7 +276,7 @@ check_index(Relation relation, Oid index_id)
 		if (index->rd_opfamily[i] >= FirstNormalObjectId)
 			found = difference(relation, psprintf("Index \"%s\" should use the server's operator classes.",
 									   RelationGetRelationName(index)));
-	index_close(index, NoLock);
+	index_close(index, AccessShareLock);	/* or the table of a volume could not be truncated */
 	return found;
 }
 
@@ -363,9 +367,9 @@ forget_checked(Datum arg, Oid relid)
 			break;
 		}
 	invalidations++;
-	for (int i = 0; i < LEDGER_TABLES; i++)
-		if (right_ledgers[i] == relid || !OidIsValid(relid))
-			right_ledgers[i] = InvalidOid;
+	for (int i = 0; i < VOLUME_TABLES; i++)
+		if (right_volumes[i] == relid || !OidIsValid(relid))
+			right_volumes[i] = InvalidOid;
 }
 
 /* NULL, and a difference, if it is missing. */
@@ -432,23 +436,29 @@ definitions_check(void)
 	refuse(check_all());
 }
 
-Relation
-definitions_open_ledger(int number, LOCKMODE mode)
+char *
+definitions_volume_table(int number)
 {
-	char	   *name = psprintf("%s%d", ledger_definition.name, number);
+	return psprintf("%s_%d", definitions_shelves[number / SHELF_TABLES], number % SHELF_TABLES);
+}
+
+Relation
+definitions_open_volume(int number, LOCKMODE mode)
+{
+	char	   *name = definitions_volume_table(number);
 	Oid			relid = get_relname_relid(name, get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false));
 	Relation	relation = OidIsValid(relid) ? try_relation_open(relid, mode) : NULL;
 
 	follow_changes();
 	if (relation == NULL)
 		refuse((Difference) {quote_qualified_identifier(ADCLICK_INTERNAL_SCHEMA, name), "It is missing."});
-	if (right_ledgers[number] != relid)
+	if (right_volumes[number] != relid)
 	{
 		uint64		before = invalidations;
 
-		refuse(check_relation(relation, &ledger_definition, privileges_owner()));
+		refuse(check_relation(relation, &volume_definition, privileges_owner()));
 		if (before == invalidations)
-			right_ledgers[number] = relid;	/* nothing has changed meanwhile */
+			right_volumes[number] = relid;	/* nothing has changed meanwhile */
 	}
 	pfree(name);
 	return relation;

@@ -26,9 +26,24 @@
  */
 extern void definitions_check(void);
 
-/* The tables of the ledger: ledger_0 and so on.  Open one, with the same check. */
-#define LEDGER_TABLES 32
-extern Relation definitions_open_ledger(int number, LOCKMODE mode);
+/*
+ * What is dropped as it gets old lies on a shelf, in volumes that have SHELF_TABLES tables
+ * in turn: the ledger in ledger_0 and so on, what is kept by user and address in people_0.
+ * They are numbered through.  Open one, with the same check.
+ */
+typedef enum Shelf
+{
+	SHELF_LEDGER,
+	SHELF_PEOPLE,
+	SHELVES
+} Shelf;
+
+#define SHELF_TABLES 32
+#define VOLUME_TABLES (SHELVES * SHELF_TABLES)
+
+extern const char *const definitions_shelves[SHELVES];
+extern char *definitions_volume_table(int number);
+extern Relation definitions_open_volume(int number, LOCKMODE mode);
 
 /* Open the inbox, which is read and emptied without SQL, with the same check and a share lock. */
 extern Relation definitions_open_inbox(void);

@@ -28,6 +28,7 @@ int			adclick_max_filters = 10000;
 int			adclick_future_tolerance = 300;
 int			adclick_raw_retention = 7 * 24 * 60;
 int			adclick_ledger_retention = 0;
+int			adclick_user_and_ip_retention = 0;
 char	   *adclick_archive_directory = NULL;
 int			adclick_impression_expiry = 3600;
 bool		adclick_user_and_ip_orders = true;
@@ -141,6 +142,13 @@ guc_define(void)
 							&adclick_impression_expiry,
 							3600, 1, 24 * 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.user_and_ip_retention",
+							"How long clicks can be found by user and by address; 0: for ever.",
+							"Counts by ad stay. It must be longer than a click's time may be ahead of its arrival.",
+							&adclick_user_and_ip_retention,
+							0, 0, 36500 * 24 * 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 
 	DefineCustomBoolVariable("adclick.user_and_ip_orders",
 							 "Whether clicks are also kept by user and by address.",

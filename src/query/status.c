@@ -50,8 +50,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[18];
-	Datum		values[18];
+	bool		nulls[19];
+	Datum		values[19];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then, and the health what is the matter */
@@ -81,6 +81,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[16] = Int64GetDatum(state.dropped);
 	nulls[17] = state.dropped_until == PG_INT64_MIN;
 	values[17] = TimestampTzGetDatum(nulls[17] ? 0 : state.dropped_until * USECS_PER_MINUTE);
+	nulls[18] = state.people_dropped_until == PG_INT64_MIN;
+	values[18] = TimestampTzGetDatum(nulls[18] ? 0 : state.people_dropped_until * USECS_PER_MINUTE);
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -187,7 +189,7 @@ typedef struct Findings
 	TimestampTz oldest;
 	int64		combinations;
 	int64		unreconciled;
-	const char *retention;		/* why it waits; NULL: it does not */
+	const char *retention;		/* that it waits, and why; NULL: it does not */
 } Findings;
 
 /* As a tick finds them: an error if it cannot work with them. */

@@ -45,7 +45,8 @@ struct Gathering
 	FactRole	roles[ROLES];
 	bool		users_only;		/* clicks without a user are left out */
 
-	StoreScan  *scans[2];		/* final runs, deltas */
+	StoreScan  *scan;			/* of a table, NULL: of none */
+	StoreTable	table;
 	Facts		segment;		/* the one being read */
 	const uint64 *columns[ROLES];	/* of it, where the conditions need them; else NULL */
 
@@ -66,7 +67,7 @@ gather_order(const Conditions *conditions, const FactRole *roles, int nroles)
 
 /* Orders user and ip can be off, or have been. */
 static void
-require_order(FactOrder order, const Conditions *conditions)
+require_order(FactOrder order, const Conditions *conditions, const StoreState *state)
 {
 	int64		minute;
 
@@ -77,6 +78,14 @@ require_order(FactOrder order, const Conditions *conditions)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("clicks are not kept by user and by address"),
 				 errhint("Set adclick.user_and_ip_orders to on; clicks taken from then on can be found by user_id and ip.")));
+	if (conditions->from <= state->people_dropped_until && conditions->from < conditions->to)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("clicks of this window are not all kept by user and by address"),
+				 errdetail("Those up to %s have been dropped, as adclick.user_and_ip_retention says.",
+						   pstrdup(timestamptz_to_str(state->people_dropped_until * USECS_PER_MINUTE))),
+				 errhint("Ask from %s on, or without user_id and ip.",
+						 pstrdup(timestamptz_to_str((state->people_dropped_until + 1) * USECS_PER_MINUTE)))));
 	if (store_has_gap(conditions->from, conditions->to - 1, &minute))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -166,10 +175,25 @@ gather_begin(FactOrder order, const Conditions *conditions, const FactRole *role
 			   palloc(facts_memory(order_columns[order], SEGMENT_MAX_FACTS)));
 	if (nroles > 0)
 		facts_init(&g->sums, nroles, FIRST_SUMS, palloc(facts_memory(nroles, FIRST_SUMS)));
-	g->scans[false] = store_scan_begin(STORE_FINAL);
-	g->scans[true] = store_scan_begin(STORE_DELTAS);
 	MemoryContextSwitchTo(outer);
 	return g;
+}
+
+/* Of the table that has a run: one after the other, as runs come by where they lie. */
+static StoreScan *
+scan_of(Gathering *g, const StoreRun *run)
+{
+	MemoryContext outer;
+
+	if (g->scan && g->table == store_table(run))
+		return g->scan;
+	if (g->scan)
+		store_scan_end(g->scan);
+	outer = MemoryContextSwitchTo(g->context);
+	g->table = store_table(run);
+	g->scan = store_scan_begin(g->table);
+	MemoryContextSwitchTo(outer);
+	return g->scan;
 }
 
 /* Have a column of the segments decoded, if the order has it. */
@@ -274,7 +298,7 @@ take_range(Gathering *g, const KeyRange *range)
 void
 gather_run(Gathering *g, const StoreRun *run)
 {
-	StoreScan  *scan = g->scans[run->is_delta];
+	StoreScan  *scan = scan_of(g, run);
 	unsigned	columns = choose_columns(g, run_is_inside(run, g->conditions));
 	int			r = g->nranges - 1;
 
@@ -355,8 +379,8 @@ gather_read_counts(const Gathering *g, ReadCounts *counts)
 void
 gather_end(Gathering *g)
 {
-	store_scan_end(g->scans[false]);
-	store_scan_end(g->scans[true]);
+	if (g->scan)
+		store_scan_end(g->scan);
 	MemoryContextDelete(g->context);
 }
 
@@ -369,8 +393,8 @@ gather(const Conditions *conditions, const FactRole *roles, int nroles)
 	int			nruns;
 	Gathering  *g;
 
-	require_order(order, conditions);
 	store_get_state(&state);
+	require_order(order, conditions, &state);
 	runs = store_get_runs(order, conditions->from, conditions->to - 1, &nruns);
 	g = gather_begin(order, conditions, roles, nroles);
 	for (int i = 0; i < nruns; i++)

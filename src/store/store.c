@@ -323,6 +323,7 @@ store_get_state(StoreState *state)
 	state->late = DatumGetInt64(sql_result(0, 20, 0));
 	state->dropped = DatumGetInt64(sql_result(0, 21, 0));
 	state->dropped_until = state_minute(22);
+	state->people_dropped_until = state_minute(24);
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
 	check_state(state);

@@ -18,6 +18,7 @@
 #include "executor/tuptable.h"
 
 #include "base/compat.h"
+#include "base/definitions.h"
 #include "core/orders.h"
 #include "core/topn.h"
 #include "filters.h"
@@ -65,6 +66,7 @@ typedef struct StoreState
 	int64		highest_bucket; /* of the rule in force that has a key; PG_INT64_MIN: none */
 	int64		dropped;		/* of the clicks counted, those that are no longer in the ledger */
 	int64		dropped_until;	/* last minute in which one was clicked, or its bucket begins; PG_INT64_MIN: none */
+	int64		people_dropped_until;	/* last minute of what orders user and ip have dropped; likewise */
 } StoreState;
 
 extern void store_get_state(StoreState *state);
@@ -181,7 +183,7 @@ typedef struct StoreRun
 	int64		segments;
 	int64		facts;
 	int64		clicks;
-	int32		volume;			/* of final runs of order ledger; STORE_RESTORED; else NO_VOLUME */
+	int32		volume;			/* of final runs but those of order ad; STORE_RESTORED; else NO_VOLUME */
 } StoreRun;
 
 #define NO_VOLUME (-1)
@@ -335,17 +337,32 @@ extern StorePending *store_get_pending_minutes(const StoreRun *deltas, int ndelt
 extern StorePending *store_get_pending_hours(const StoreRun *deltas, int ndeltas, int64 settled,
 											 const StoreLeftOut *left_out, int *count);
 
-/* Where the segments of a run are: the number of a volume, or one of these. */
+/* On which shelf final runs of an order lie; those of order ad are on none. */
+static inline Shelf
+store_shelf(FactOrder order)
+{
+	return order == ORDER_LEDGER ? SHELF_LEDGER : SHELF_PEOPLE;
+}
+
+/* Where the segments of a run are: the number of a table of volumes, or one of these. */
 typedef int32 StoreTable;
 
-#define STORE_FINAL NO_VOLUME
+#define STORE_FINAL (-1)
 #define STORE_DELTAS (-2)
 #define STORE_RESTORED (-3)		/* clicks of the ledger that came back from files */
 
 static inline StoreTable
+store_volume_table(Shelf shelf, int32 volume)
+{
+	return shelf * SHELF_TABLES + volume % SHELF_TABLES;
+}
+
+static inline StoreTable
 store_table(const StoreRun *run)
 {
-	return run->is_delta ? STORE_DELTAS : run->volume;
+	if (run->is_delta)
+		return STORE_DELTAS;
+	return run->volume == NO_VOLUME ? STORE_FINAL : store_volume_table(store_shelf(run->order), run->volume);
 }
 
 /* Its name, in the internal schema. */
@@ -367,6 +384,9 @@ extern StoreWriter *store_writer_begin_final(StoreGrain grain);
 
 /* Of order ledger, with clicks that came back from a file. */
 extern StoreWriter *store_writer_begin_restored(int64 run_id);
+
+/* In the place of a run that is deleted: a delta as that one is, or in its volume. */
+extern StoreWriter *store_writer_begin_instead(const StoreRun *run, int64 run_id);
 extern void store_writer_add(StoreWriter *writer, const Facts *facts, size_t start, size_t n);
 extern void store_writer_end(StoreWriter *writer);
 
@@ -522,13 +542,14 @@ extern void store_put_reconciled(const StoreReconciliation *r, const StoreReconc
 extern int64 store_count_unreconciled(void);
 
 /*
- * The ledger's final runs lie in volumes, the last of which is written to.  Each has a
- * table, of which there are LEDGER_TABLES.  It is dropped in two steps: its runs are
+ * Final runs on a shelf lie in volumes, the last of which is written to.  Each has a
+ * table, of which there are SHELF_TABLES.  It is dropped in two steps: its runs are
  * deleted, so that snapshots taken before still read it; and when there are none of
  * those, its table is truncated.
  */
 typedef struct StoreVolume
 {
+	Shelf		shelf;
 	int32		volume;
 	TimestampTz closed_at;		/* since when it is no longer written to, but by who has begun before */
 	int64		first_minute;	/* of its runs */
@@ -536,15 +557,15 @@ typedef struct StoreVolume
 } StoreVolume;
 
 /* The volume to write to, whatever the active snapshot sees, and since when. */
-extern int32 store_current_volume(TimestampTz *opened_at);
+extern int32 store_current_volume(Shelf shelf, TimestampTz *opened_at);
 
 /* Open the next one; false if there is no table for it. */
-extern bool store_open_volume(void);
+extern bool store_open_volume(Shelf shelf);
 
 /* The first volume that has neither been dropped nor is written to; false if there is none. */
-extern bool store_get_closed_volume(StoreVolume *volume);
+extern bool store_get_closed_volume(Shelf shelf, StoreVolume *volume);
 
-/* Delete its runs, and note in the state what they had: returns how many clicks. */
+/* Delete its runs, and note in the state what they had: returns how many clicks of the ledger. */
 extern int64 store_drop_volume(const StoreVolume *volume);
 
 /*

@@ -62,7 +62,7 @@ is_possible(const StoreRun *run)
 {
 	return run->first_minute >= FIRST_MINUTE && run->last_minute <= LAST_MINUTE &&
 		run->first_minute <= run->last_minute && has_grain(run) &&
-		(run->volume >= 0 || run->volume == STORE_RESTORED) == (run->order == ORDER_LEDGER && !run->is_delta) &&
+		(run->volume >= 0 || run->volume == STORE_RESTORED) == (run->order != ORDER_AD && !run->is_delta) &&
 		run->segments >= 1 && run->facts >= run->segments &&
 		run->facts <= run->segments * SEGMENT_MAX_FACTS && run->clicks >= run->facts;
 }
@@ -405,14 +405,35 @@ store_get_pending_hours(const StoreRun *deltas, int ndeltas, int64 settled,
 	return get_pending(GET_PENDING_HOURS, values, count);
 }
 
-/* Compaction leaves those alone, so they are few. */
+/* Those that lie in a table of volumes: compaction leaves them alone. */
 static void
-delete_from_volume(const StoreRun *run)
+delete_from_table(StoreTable table, const StoreRun *runs, int count)
 {
-	Oid			types[1] = {INT8OID};
-	Datum		values[1] = {Int64GetDatum(run->run_id)};
+	Oid			types[1] = {INT8ARRAYOID};
+	int64	   *ids = palloc(sizeof(int64) * (count + 1));
+	int			n = 0;
+	Datum		values[1];
 
-	sql_write_segments(run->volume, "DELETE FROM adclick_internal.%s WHERE run_id = $1", 1, types, values);
+	for (int i = 0; i < count; i++)
+		if (store_table(&runs[i]) == table)
+			ids[n++] = runs[i].run_id;
+	values[0] = sql_array(INT8OID, ids, n);
+	if (n > 0)
+		sql_write_segments(table, "DELETE FROM adclick_internal.%s WHERE run_id = ANY ($1)", 1, types, values);
+	pfree(ids);
+}
+
+static void
+delete_from_volumes(const StoreRun *runs, int count)
+{
+	bool		in_use[VOLUME_TABLES] = {false};
+
+	for (int i = 0; i < count; i++)
+		if (runs[i].volume >= 0 && store_table(&runs[i]) >= 0)
+			in_use[store_table(&runs[i])] = true;
+	for (StoreTable table = 0; table < VOLUME_TABLES; table++)
+		if (in_use[table])
+			delete_from_table(table, runs, count);
 }
 
 void
@@ -422,9 +443,7 @@ store_delete_runs(const StoreRun *runs, int count)
 
 	sql_write(DELETE_DELTAS, values, NULL);
 	sql_write(DELETE_SEGMENTS, values, NULL);
-	for (int i = 0; i < count; i++)
-		if (runs[i].volume >= 0)
-			delete_from_volume(&runs[i]);
+	delete_from_volumes(runs, count);
 	if (sql_write(DELETE_RUNS, values, NULL) != (uint64) count)
 		elog(ERROR, "a run to be replaced is gone");
 }
@@ -433,7 +452,7 @@ const char *
 store_table_name(StoreTable table)
 {
 	if (table >= 0)
-		return psprintf("ledger_%d", table % LEDGER_TABLES);
+		return definitions_volume_table(table);
 	return table == STORE_DELTAS ? "deltas" : table == STORE_RESTORED ? "ledger_restored" : "segments";
 }
 
@@ -580,12 +599,21 @@ store_writer_begin_restored(int64 run_id)
 	return writer;
 }
 
+StoreWriter *
+store_writer_begin_instead(const StoreRun *run, int64 run_id)
+{
+	StoreWriter *writer = store_writer_begin_as(run->order, run->is_delta, run_id);
+
+	writer->run.volume = run->volume;
+	return writer;
+}
+
 static Relation
 open_table(StoreTable table, LOCKMODE mode)
 {
 	definitions_check();
 	if (table >= 0)
-		return definitions_open_ledger(table % LEDGER_TABLES, mode);
+		return definitions_open_volume(table, mode);
 	return table_open(get_relname_relid(store_table_name(table), get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, false)), mode);
 }
 
@@ -599,8 +627,8 @@ writer_open(StoreWriter *writer)
 
 	if (run->run_id == 0)
 		run->run_id = store_new_run();
-	if (run->order == ORDER_LEDGER && !run->is_delta && run->volume != STORE_RESTORED)
-		run->volume = store_current_volume(&opened_at);
+	if (run->order != ORDER_AD && !run->is_delta && run->volume == NO_VOLUME)
+		run->volume = store_current_volume(store_shelf(run->order), &opened_at);
 	sql_insert_into(&writer->inserter, open_table(store_table(run), RowExclusiveLock));
 	writer->opened = true;
 	MemoryContextSwitchTo(outer);
@@ -934,12 +962,17 @@ next_segment(StoreScan *scan, ScanDirection direction)
 static void
 check_volume(const StoreScan *scan)
 {
-	if (scan->table >= 0 && !store_has_run(scan->run_id))
-		ereport(ERROR,
-				(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
-				 errmsg("snapshot too old for the ledger of adclick"),
-				 errdetail("Clicks that it sees in the ledger have been dropped since, see adclick.ledger_retention."),
-				 errhint("Ask again in a new transaction.")));
+	if (scan->table < 0 || store_has_run(scan->run_id))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
+			 scan->table / SHELF_TABLES == SHELF_LEDGER ?
+			 errmsg("snapshot too old for the ledger of adclick") :
+			 errmsg("snapshot too old for clicks by user and by address"),
+			 scan->table / SHELF_TABLES == SHELF_LEDGER ?
+			 errdetail("Clicks that it sees in the ledger have been dropped since, see adclick.ledger_retention.") :
+			 errdetail("Clicks that it sees by user and by address have been dropped since, see adclick.user_and_ip_retention."),
+			 errhint("Ask again in a new transaction.")));
 }
 
 static void

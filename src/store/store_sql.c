@@ -54,6 +54,14 @@
 /* Of an hour, the last time it was compared. */
 #define UNRECONCILED "(differences > 0 OR problem IS NOT NULL) AND NOT repaired"
 
+/* How long the books of reconciliation have hours that the ledger no longer has. */
+#define BOOKS_KEPT "interval '366 days'"
+
+/* Of volume $1: from now on it is dropped. */
+#define NOTE_DROPPED(shelf) \
+	"UPDATE adclick_internal.volumes SET dropped_at = clock_timestamp(), dropped_by = pg_current_xact_id()" \
+	" WHERE shelf = " shelf " AND volume = $1"
+
 #define SELECT_LISTS(table, first) \
 	"SELECT " first ", cut_off, most_clicked_ads FROM " table \
 	" WHERE filter_id = $1 AND " first " = ANY ($2) ORDER BY " first
@@ -78,7 +86,8 @@ static const struct
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
 		" counted, in_future, too_old, duplicates, undecided, forged, expired,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
-		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END"
+		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END,"
+		" people_dropped_until"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
@@ -142,7 +151,8 @@ static const struct
 		"SELECT count(*) FROM adclick_internal.state", 0
 	},
 	[ADD_STATE] = {
-		"WITH volume AS (INSERT INTO adclick_internal.volumes (volume, opened_at) VALUES (0, clock_timestamp()))"
+		"WITH volume AS (INSERT INTO adclick_internal.volumes (shelf, volume, opened_at)"
+		" VALUES ('ledger', 0, clock_timestamp()), ('people', 0, clock_timestamp()))"
 		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped)"
 		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
 	},
@@ -486,43 +496,61 @@ static const struct
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[GET_VOLUME] = {
-		"SELECT volume, opened_at FROM adclick_internal.volumes ORDER BY volume DESC LIMIT 1", 0
+		"SELECT volume, opened_at FROM adclick_internal.volumes WHERE shelf = $1 ORDER BY volume DESC LIMIT 1", 1, {TEXTOID}
 	},
 	/* unless its table is that of another one */
 	[OPEN_VOLUME] = {
-		"INSERT INTO adclick_internal.volumes (volume, opened_at) SELECT last.volume + 1, clock_timestamp()"
-		" FROM (SELECT max(volume) AS volume FROM adclick_internal.volumes) last WHERE NOT EXISTS"
-		" (SELECT FROM adclick_internal.volumes o WHERE o.volume % 32 = (last.volume + 1) % 32)", 0
+		"INSERT INTO adclick_internal.volumes (shelf, volume, opened_at) SELECT $1, last.volume + 1, clock_timestamp()"
+		" FROM (SELECT max(volume) AS volume FROM adclick_internal.volumes WHERE shelf = $1) last WHERE NOT EXISTS"
+		" (SELECT FROM adclick_internal.volumes o WHERE o.shelf = $1 AND o.volume % 32 = (last.volume + 1) % 32)", 1, {TEXTOID}
 	},
 	[GET_CLOSED_VOLUME] = {
 		"SELECT v.volume, v.closed_at, min(r.first_minute), max(r.last_minute)"
-		" FROM (SELECT volume, dropped_at, lead(opened_at) OVER (ORDER BY volume) AS closed_at FROM adclick_internal.volumes) v"
-		" LEFT JOIN adclick_internal.runs r ON r.volume = v.volume"
-		" WHERE v.dropped_at IS NULL AND v.closed_at IS NOT NULL GROUP BY v.volume, v.closed_at ORDER BY v.volume LIMIT 1", 0
+		" FROM (SELECT volume, dropped_at, lead(opened_at) OVER (ORDER BY volume) AS closed_at FROM adclick_internal.volumes WHERE shelf = $1) v"
+		" LEFT JOIN adclick_internal.runs r ON r.volume = v.volume AND (r.sort_order = 3) = ($1 = 'ledger')"
+		" WHERE v.dropped_at IS NULL AND v.closed_at IS NOT NULL GROUP BY v.volume, v.closed_at ORDER BY v.volume LIMIT 1", 1, {TEXTOID}
 	},
-	/* what is in its file stays there, if it is what the volume had */
-	[DROP_VOLUME] = {
-		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 RETURNING run_id, clicks, first_minute, last_minute),"
+	/*
+	 * What is in its file stays there, if it is what the volume had.  The last hour in the books says
+	 * that later ones are to be reconciled before they go.
+	 */
+	[DROP_LEDGER] = {
+		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 AND sort_order = 3 RETURNING run_id, clicks, first_minute, last_minute),"
 		" unpacked AS (DELETE FROM adclick_internal.unpacked_clicks WHERE run_id IN (SELECT run_id FROM dropped)),"
-		" noted AS (UPDATE adclick_internal.volumes SET dropped_at = clock_timestamp(), dropped_by = pg_current_xact_id() WHERE volume = $1),"
+		" noted AS (" NOTE_DROPPED("'ledger'") "),"
 		" sums AS (SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint AS clicks, min(first_minute) AS since, max(last_minute) AS until FROM dropped),"
 		" archived AS (INSERT INTO adclick.archived_volumes AS a (volume, first_minute, last_minute, clicks, dropped_at)"
 		" SELECT $1, since, until, clicks, clock_timestamp() FROM sums WHERE until IS NOT NULL ON CONFLICT (volume) DO UPDATE"
 		" SET first_minute = excluded.first_minute, last_minute = excluded.last_minute, clicks = excluded.clicks, dropped_at = excluded.dropped_at,"
-		" file = CASE WHEN a.contents = (SELECT s.contents FROM adclick_internal.stored_volumes s WHERE s.volume = $1) THEN a.file END)"
+		" file = CASE WHEN a.contents = (SELECT s.contents FROM adclick_internal.stored_volumes s WHERE s.volume = $1) THEN a.file END),"
+		" old AS (SELECT until - " BOOKS_KEPT " AS before, (SELECT max(hour) FROM adclick.reconciled_hours WHERE hour <= until) AS last FROM sums),"
+		" hours AS (DELETE FROM adclick.reconciled_hours USING old WHERE hour < before AND hour < last),"
+		" differences AS (DELETE FROM adclick.differences USING old WHERE hour < before),"
+		" calls AS (DELETE FROM adclick.reconciliations USING old WHERE started_at < before)"
 		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until)"
 		" FROM sums d RETURNING d.clicks", 1, {INT4OID}
 	},
+	/* what cannot be asked for any more needs no gaps, and names nobody */
+	[DROP_PEOPLE] = {
+		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 AND sort_order IN (1, 2) RETURNING last_minute),"
+		" noted AS (" NOTE_DROPPED("'people'") "),"
+		" line AS (SELECT max(last_minute) AS until FROM dropped),"
+		" gaps AS (DELETE FROM adclick_internal.gaps WHERE minute <= (SELECT until FROM line)),"
+		" differences AS (UPDATE adclick.differences SET user_id = NULL, ip = NULL"
+		" WHERE click_minute <= (SELECT until FROM line) AND (user_id IS NOT NULL OR ip IS NOT NULL))"
+		" UPDATE adclick_internal.state s SET people_dropped_until = greatest(s.people_dropped_until, l.until)"
+		" FROM line l RETURNING 0::bigint", 1, {INT4OID}
+	},
 	[GET_DROPPED] = {
-		"SELECT volume, dropped_at, dropped_by FROM adclick_internal.volumes WHERE dropped_at IS NOT NULL ORDER BY volume", 0
+		"SELECT shelf = 'ledger', volume, dropped_at, dropped_by FROM adclick_internal.volumes WHERE dropped_at IS NOT NULL ORDER BY dropped_at", 0
 	},
 	[DELETE_VOLUME] = {
-		"DELETE FROM adclick_internal.volumes WHERE volume = $1", 1, {INT4OID}
+		"DELETE FROM adclick_internal.volumes WHERE shelf = $1 AND volume = $2", 2, {TEXTOID, INT4OID}
 	},
 	[GET_ARCHIVABLE] = {
 		"SELECT s.volume, s.first_minute, s.last_minute, s.clicks, s.contents, CASE WHEN a.contents = s.contents THEN a.file END, a.bytes, a.sha256, " LINES
-		" FROM adclick_internal.stored_volumes s JOIN adclick_internal.volumes v USING (volume) LEFT JOIN adclick.archived_volumes a USING (volume)"
-		" WHERE v.dropped_at IS NULL AND s.volume < (SELECT max(volume) FROM adclick_internal.volumes) ORDER BY s.volume", 0
+		" FROM adclick_internal.stored_volumes s JOIN adclick_internal.volumes v ON v.volume = s.volume AND v.shelf = 'ledger' LEFT JOIN adclick.archived_volumes a USING (volume)"
+		" WHERE v.dropped_at IS NULL AND s.volume < (SELECT max(volume) FROM adclick_internal.volumes WHERE shelf = 'ledger') ORDER BY s.volume", 0
 	},
 	[GET_STORED_VOLUME] = {
 		"SELECT s.volume, s.first_minute, s.last_minute, s.clicks, s.contents, CASE WHEN a.contents = s.contents THEN a.file END, a.bytes, a.sha256, " LINES

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * store_volumes.c
- *	  The volumes of the ledger: opening, dropping and emptying them.
+ *	  The volumes of a shelf: opening, dropping and emptying them.
  *
  * See store.h.
  *
@@ -15,6 +15,7 @@
 #include "access/transam.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
+#include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
@@ -24,18 +25,26 @@
 #include "store.h"
 #include "store_sql.h"
 
-int32
-store_current_volume(TimestampTz *opened_at)
+/* As column shelf of the volumes has it. */
+static Datum
+shelf_name(Shelf shelf)
 {
+	return CStringGetTextDatum(definitions_shelves[shelf]);
+}
+
+int32
+store_current_volume(Shelf shelf, TimestampTz *opened_at)
+{
+	Datum		values[1] = {shelf_name(shelf)};
 	int32		volume;
 
 	store_push_newest();
 	SPI_connect();
-	if (sql_run(GET_VOLUME, NULL, NULL, true) != 1)
+	if (sql_run(GET_VOLUME, values, NULL, true) != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the volumes of adclick are missing"),
-				 errdetail("adclick_internal.volumes should have a row.")));
+				 errdetail("adclick_internal.volumes should have a row of shelf \"%s\".", definitions_shelves[shelf])));
 	volume = DatumGetInt32(sql_result(0, 1, Int32GetDatum(NO_VOLUME)));
 	*opened_at = DatumGetTimestampTz(sql_result(0, 2, TimestampTzGetDatum(DT_NOEND)));
 	SPI_finish();
@@ -44,23 +53,27 @@ store_current_volume(TimestampTz *opened_at)
 }
 
 bool
-store_open_volume(void)
+store_open_volume(Shelf shelf)
 {
-	return sql_write(OPEN_VOLUME, NULL, NULL) > 0;
+	Datum		values[1] = {shelf_name(shelf)};
+
+	return sql_write(OPEN_VOLUME, values, NULL) > 0;
 }
 
 bool
-store_get_closed_volume(StoreVolume *volume)
+store_get_closed_volume(Shelf shelf, StoreVolume *volume)
 {
+	Datum		values[1] = {shelf_name(shelf)};
 	bool		found;
 
 	SPI_connect();
-	found = sql_run(GET_CLOSED_VOLUME, NULL, NULL, true) > 0;
+	found = sql_run(GET_CLOSED_VOLUME, values, NULL, true) > 0;
 	if (found)
 	{
 		TimestampTz first = DatumGetTimestampTz(sql_result(0, 3, TimestampTzGetDatum(DT_NOEND)));
 		TimestampTz last = DatumGetTimestampTz(sql_result(0, 4, TimestampTzGetDatum(DT_NOBEGIN)));
 
+		volume->shelf = shelf;
 		volume->volume = DatumGetInt32(sql_result(0, 1, 0));
 		volume->closed_at = DatumGetTimestampTz(sql_result(0, 2, 0));
 		volume->first_minute = first == DT_NOEND ? PG_INT64_MAX : minute_of(first);
@@ -75,12 +88,13 @@ store_drop_volume(const StoreVolume *volume)
 {
 	Datum		values[1] = {Int32GetDatum(volume->volume)};
 
-	return sql_number(DROP_VOLUME, values, false);
+	return sql_number(volume->shelf == SHELF_LEDGER ? DROP_LEDGER : DROP_PEOPLE, values, false);
 }
 
 /* A volume that was dropped, and still has its table. */
 typedef struct Dropped
 {
+	Shelf		shelf;
 	int32		volume;
 	TimestampTz at;
 	FullTransactionId by;
@@ -97,8 +111,9 @@ get_dropped(int *count)
 	dropped = MemoryContextAlloc(context, sizeof(Dropped) * (*count + 1));
 	for (int i = 0; i < *count; i++)
 		dropped[i] = (Dropped) {
-			DatumGetInt32(sql_result(i, 1, 0)), DatumGetTimestampTz(sql_result(i, 2, 0)),
-			DatumGetFullTransactionId(sql_result(i, 3, FullTransactionIdGetDatum(FirstNormalFullTransactionId)))
+			DatumGetBool(sql_result(i, 1, 0)) ? SHELF_LEDGER : SHELF_PEOPLE,
+			DatumGetInt32(sql_result(i, 2, 0)), DatumGetTimestampTz(sql_result(i, 3, 0)),
+			DatumGetFullTransactionId(sql_result(i, 4, FullTransactionIdGetDatum(FirstNormalFullTransactionId)))
 		};
 	SPI_finish();
 	return dropped;
@@ -133,8 +148,8 @@ truncate_table(const char *name)
 static bool
 empty_volume(const Dropped *dropped, TimestampTz before)
 {
-	Datum		values[1] = {Int32GetDatum(dropped->volume)};
-	Relation	relation = definitions_open_ledger(dropped->volume % LEDGER_TABLES, AccessShareLock);
+	Datum		values[2] = {shelf_name(dropped->shelf), Int32GetDatum(dropped->volume)};
+	Relation	relation = definitions_open_volume(store_volume_table(dropped->shelf, dropped->volume), AccessShareLock);
 	char	   *name = pstrdup(RelationGetRelationName(relation));
 	bool		can_go;
 

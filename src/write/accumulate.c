@@ -56,14 +56,35 @@ note_gaps(const FactClick *clicks, size_t n)
 	pfree(minutes);
 }
 
+/* Put the clicks behind a minute first; returns how many there are. */
+static size_t
+put_first(FactClick *clicks, size_t n, int64 minute)
+{
+	size_t		nfirst = 0;
+
+	if (minute == PG_INT64_MIN)
+		return n;
+	for (size_t i = 0; i < n; i++)
+		if (clicks[i].minute > minute)
+		{
+			FactClick	click = clicks[nfirst];
+
+			clicks[nfirst++] = clicks[i];
+			clicks[i] = click;
+		}
+	return nfirst;
+}
+
 void
-accumulate_facts(const FactClick *clicks, size_t n)
+accumulate_facts(FactClick *clicks, size_t n, int64 people_until)
 {
 	write_order(ORDER_AD, clicks, n, 0);
 	if (adclick_user_and_ip_orders)
 	{
-		write_order(ORDER_USER, clicks, n, 0);
-		write_order(ORDER_IP, clicks, n, 0);
+		size_t		npeople = put_first(clicks, n, people_until);
+
+		write_order(ORDER_USER, clicks, npeople, 0);
+		write_order(ORDER_IP, clicks, npeople, 0);
 	}
 }
 
@@ -86,12 +107,12 @@ accumulate_ledger(Facts *clicks, bool restored)
 }
 
 void
-accumulate_clicks(const FactClick *clicks, size_t n, int64 ledger_run)
+accumulate_clicks(FactClick *clicks, size_t n, int64 people_until, int64 ledger_run)
 {
 	if (n == 0)
 		return;
-	accumulate_facts(clicks, n);
+	accumulate_facts(clicks, n, people_until);
 	if (!adclick_user_and_ip_orders)
-		note_gaps(clicks, n);
+		note_gaps(clicks, put_first(clicks, n, people_until));
 	write_order(ORDER_LEDGER, clicks, n, ledger_run);
 }

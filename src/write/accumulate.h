@@ -21,8 +21,12 @@
  */
 #define LARGE_RUN_FACTS (128 * 1024)
 
-/* Write the facts of these clicks, once for each order that is kept; that of the ledger as this run. */
-extern void accumulate_clicks(const FactClick *clicks, size_t n, int64 ledger_run);
+/*
+ * Write the facts of these clicks, once for each order that is kept; that of the ledger as this run.
+ * Orders user and ip get none of minutes up to "people_until", which retention has dropped from them.
+ * The clicks change their places.
+ */
+extern void accumulate_clicks(FactClick *clicks, size_t n, int64 people_until, int64 ledger_run);
 
 /*
  * Write clicks as they stand in order ledger, in any order, as a run of it, and empty them;
@@ -34,6 +38,6 @@ extern int64 accumulate_ledger(Facts *clicks, bool restored);
 #define LEDGER_BATCH (256 * 1024)
 
 /* Likewise of orders ad, user and ip alone, and without noting minutes that are not in the latter two. */
-extern void accumulate_facts(const FactClick *clicks, size_t n);
+extern void accumulate_facts(FactClick *clicks, size_t n, int64 people_until);
 
 #endif							/* ADCLICK_ACCUMULATE_H */

@@ -4,7 +4,8 @@
  *	  A user is forgotten: his clicks become clicks of nobody.
  *
  * Order user says in which minutes he clicked, the ledger's runs that have these minutes
- * have his clicks and his addresses, and these find him in order ip.  His facts are
+ * have his clicks and his addresses, and these find him in order ip.  Of the time that
+ * retention has dropped from order user, all of the ledger and of order ip is read.  His facts are
  * taken out of orders user and ip; his clicks out of the ledger, and what is left of
  * them, without user and address, becomes a new run of it.  Order ad knows no users.
  *
@@ -146,6 +147,13 @@ columns_to_find(FactOrder order)
 	return columns;
 }
 
+/* Whether both order user and the ledger have what there was in a minute. */
+static bool
+is_told(const Forgetting *f, int64 minute)
+{
+	return minute > f->state.dropped_until && minute > f->state.people_dropped_until;
+}
+
 static void
 note_found(Forgetting *f, const Facts *facts, size_t i)
 {
@@ -153,15 +161,15 @@ note_found(Forgetting *f, const Facts *facts, size_t i)
 	{
 		int64		minute = facts_to_int64(column_of(facts, ORDER_USER, ROLE_MINUTE, i));
 
-		if (minute > f->state.dropped_until)
+		if (is_told(f, minute))
 			f->expected += (int64) facts->count[i];
-		else
+		if (minute <= f->state.dropped_until)
 			f->is_whole = false;
 		add_number(&f->minutes, minute);
 	}
 	if (f->order == ORDER_LEDGER)
 	{
-		if (minute_of(facts_to_int64(column_of(facts, ORDER_LEDGER, ROLE_CLICKED_AT, i))) > f->state.dropped_until)
+		if (is_told(f, minute_of(facts_to_int64(column_of(facts, ORDER_LEDGER, ROLE_CLICKED_AT, i)))))
 			f->found += (int64) facts->count[i];
 		if (column_of(facts, ORDER_LEDGER, ROLE_FLAGS, i) & (LEDGER_IPV4 | LEDGER_IPV6))
 			add_number(&f->addresses, facts_to_int64(column_of(facts, ORDER_LEDGER, ROLE_IP_HIGH, i)));
@@ -289,7 +297,7 @@ static void
 rewrite(Forgetting *f, const StoreRun *run)
 {
 	int64		run_id = store_new_run();
-	Rest		rest = {f, store_writer_begin_as(run->order, run->is_delta, run_id)};
+	Rest		rest = {f, store_writer_begin_instead(run, run_id)};
 
 	slices_merge(run->order, run, 1, write_rest, &rest);
 	store_writer_end(rest.writer);
@@ -366,13 +374,15 @@ note_done(Forgetting *f, FactOrder order, const StoreRun *runs, int nruns)
 	sort_numbers(&f->done[order]);
 }
 
-/* Whether a run can have one of his minutes. */
+/* Whether a run can have one of his minutes; of those that were dropped from order user, any may be. */
 static bool
 is_near(const Forgetting *f, const StoreRun *run)
 {
 	int			low = 0;
 	int			high = f->minutes.n;
 
+	if (run->first_minute <= f->state.people_dropped_until)
+		return true;
 	while (low < high)
 	{
 		int			middle = low + (high - low) / 2;
@@ -401,7 +411,7 @@ erase_from_users(Forgetting *f)
 	note_done(f, ORDER_USER, runs, nruns);
 	for (int i = 0; i < ngaps; i++)
 		add_number(&f->minutes, gaps[i]);
-	f->is_complete = ngaps == 0 && f->is_whole;
+	f->is_complete = ngaps == 0 && f->is_whole && f->state.people_dropped_until == PG_INT64_MIN;
 	sort_numbers(&f->minutes);
 }
 
@@ -451,7 +461,8 @@ erase_from_runs(Forgetting *f)
 {
 	f->minutes.n = f->addresses.n = 0;
 	f->expected = f->found = 0;
-	f->is_whole = true;
+	/* what neither order user nor the ledger tells any more can stand under any address */
+	f->is_whole = f->state.dropped_until == PG_INT64_MIN || f->state.people_dropped_until == PG_INT64_MIN;
 	erase_from_users(f);
 	erase_from_ledger(f);
 	erase_from_addresses(f);
@@ -489,7 +500,7 @@ empty_dropped_volumes(void)
 	if (store_dropped_since() != DT_NOEND)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("clicks of the user may be in a dropped volume of the ledger that is in use"),
+				 errmsg("clicks of the user may be in a dropped volume that is in use"),
 				 errdetail("Another transaction, perhaps of pg_dump, has a lock on its table."),
 				 errhint("Forget him when that has ended.")));
 	PopActiveSnapshot();

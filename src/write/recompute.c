@@ -6,7 +6,8 @@
  * What orders ad, user and ip have of some hours is taken out, and what the ledger has
  * of them is put into deltas, which compaction packs as it packs those of ticks.  Runs
  * with minutes of these hours alone go unread, so that damaged ones can be replaced;
- * others are written anew with what is left of them.
+ * others are written anew with what is left of them.  What retention has dropped from
+ * orders user and ip does not come back.
  *
  * It is a compaction to all others.  Ticks go on: a click that one counts meanwhile is
  * neither among the facts nor in the ledger of our snapshot.
@@ -37,6 +38,7 @@ typedef struct Recount
 {
 	int64		from;			/* minutes it is about */
 	int64		to;
+	int64		people_until;	/* retention has dropped orders user and ip up to here */
 	int64		clicks;			/* counted so far */
 	size_t		nbatch;
 	FactClick  *batch;
@@ -71,33 +73,32 @@ delete_gaps(const Recount *r)
 
 /* What is missing in the ledger would be lost from the counts, too. */
 static void
-check_ledger(int64 from, int64 to)
+check_ledger(const Recount *r, const StoreState *state)
 {
-	StoreState	state;
 	int64		clicks = store_count_ledger();
 
-	store_get_state(&state);
-	if (store_get_incomplete(from, to) != DT_NOEND)
+	if (store_get_incomplete(r->from, r->to) != DT_NOEND)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the ledger of adclick no longer has all clicks of these hours"),
 				 errdetail("It has dropped clicks up to %s, as adclick.ledger_retention says.",
-						   pstrdup(timestamptz_to_str(state.dropped_until * USECS_PER_MINUTE))),
+						   pstrdup(timestamptz_to_str(state->dropped_until * USECS_PER_MINUTE))),
 				 errhint("Hours from %s on can be counted anew, and others when adclick.restore_clicks() has brought back what was dropped of them.",
-						 pstrdup(timestamptz_to_str((hour_of(state.dropped_until) + MINS_PER_HOUR) * USECS_PER_MINUTE)))));
-	if (clicks + state.dropped != state.verdicts[CLICK_VALID])
+						 pstrdup(timestamptz_to_str((hour_of(state->dropped_until) + MINS_PER_HOUR) * USECS_PER_MINUTE)))));
+	if (clicks + state->dropped != state->verdicts[CLICK_VALID])
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the ledger of adclick is not complete"),
 				 errdetail("It has %lld clicks, and %lld were counted.", (long long) clicks,
-						   (long long) (state.verdicts[CLICK_VALID] - state.dropped)),
+						   (long long) (state->verdicts[CLICK_VALID] - state->dropped)),
 				 errhint("Counts made of it would be wrong: restore a backup.")));
 }
 
 /* Leaves the snapshot active that all is read by. */
 static void
-begin(const Recount *r)
+begin(Recount *r)
 {
+	StoreState	state;
 	int64		minute;
 
 	store_lock(STORE_LOCK_COMPACTION);
@@ -106,7 +107,9 @@ begin(const Recount *r)
 	store_claim_compaction();
 	if (adclick_user_and_ip_orders && store_has_gap(r->from, r->to, &minute))
 		delete_gaps(r);
-	check_ledger(r->from, r->to);
+	store_get_state(&state);
+	check_ledger(r, &state);
+	r->people_until = state.people_dropped_until;
 }
 
 static bool
@@ -170,7 +173,7 @@ rewrite(const Recount *r, const StoreRun *run)
 
 	error_context_stack = &callback;
 	store_check_run(run);
-	rest.writer = store_writer_begin(run->order, run->is_delta);
+	rest.writer = store_writer_begin_instead(run, 0);
 	slices_merge(run->order, run, 1, write_rest, &rest);
 	store_writer_end(rest.writer);
 	error_context_stack = callback.previous;
@@ -192,7 +195,7 @@ static void
 write_batch(Recount *r)
 {
 	if (r->nbatch > 0)
-		accumulate_facts(r->batch, r->nbatch);
+		accumulate_facts(r->batch, r->nbatch, r->people_until);
 	r->nbatch = 0;
 }
 
@@ -239,7 +242,7 @@ recompute_minutes(int64 from, int64 to)
 	put_in(&r);
 	/* at the end: a tick with the same gap waits for us from then on */
 	if (!adclick_user_and_ip_orders)
-		store_add_all_gaps(r.from, r.to);
+		store_add_all_gaps(Max(r.from, r.people_until + 1), r.to);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);

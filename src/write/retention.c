@@ -1,17 +1,22 @@
 /*-------------------------------------------------------------------------
  *
  * retention.c
- *	  Dropping from the ledger what is older than it is kept.
+ *	  Dropping what is older than it is kept: from the ledger, and of what is found by
+ *	  user and by address.
  *
- * The ledger is written to one volume after the other (store.h), which is dropped as a
- * whole when it was last written to so long ago.  Facts stay, and so do all counts.
+ * Each of these shelves is written to one volume after the other (store.h), which is
+ * dropped as a whole when it was last written to so long ago.  Facts by ad stay, and so do
+ * all counts by ad.
+ *
+ * What is found by user and address goes in time, as nothing needs it; up to the last
+ * minute that was dropped there can be no more questions about users and addresses.
  *
  * The ledger's keys tell duplicates.  So a volume stays as long as a click can arrive
  * that would need one of its keys, whatever the settings are, and whatever the clock has
  * said; and whether it can has nothing to do with when it arrives: clicks of the time up
  * to the last that was dropped are too old, for ticks and for questions.
  *
- * Where hours are reconciled, a volume stays until all of its hours were, after their last
+ * Where hours are reconciled, a volume of the ledger stays until all of its hours were, after their last
  * clicks; and where there is a directory for it, until it is in a file.
  *
  * Portions Copyright (c) 2026, the adclick authors
@@ -34,8 +39,8 @@
 #include "read/tail.h"
 #include "retention.h"
 
-/* Volumes in which the ledger is kept, give or take one: there are two tables more. */
-#define VOLUMES_KEPT (LEDGER_TABLES - 2)
+/* Volumes in which a shelf is kept, give or take one: there are two tables more. */
+#define VOLUMES_KEPT (SHELF_TABLES - 2)
 
 /* How long the clock must not have been set, and how long after a volume the next is dropped, ms. */
 #define CLOCK_TRUSTED (MINS_PER_HOUR * SECS_PER_MINUTE * 1000)
@@ -47,10 +52,33 @@
 /* What is due for so long is worth a warning. */
 #define OVERDUE USECS_PER_DAY
 
-static TimestampTz
-retention(void)
+/* Of each shelf: what it has, how long that is kept, and the setting that this has to be longer than. */
+static const struct
 {
-	return adclick_ledger_retention * USECS_PER_MINUTE;
+	const char *what;
+	int		   *minutes;		/* 0: for ever */
+	const char *too_short;
+}			shelves[SHELVES] =
+{
+	[SHELF_LEDGER] = {
+		"the ledger", &adclick_ledger_retention, "adclick.ledger_retention is too short for adclick.raw_retention"
+	},
+	[SHELF_PEOPLE] = {
+		"users and addresses", &adclick_user_and_ip_retention,
+		"adclick.user_and_ip_retention is too short for adclick.future_tolerance"
+	},
+};
+
+static bool
+is_on(Shelf shelf)
+{
+	return *shelves[shelf].minutes > 0;
+}
+
+static TimestampTz
+retention(Shelf shelf)
+{
+	return *shelves[shelf].minutes * USECS_PER_MINUTE;
 }
 
 /* The longest window in which equal keys are duplicates, us. */
@@ -77,24 +105,37 @@ reach(const ClickRules *rules)
 		2 * USECS_PER_DAY + longest_window(rules);
 }
 
-static bool
-is_too_short(const ClickRules *rules)
+/* How long a volume has to be kept, us; of users and addresses, that questions about the last hour have an answer. */
+static int64
+least_retention(Shelf shelf, const ClickRules *rules)
 {
-	return retention() < reach(rules);
+	return shelf == SHELF_LEDGER ? reach(rules) :
+		Max(rules->future_tolerance, adclick_future_tolerance * USECS_PER_SEC) + USECS_PER_HOUR;
+}
+
+static bool
+is_too_short(Shelf shelf, const ClickRules *rules)
+{
+	return retention(shelf) < least_retention(shelf, rules);
 }
 
 static void
-refuse_too_short(const ClickRules *rules)
+refuse_too_short(Shelf shelf, const ClickRules *rules)
 {
-	int			least = (int) ((reach(rules) + USECS_PER_MINUTE - 1) / USECS_PER_MINUTE);
+	int			least = (int) ((least_retention(shelf, rules) + USECS_PER_MINUTE - 1) / USECS_PER_MINUTE);
 
-	if (is_too_short(rules))
+	if (is_too_short(shelf, rules))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("adclick.ledger_retention is too short for adclick.raw_retention"),
+				 errmsg_internal("%s", shelves[shelf].too_short),
+				 shelf == SHELF_LEDGER ?
 				 errdetail("The ledger is kept for %d min, and tells duplicates that may arrive for %d min: adclick.raw_retention, adclick.future_tolerance, the longest dedup window and two days.",
-						   adclick_ledger_retention, least),
-				 errhint("Set adclick.ledger_retention to %d min or more, or lower adclick.raw_retention.", least)));
+						   adclick_ledger_retention, least) :
+				 errdetail("Clicks can be found by user and by address for %d min, and may be ahead of their arrival: with an hour, %d min.",
+						   adclick_user_and_ip_retention, least),
+				 shelf == SHELF_LEDGER ?
+				 errhint("Set adclick.ledger_retention to %d min or more, or lower adclick.raw_retention.", least) :
+				 errhint("Set adclick.user_and_ip_retention to %d min or more, or lower adclick.future_tolerance.", least)));
 }
 
 /* The last minute that no click which may still arrive, or waits in the inbox, has anything to do with. */
@@ -114,7 +155,7 @@ last_forgettable(const StoreState *state, TimestampTz now)
 static bool
 is_due(const StoreVolume *volume, TimestampTz now)
 {
-	return adclick_ledger_retention > 0 && volume->closed_at + retention() <= now;
+	return is_on(volume->shelf) && volume->closed_at + retention(volume->shelf) <= now;
 }
 
 /* Why a volume that is due stays; NULL: it can go. */
@@ -124,12 +165,12 @@ why_kept(const StoreVolume *volume, const StoreState *state, TimestampTz now)
 	TimestampTz hour;
 	TimestampTz opened_at;
 
-	(void) store_current_volume(&opened_at);
-	if (is_too_short(&state->rules))
-		return "adclick.ledger_retention is too short for adclick.raw_retention";
+	(void) store_current_volume(volume->shelf, &opened_at);
+	if (is_too_short(volume->shelf, &state->rules))
+		return shelves[volume->shelf].too_short;
 	if (opened_at > now)
 		return "the clock is behind what it was when the last volume was opened";
-	if (volume->last_minute == PG_INT64_MIN)
+	if (volume->shelf != SHELF_LEDGER || volume->last_minute == PG_INT64_MIN)
 		return NULL;
 	if (volume->last_minute > last_forgettable(state, now))
 		return psprintf("it has clicks up to %s, of which copies may still arrive",
@@ -143,46 +184,53 @@ why_kept(const StoreVolume *volume, const StoreState *state, TimestampTz now)
 	return NULL;
 }
 
-/* Drop the volumes that are due, no more than "limit". */
-static void
-drop_volumes(const StoreState *state, int limit, RetentionResult *result)
+/* Drop the volumes that are due, no more than "limit"; returns how many. */
+static int
+drop_volumes(Shelf shelf, const StoreState *state, int limit, RetentionResult *result)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	StoreVolume volume;
+	int			dropped = 0;
 
-	while (result->dropped < limit && store_get_closed_volume(&volume) && is_due(&volume, now))
+	while (dropped < limit && store_get_closed_volume(shelf, &volume) && is_due(&volume, now))
 	{
+		const char *waits = why_kept(&volume, state, now);
+
 		CHECK_FOR_INTERRUPTS();
-		result->waits = why_kept(&volume, state, now);
-		if (result->waits)
-			return;
+		if (waits)
+		{
+			result->waits = waits;
+			break;
+		}
 		result->clicks += store_drop_volume(&volume);
-		result->dropped++;
+		dropped++;
 		CommandCounterIncrement();
 		PopActiveSnapshot();
 		store_push_snapshot();
 	}
+	return dropped;
 }
 
 /* The last one has been written to for its part of the time. */
 static void
-open_volume(TimestampTz now)
+open_volume(Shelf shelf, TimestampTz now)
 {
 	TimestampTz opened_at;
 
-	(void) store_current_volume(&opened_at);
-	if (opened_at <= now && now - opened_at >= retention() / VOLUMES_KEPT && store_open_volume())
+	(void) store_current_volume(shelf, &opened_at);
+	if (opened_at <= now && now - opened_at >= retention(shelf) / VOLUMES_KEPT && store_open_volume(shelf))
 		CommandCounterIncrement();
 }
 
 /*
- * With both locks nobody writes to the ledger: who began to, before the next volume was
+ * With both locks nobody writes to a volume: who began to, before the next one was
  * opened, has ended.
  */
-static void
-drop(int limit, RetentionResult *result)
+static int
+drop(Shelf shelf, int limit, RetentionResult *result)
 {
 	StoreState	state;
+	int			dropped;
 
 	store_lock(STORE_LOCK_COMPACTION);
 	store_lock(STORE_LOCK_TICK);
@@ -190,23 +238,25 @@ drop(int limit, RetentionResult *result)
 	store_claim_compaction();
 	store_get_state(&state);
 	store_claim_tick(&state);
-	open_volume(GetCurrentTimestamp());
+	open_volume(shelf, GetCurrentTimestamp());
 	PopActiveSnapshot();
 	store_push_snapshot();
-	drop_volumes(&state, limit, result);
+	dropped = drop_volumes(shelf, &state, limit, result);
 	PopActiveSnapshot();
+	return dropped;
 }
 
 /* Whether there may be something to drop, or a volume to open: without a lock. */
 static bool
-anything_to_do(void)
+anything_to_do(Shelf shelf)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz opened_at;
 	StoreVolume volume;
 
-	(void) store_current_volume(&opened_at);
-	return now - opened_at >= retention() / VOLUMES_KEPT || (store_get_closed_volume(&volume) && is_due(&volume, now));
+	(void) store_current_volume(shelf, &opened_at);
+	return now - opened_at >= retention(shelf) / VOLUMES_KEPT ||
+		(store_get_closed_volume(shelf, &volume) && is_due(&volume, now));
 }
 
 /* Whether no volume was dropped for an hour; "last_at" is 0 if none ever was. */
@@ -218,18 +268,18 @@ may_drop(int64 last_at)
 
 /* Settings that do not go together are an error by hand, and else something that the health says. */
 static bool
-has_work(bool by_hand)
+has_work(Shelf shelf, bool by_hand)
 {
 	StoreState	state;
 	bool		has;
 
-	if (adclick_ledger_retention == 0)
+	if (!is_on(shelf))
 		return false;
 	store_push_snapshot();
 	store_get_state(&state);
 	if (by_hand)
-		refuse_too_short(&state.rules);
-	has = !is_too_short(&state.rules) && anything_to_do();
+		refuse_too_short(shelf, &state.rules);
+	has = !is_too_short(shelf, &state.rules) && anything_to_do(shelf);
 	PopActiveSnapshot();
 	return has;
 }
@@ -246,29 +296,52 @@ empty_volumes(RetentionResult *result)
 void
 retention_apply(bool by_hand, RetentionResult *result)
 {
-	static int64 last_at = 0;
+	static int64 last_at[SHELVES];
 	bool		clock_is_trusted = shmem_watch_clock() >= CLOCK_TRUSTED;
 
 	memset(result, 0, sizeof(*result));
 	empty_volumes(result);
-	if (!has_work(by_hand) || !(by_hand || clock_is_trusted))
-		return;
-	drop(by_hand ? LEDGER_TABLES : may_drop(last_at), result);
-	if (result->dropped > 0)
-		last_at = steady_ms();
+	for (Shelf shelf = 0; shelf < SHELVES; shelf++)
+	{
+		int			dropped;
+
+		if (!has_work(shelf, by_hand) || !(by_hand || clock_is_trusted))
+			continue;
+		dropped = drop(shelf, by_hand ? SHELF_TABLES : may_drop(last_at[shelf]), result);
+		if (dropped > 0)
+			last_at[shelf] = steady_ms();
+		result->dropped += dropped;
+	}
+}
+
+/* Why a shelf has what should be gone; NULL: it has not. */
+static const char *
+why_overdue(Shelf shelf, const StoreState *state, TimestampTz now)
+{
+	StoreVolume volume;
+
+	if (!is_on(shelf))
+		return NULL;
+	if (is_too_short(shelf, &state->rules))
+		return shelves[shelf].too_short;
+	if (store_get_closed_volume(shelf, &volume) && is_due(&volume, now - OVERDUE))
+		return why_kept(&volume, state, now);
+	return NULL;
 }
 
 const char *
 retention_overdue(const StoreState *state)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	StoreVolume volume;
 
-	if (adclick_ledger_retention > 0 && is_too_short(&state->rules))
-		return "adclick.ledger_retention is too short for adclick.raw_retention";
+	for (Shelf shelf = 0; shelf < SHELVES; shelf++)
+	{
+		const char *why = why_overdue(shelf, state, now);
+
+		if (why)
+			return psprintf("retention of %s waits: %s", shelves[shelf].what, why);
+	}
 	if (store_dropped_since() < now - OVERDUE)
-		return "a transaction uses the table of a volume that was dropped";
-	if (store_get_closed_volume(&volume) && is_due(&volume, now - OVERDUE))
-		return why_kept(&volume, state, now);
+		return "retention waits: a transaction uses the table of a volume that was dropped";
 	return NULL;
 }

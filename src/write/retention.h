@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * retention.h
- *	  Dropping from the ledger what is older than it is kept.
+ *	  Dropping what is older than it is kept: from the ledger, and of what is found by
+ *	  user and by address.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -23,13 +24,13 @@ typedef struct RetentionResult
 } RetentionResult;
 
 /*
- * A round, in the current transaction.  By hand it drops all that is due; if not, one
- * volume an hour at most, and it neither drops nor opens any until the clock has not been
+ * A round, in the current transaction.  By hand it drops all that is due; if not, of each
+ * shelf one volume an hour at most, and it neither drops nor opens any until the clock has not been
  * set for an hour.
  */
 extern void retention_apply(bool by_hand, RetentionResult *result);
 
-/* Why a volume is still there that should have been dropped or emptied long ago; NULL: none is. */
+/* That a volume is still there that should have been dropped or emptied long ago, and why; NULL: none is. */
 extern const char *retention_overdue(const StoreState *state);
 
 #endif							/* ADCLICK_RETENTION_H */

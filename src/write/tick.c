@@ -196,7 +196,7 @@ store_facts(Tick *tick, int64 ledger_run)
 		tick->state.late += is_late(&tick->clicks[i]);
 		tick->clicks[n++] = tick->clicks[i];
 	}
-	accumulate_clicks(tick->clicks, n, ledger_run);
+	accumulate_clicks(tick->clicks, n, tick->state.people_dropped_until, ledger_run);
 }
 
 static void

@@ -40,8 +40,8 @@ WHERE sort_order = 3 AND ((SELECT (sum(f), sum(c)) FROM unnest(minute_facts, min
 	OR cardinality(minutes) <> (SELECT count(DISTINCT m) FROM unnest(minutes) m) OR 0 = ANY (minute_facts))
 $$;
 
--- The ledger lies in the first of its volumes.
-CREATE VIEW final_segments AS TABLE adclick_internal.segments UNION ALL TABLE adclick_internal.ledger_0;
+-- The ledger lies in the first of its volumes, and so does what is kept by user and by address.
+CREATE VIEW final_segments AS TABLE adclick_internal.segments UNION ALL TABLE adclick_internal.ledger_0 UNION ALL TABLE adclick_internal.people_0;
 
 -- Where a user still is.
 CREATE FUNCTION traces(nr bigint) RETURNS TABLE (place text) LANGUAGE sql STABLE AS $$
@@ -106,7 +106,7 @@ BEGIN
 	INSERT INTO facts_expected SELECT * FROM oracle.facts();
 	INSERT INTO copies SELECT * FROM log_before WHERE user_id = nr AND (verdict = 'counted' OR verdict IS NULL AND clicked_at BETWEEN now() - interval '6 days' AND now());
 	SELECT count(*) INTO named FROM log_before WHERE user_id = nr;
-	ANALYZE adclick.clicks, adclick.discarded_clicks, adclick.differences, adclick_internal.unpacked_clicks, adclick_internal.deltas, adclick_internal.segments, adclick_internal.ledger_0;
+	ANALYZE adclick.clicks, adclick.discarded_clicks, adclick.differences, adclick_internal.unpacked_clicks, adclick_internal.deltas, adclick_internal.segments, adclick_internal.ledger_0, adclick_internal.people_0;
 	RETURN NEXT cmp_ok(named, '>', 0::bigint, step || ': he clicked');
 	RETURN NEXT is(adclick.forget_user(nr), named, step || ': all his clicks');
 	RETURN NEXT is_empty(format('SELECT * FROM traces(%s)', nr), step || ': no trace is left');
@@ -252,7 +252,7 @@ DROP EXTENSION adclick;
 \set value user_and_ad
 \i test/lib/set.psql
 CREATE EXTENSION adclick;
-CREATE VIEW final_segments AS TABLE adclick_internal.segments UNION ALL TABLE adclick_internal.ledger_0;
+CREATE VIEW final_segments AS TABLE adclick_internal.segments UNION ALL TABLE adclick_internal.ledger_0 UNION ALL TABLE adclick_internal.people_0;
 SELECT oracle.make_ads() AS made \gset
 SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
 SELECT send(2000, '8 hours', '0', 24, 30) AS sent \gset
@@ -336,7 +336,7 @@ SELECT is((code, hint), ('XX001'::text, 'That is the ledger, and nobody is forgo
 SELECT cmp_ok(count(*), '>', 0::bigint, 'he is not forgotten in part') FROM adclick_internal.facts(1, '-infinity', 'infinity') WHERE user_id = himself(27);
 ROLLBACK;
 BEGIN;
-UPDATE adclick_internal.segments SET data = set_byte(data, 20, 255 - get_byte(data, 20)) WHERE run_id IN (SELECT run_id FROM adclick_internal.runs WHERE sort_order IN (1, 2));
+UPDATE adclick_internal.people_0 SET data = set_byte(data, 20, 255 - get_byte(data, 20));
 UPDATE adclick_internal.deltas SET data = set_byte(data, 20, 255 - get_byte(data, 20)) WHERE run_id IN (SELECT run_id FROM adclick_internal.runs WHERE sort_order IN (1, 2));
 SELECT is((code, hint), ('XX001'::text, 'Make the counts anew first: SELECT adclick.recompute(''-infinity'', ''infinity'').'::text), 'damaged counts: ' || message) FROM refused(himself(27));
 SELECT cmp_ok(adclick.recompute('-infinity', 'infinity'), '>', 0::bigint, 'the hint is followed');
@@ -357,7 +357,7 @@ SELECT tick AS ticked FROM adclick.tick() \gset
 DROP VIEW final_segments;
 DROP EXTENSION adclick;
 CREATE EXTENSION adclick;
-CREATE VIEW final_segments AS TABLE adclick_internal.segments UNION ALL TABLE adclick_internal.ledger_0;
+CREATE VIEW final_segments AS TABLE adclick_internal.segments UNION ALL TABLE adclick_internal.ledger_0 UNION ALL TABLE adclick_internal.people_0;
 \set name adclick.raw_retention
 \set value 86400
 \i test/lib/set.psql
@@ -368,7 +368,7 @@ SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT oracle.compact() AS compacted \gset
 SELECT cmp_ok(adclick.forget_user(himself(35)), '>', 0::bigint, 'before anything is dropped');
 SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'the books');
-UPDATE adclick_internal.volumes SET opened_at = now() - interval '40 days';
+UPDATE adclick_internal.volumes SET opened_at = now() - interval '40 days' WHERE shelf = 'ledger';
 \set name adclick.ledger_retention
 \set value 129600
 \i test/lib/set.psql
@@ -383,7 +383,7 @@ SELECT tick IS NULL AS followed FROM adclick.tick() \gset
 \set name adclick.ledger_retention
 \set value 14400
 \i test/lib/set.psql
-UPDATE adclick_internal.volumes SET opened_at = now() - interval '15 days' WHERE volume > 0;
+UPDATE adclick_internal.volumes SET opened_at = now() - interval '15 days' WHERE shelf = 'ledger' AND volume > 0;
 SELECT is(volumes_dropped, 1, 'the first volume is dropped') FROM adclick.apply_retention();
 SELECT cmp_ok(count(*), '>', 0::bigint, 'its table waits') FROM adclick_internal.ledger_0;
 SELECT cmp_ok(count(*), '>', 10::bigint, 'he has clicks by user that the ledger has not') FROM adclick_internal.facts(1, '-infinity', 'infinity') WHERE user_id = himself(33);

@@ -18,6 +18,8 @@ CREATE FUNCTION differs(one text, other text) RETURNS text LANGUAGE sql IMMUTABL
 SELECT format('(TABLE %1$s EXCEPT ALL TABLE %2$s) UNION ALL (TABLE %2$s EXCEPT ALL TABLE %1$s)', one, other)
 $$;
 
+CREATE VIEW ledger_volumes AS SELECT * FROM adclick_internal.volumes WHERE shelf = 'ledger';
+
 -- What the error of a statement says.
 CREATE FUNCTION refused(statement text, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -50,9 +52,9 @@ SELECT setseed(0.55) AS seeded \gset
 SELECT oracle.make_ads() AS made \gset
 
 -- Off, as it is from the beginning: nothing is dropped, and there is one volume.
-UPDATE adclick_internal.volumes SET opened_at = now() - interval '200 days';
+UPDATE ledger_volumes SET opened_at = now() - interval '200 days';
 SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'off: nothing to do') FROM adclick.apply_retention() a;
-SELECT is(count(*), 1::bigint, 'one volume') FROM adclick_internal.volumes;
+SELECT is(count(*), 1::bigint, 'one volume') FROM ledger_volumes;
 
 -- The first clicks, in runs that are final, and a delta.
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
@@ -75,14 +77,14 @@ SELECT unnest(ARRAY[is((code, message), ('55000'::text, 'adclick.ledger_retentio
 	is(hint, 'Set adclick.ledger_retention to 89295 min or more, or lower adclick.raw_retention.', 'with a hint')])
 FROM refused('SELECT adclick.apply_retention()');
 SELECT unnest(ARRAY[is(health, 'warning', 'the health warns'), alike(reason, 'retention of the ledger waits: adclick.ledger_retention is too short for adclick.raw_retention%', 'and says why')]) FROM adclick.health();
-SELECT is(count(*), 1::bigint, 'nothing was changed') FROM adclick_internal.volumes;
+SELECT is(count(*), 1::bigint, 'nothing was changed') FROM ledger_volumes;
 
 -- Long enough: another volume is opened, once.
 \set value 129600
 \i test/lib/set.psql
 SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'nothing is due') FROM adclick.apply_retention() a;
 SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'nor again') FROM adclick.apply_retention() a;
-SELECT is(array_agg(volume ORDER BY volume), '{0,1}', 'but there are two volumes') FROM adclick_internal.volumes;
+SELECT is(array_agg(volume ORDER BY volume), '{0,1}', 'but there are two volumes') FROM ledger_volumes;
 
 -- More clicks: new ones, late ones of an hour of the first, and copies of both.
 SELECT oracle.send_clicks(2000, '3 hours') \gset
@@ -94,16 +96,16 @@ SELECT tick() \gset
 SELECT is_empty('SELECT * FROM oracle.wrong_verdicts()', 'copies of the first are told');
 SELECT oracle.compact() \gset
 SELECT is(array_agg(DISTINCT volume ORDER BY volume), '{0,1,NULL}', 'runs are in both') FROM adclick_internal.runs WHERE sort_order = 3 OR volume IS NULL;
-SELECT is_empty($$SELECT * FROM adclick_internal.runs r WHERE volume IS NOT NULL AND NOT EXISTS (SELECT FROM adclick_internal.ledger_0 WHERE run_id = r.run_id AND r.volume = 0)
+SELECT is_empty($$SELECT * FROM adclick_internal.runs r WHERE sort_order = 3 AND volume IS NOT NULL AND NOT EXISTS (SELECT FROM adclick_internal.ledger_0 WHERE run_id = r.run_id AND r.volume = 0)
 	AND NOT EXISTS (SELECT FROM adclick_internal.ledger_1 WHERE run_id = r.run_id AND r.volume = 1)$$, 'each in its table');
 SELECT is(count(*), 0::bigint, 'other final runs are in none') FROM adclick_internal.segments s JOIN adclick_internal.runs r USING (run_id) WHERE sort_order = 3;
 CREATE TABLE counts_before AS TABLE counts;
 CREATE TABLE counted_before AS TABLE counted;
 
 -- Due, but a copy may arrive.
-UPDATE adclick_internal.volumes SET opened_at = now() - interval '100 days' WHERE volume = 1;
+UPDATE ledger_volumes SET opened_at = now() - interval '100 days' WHERE volume = 1;
 SELECT waits('it has clicks up to %, of which copies may still arrive', 'clicks may be as old as those of the volume');
-SELECT is(array_agg(volume ORDER BY volume), '{0,1,2}', 'a volume is opened all the same') FROM adclick_internal.volumes;
+SELECT is(array_agg(volume ORDER BY volume), '{0,1,2}', 'a volume is opened all the same') FROM ledger_volumes;
 SELECT alike(reason, 'retention of the ledger waits: it has clicks up to %', 'overdue, the health says so') FROM adclick.health();
 \set name adclick.raw_retention
 \set value 60
@@ -113,7 +115,7 @@ SELECT tick() \gset
 
 -- The clock went back: nothing is known of how old anything is.
 BEGIN;
-UPDATE adclick_internal.volumes SET opened_at = now() + interval '1 minute' WHERE volume = 2;
+UPDATE ledger_volumes SET opened_at = now() + interval '1 minute' WHERE volume = 2;
 SELECT waits('the clock is behind what it was%', 'a volume opened in the future');
 ROLLBACK;
 
@@ -148,6 +150,32 @@ UPDATE adclick.reconciled_hours SET repaired = true WHERE hour = (SELECT max(hou
 SELECT is(volumes_dropped, 1, 'an hour that was repaired') FROM adclick.apply_retention();
 ROLLBACK;
 
+-- The books of reconciliation end a year after the ledger, but for the last hour in them.
+CREATE VIEW books AS SELECT 'hour' AS book, hour FROM adclick.reconciled_hours UNION ALL SELECT 'difference', hour FROM adclick.differences
+UNION ALL SELECT 'call', started_at FROM adclick.reconciliations;
+CREATE FUNCTION keep_books(VARIADIC days int[]) RETURNS void LANGUAGE sql AS $$
+INSERT INTO adclick.reconciled_hours SELECT date_trunc('hour', now(), 'UTC') - d * interval '1 day', now(), 1, 0, false, NULL FROM unnest(days) d;
+INSERT INTO adclick.differences SELECT date_trunc('hour', now(), 'UTC') - d * interval '1 day', 'ad', NULL, d, NULL, NULL, NULL, 1, 2 FROM unnest(days) d;
+INSERT INTO adclick.reconciliations (since, until, repair, only_changed, started_at, finished_at, hours, hours_done, clicks, differences)
+SELECT '-infinity', 'infinity', false, false, now() - d * interval '1 day', now(), '{}', 0, 0, 0 FROM unnest(days) d;
+$$;
+BEGIN;
+CREATE TABLE books_before AS TABLE books;
+SELECT keep_books(380) AS kept \gset
+INSERT INTO books_before TABLE books;
+SELECT keep_books(400, 500) AS kept \gset
+SELECT is(volumes_dropped, 1, 'a volume is dropped') FROM adclick.apply_retention();
+SELECT is_empty('SELECT DISTINCT * FROM books_before EXCEPT SELECT * FROM books', 'what is no older than a year before its end stays in the books');
+SELECT is_empty('SELECT * FROM books EXCEPT SELECT * FROM books_before', 'what is older goes');
+ROLLBACK;
+BEGIN;
+DELETE FROM adclick.reconciled_hours;
+SELECT keep_books(400, 500) AS kept \gset
+UPDATE adclick_internal.state SET dropped_until = now();
+SELECT is(volumes_dropped, 1, 'a volume of hours that need not be reconciled') FROM adclick.apply_retention();
+SELECT is(array_agg(hour), ARRAY[date_trunc('hour', now(), 'UTC') - interval '400 days'], 'the last hour in the books stays') FROM adclick.reconciled_hours;
+ROLLBACK;
+
 -- It goes: the first clicks, and nothing else.
 DELETE FROM counts_before;
 INSERT INTO counts_before TABLE counts;
@@ -164,7 +192,7 @@ SELECT ok(dropped_until >= (SELECT date_trunc('minute', max(clicked_at)) FROM fi
 SELECT cmp_ok(pg_relation_size('adclick_internal.ledger_0'), '>', 0::bigint, 'its table is there: others may see it');
 SELECT is((dropped, volumes_dropped, volumes_emptied, waits), (0::bigint, 0, 1, NULL::text), 'now none does') FROM adclick.apply_retention();
 SELECT is(pg_total_relation_size('adclick_internal.ledger_0') <= 8192 + 16384, true, 'it is empty');
-SELECT is(array_agg(volume ORDER BY volume), '{1,2}', 'the volume is gone') FROM adclick_internal.volumes;
+SELECT is(array_agg(volume ORDER BY volume), '{1,2}', 'the volume is gone') FROM ledger_volumes;
 SELECT is(health, 'ok', 'all is well') FROM adclick.health();
 SELECT is_empty(differs('counts_before', 'counts'), 'all counts are as they were, still');
 SELECT cmp_ok(count(*), '<', (SELECT count(*) FROM first WHERE octet_length(country) > 64), 'unpacked ones have gone with it') FROM adclick_internal.unpacked_clicks;
@@ -225,17 +253,17 @@ SELECT is(health, 'ok', 'it is no difference') FROM adclick.health();
 \i test/lib/set.psql
 SELECT tick(), oracle.compact() \gset
 DELETE FROM adclick.reconciled_hours;
-DELETE FROM adclick_internal.volumes;
-INSERT INTO adclick_internal.volumes SELECT v, now() - interval '200 days' + v * interval '1 day' FROM generate_series(3, 33) v;
-UPDATE adclick_internal.runs SET volume = 33 WHERE volume IS NOT NULL;
+DELETE FROM ledger_volumes;
+INSERT INTO adclick_internal.volumes (shelf, volume, opened_at) SELECT 'ledger', v, now() - interval '200 days' + v * interval '1 day' FROM generate_series(3, 33) v;
+UPDATE adclick_internal.runs SET volume = 33 WHERE sort_order = 3 AND volume IS NOT NULL;
 SELECT is((dropped, volumes_dropped), (0::bigint, 30), 'thirty of them') FROM adclick.apply_retention();
 SELECT is(volumes_emptied, 30, 'and their tables are emptied') FROM adclick.apply_retention();
-SELECT is(array_agg(volume ORDER BY volume), '{33,34}', 'two are left') FROM adclick_internal.volumes;
+SELECT is(array_agg(volume ORDER BY volume), '{33,34}', 'two are left') FROM ledger_volumes;
 -- none is opened whose table is in use
-DELETE FROM adclick_internal.volumes;
-INSERT INTO adclick_internal.volumes SELECT v, now() - interval '50 days' FROM generate_series(3, 34) v;
+DELETE FROM ledger_volumes;
+INSERT INTO adclick_internal.volumes (shelf, volume, opened_at) SELECT 'ledger', v, now() - interval '50 days' FROM generate_series(3, 34) v;
 SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'no table is free') FROM adclick.apply_retention() a;
-SELECT is(max(volume), 34, 'the last volume goes on') FROM adclick_internal.volumes;
+SELECT is(max(volume), 34, 'the last volume goes on') FROM ledger_volumes;
 ALTER SYSTEM RESET ALL;
 SELECT pg_reload_conf() AS reloaded \gset
 SELECT * FROM finish();

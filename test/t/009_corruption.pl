@@ -155,7 +155,7 @@ sub damages_ok
 my %lost = (first => 'number = 0', middle => 'number > 0 AND number < segments - 1', last => 'segments > 1 AND number = segments - 1',
 	only => 'segments = 1');
 
-for my $table ('segments', 'deltas')
+for my $table ('segments', 'people_0', 'deltas')
 {
 	my $flip = 'data = (SELECT set_bit(data, b, 1 - get_bit(data, b)) FROM floor(random() * 8 * length(data)) r, CAST(r AS int) b)';
 
@@ -200,8 +200,10 @@ for my $table ('segments', 'deltas')
 # Segments of each order (by ad, user, ip) alone.
 for my $order (0 .. 2)
 {
-	damages_ok("order $order: another version", 'segments', 5, 'data = set_byte(data, 0, 1 + get_byte(data, 0))', of => "sort_order = $order");
-	damages_ok("order $order: one byte of the first 64", 'segments', 10,
+	my $table = $order == 0 ? 'segments' : 'people_0';
+
+	damages_ok("order $order: another version", $table, 5, 'data = set_byte(data, 0, 1 + get_byte(data, 0))', of => "sort_order = $order");
+	damages_ok("order $order: one byte of the first 64", $table, 10,
 		'data = set_byte(data, (random() * 63)::int, (random() * 255)::int)', of => "sort_order = $order", errors => 1);
 }
 

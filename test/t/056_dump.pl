@@ -244,12 +244,13 @@ sub restore_without
 }
 
 restore_without('custom', "adclick $_", qr/The data of adclick\.$_ has not come/) for qw(clicks filters ads);
-restore_without('custom', "adclick_internal $_", qr/The data of adclick_internal\.$_ has not come/) for qw(unpacked_clicks gaps ledger_31);
+restore_without('custom', "adclick_internal $_", qr/The data of adclick_internal\.$_ has not come/) for qw(unpacked_clicks gaps ledger_31 people_31);
 my %missing = (
 	'adclick_internal segments' => qr/Of \d+ runs \d+ do not have as many segments/,
 	'adclick_internal deltas' => qr/Of \d+ runs \d+ do not have as many segments/,
 	'adclick_internal ledger_0' => qr/Of \d+ runs \d+ do not have as many segments/,
-	'adclick_internal volumes' => qr/There are no volumes of the ledger/,
+	'adclick_internal people_0' => qr/Of \d+ runs \d+ do not have as many segments/,
+	'adclick_internal volumes' => qr/There are no volumes of the ledger.*There are no volumes of users and addresses/,
 	'adclick_internal runs' => qr/Runs of order ad have 0 of \d+ clicks\. Runs of order ledger have 0 of/,
 	'adclick_internal state' => qr/There is no state/,
 	'adclick_internal dedup_rules' => qr/Rule 2 of duplicates is not there/,
@@ -353,21 +354,25 @@ make_database($node, 'old');
 sql('old', 'CREATE EXTENSION adclick');
 sql('old', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
 sql('old', q{SELECT oracle.send_past_clicks(500, '1 hour', '20 days'); SELECT adclick.tick(); SELECT oracle.compact()});
-set_conf($node, 'adclick.raw_retention' => "'1d'", 'adclick.ledger_retention' => "'10d'");
+set_conf($node, 'adclick.raw_retention' => "'1d'", 'adclick.ledger_retention' => "'10d'", 'adclick.user_and_ip_retention' => "'10d'");
 sql('old', q{SELECT adclick.tick(); UPDATE adclick_internal.volumes SET opened_at = now() - interval '40 days'});
 sql('old', q{SELECT adclick.apply_retention(); UPDATE adclick_internal.volumes SET opened_at = now() - interval '15 days' WHERE volume = 1});
 send_clicks($node, 'old', 300);
 sql('old', 'SELECT adclick.tick(); SELECT oracle.compact()');
 my $reader = $node->background_psql('old');
 $reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM adclick.click_log');
-is(sql('old', 'SELECT volumes_dropped FROM adclick.apply_retention()'), '1', 'a volume is dropped');
+is(sql('old', 'SELECT volumes_dropped FROM adclick.apply_retention()'), '2', 'a volume of each shelf is dropped');
 command_ok([ 'pg_dump', '-Fc', '-d', $node->connstr('old'), '-f', "$dir/old" ], 'old: pg_dump');
 $expected = digest($node, 'old');
 restore($other, 'old', 'old_again');
+my $users = q{SELECT people_dropped_until, (SELECT sum(adclick.unique_users_between(a, people_dropped_until + interval '1 minute', 'infinity')) FROM generate_series(1, 50) a) FROM adclick.status};
+is($other->safe_psql('old_again', $users), sql('old', $users), 'old_again: the line of users and addresses, and those behind it');
+fails_like('old', q{SELECT adclick.unique_users_between(1, '-infinity', 'infinity')}, qr/55000: clicks of this window are not all kept/, 'old: before it they are refused');
+like($other->psql('old_again', q{SELECT adclick.unique_users_between(1, '-infinity', 'infinity')}, stderr => \my $said) && $said, qr/Those up to .* have been dropped/, 'old_again: likewise');
 is(digest($other, 'old_again'), $expected, 'old_again: the same answers');
 is($other->safe_psql('old_again', 'SELECT dropped > 0 AND balanced FROM adclick.check_ledger()'), 't', 'old_again: and what was dropped');
 $reader->quit;
-is($other->safe_psql('old_again', 'SELECT volumes_emptied FROM adclick.apply_retention()'), '1', 'old_again: its table waits for nobody of the other server');
+is($other->safe_psql('old_again', 'SELECT volumes_emptied FROM adclick.apply_retention()'), '2', 'old_again: their tables wait for nobody of the other server');
 $other->safe_psql('old_again', q{INSERT INTO adclick.clicks (ad_id) VALUES (1)});
 is($other->safe_psql('old_again', 'SELECT counted FROM adclick.tick()'), '1', 'old_again: goes on');
 

@@ -1,4 +1,4 @@
-# What is written once is frozen once: VACUUM comes to new pages of the ledger soon, by
+# What is written once is frozen once: VACUUM comes to new pages of the volumes soon, by
 # itself, and a forced one later, of which the server makes one to be safe from a
 # wraparound of transaction ids, finds nothing to read.
 
@@ -44,22 +44,35 @@ sub vacuumed
 	return;
 }
 
-sql("INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) SELECT gen_random_uuid(), i % 100, now() - interval '3 hours' FROM generate_series(1, $CLICKS) i");
+sql("INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT gen_random_uuid(), i % 100, now() - interval '3 hours', (random() * 1e18)::bigint, '::'::inet + (random() * 1e18)::bigint FROM generate_series(1, $CLICKS) i");
 drained($node, 'clicks');
 is(sql("SELECT sum(clicks) FROM adclick_internal.runs WHERE volume = 0"), $CLICKS, 'the ledger is written');
-vacuumed('ledger_0');
-my ($pages, $scanned) = pages_scanned('FREEZE', 'ledger_0');
-cmp_ok($pages, '>', 400, "there are $pages pages");
-cmp_ok($scanned, '<=', 1 + $pages / 100, "a forced VACUUM reads $scanned of them");
+# Of a table, once VACUUM has come to it.
+sub frozen_ok
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($table) = @_;
+
+	vacuumed($table);
+	my ($pages, $scanned) = pages_scanned('FREEZE', $table);
+	cmp_ok($pages, '>', 400, "$table: there are $pages pages");
+	cmp_ok($scanned, '<=', 1 + $pages / 100, "$table: a forced VACUUM reads $scanned of them");
+	return $pages;
+}
+
+my %pages = map { $_ => frozen_ok($_) } qw(ledger_0 people_0);
 
 # The server's own, to prevent wraparound, does so as well.
-sql('ALTER TABLE adclick_internal.ledger_0 SET (autovacuum_freeze_max_age = 100000, autovacuum_freeze_table_age = 0)');
+sql("ALTER TABLE adclick_internal.$_ SET (autovacuum_freeze_max_age = 100000, autovacuum_freeze_table_age = 0)") for keys %pages;
 sql('DO $$ BEGIN FOR i IN 1 .. 100000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$');
-$node->poll_query_until('clicks', "SELECT age(relfrozenxid) < 100000 FROM pg_class WHERE oid = 'adclick_internal.ledger_0'::regclass") or die 'no VACUUM to prevent wraparound';
-my ($said) = slurp_file($node->logfile) =~ /automatic aggressive vacuum to prevent wraparound of table "clicks\.adclick_internal\.ledger_0"[^\n]*\n[^\n]*pages: (.*?)\n/;
-like($said, qr/scanned/, "the server's own: $said");
-my ($read) = $said =~ /(\d+) scanned/;
-cmp_ok($read, '<=', 1 + $pages / 100, 'it reads next to nothing');
+for my $table (sort keys %pages)
+{
+	$node->poll_query_until('clicks', "SELECT age(relfrozenxid) < 100000 FROM pg_class WHERE oid = 'adclick_internal.$table'::regclass") or die 'no VACUUM to prevent wraparound';
+	my ($said) = slurp_file($node->logfile) =~ /automatic aggressive vacuum to prevent wraparound of table "clicks\.adclick_internal\.$table"[^\n]*\n[^\n]*pages: (.*?)\n/;
+	like($said, qr/scanned/, "$table: the server's own: $said");
+	my ($read) = $said =~ /(\d+) scanned/;
+	cmp_ok($read, '<=', 1 + $pages{$table} / 100, "$table: it reads next to nothing");
+}
 
 $node->stop;
 
