@@ -205,11 +205,11 @@ CREATE TABLE adclick_internal.runs (
 	volume int
 ) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
 CREATE INDEX runs_minute_idx ON adclick_internal.runs (sort_order, is_delta, last_minute);
-COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one for each closed minute, or settled hour, from compaction)';
-COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip, 3 dedup key (the ledger: each click that was counted, whole), 4 the same, of clicks that came back from files';
-COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run; of order ledger: the minutes in which its buckets begin';
-COMMENT ON COLUMN adclick_internal.runs.first_minute IS 'the first with a fact; of a run of an hour, that in which it begins; of order ledger, the first in which a bucket begins or a click was clicked';
-COMMENT ON COLUMN adclick_internal.runs.last_minute IS 'the last with a fact; of a run of an hour, its last; of order ledger, the last in which a bucket begins or a click was clicked';
+COMMENT ON TABLE adclick_internal.runs IS 'sorted runs of facts: deltas (from ticks, to be merged) and final ones (of order ad: one for each closed minute, or settled hour, and of order day one for each whole day, from compaction)';
+COMMENT ON COLUMN adclick_internal.runs.sort_order IS 'what its facts are sorted by: 0 ad, 1 user, 2 ip, 3 dedup key (the ledger: each click that was counted, whole), 4 ad, summed up by whole days, 5 the ledger again, of clicks that came back from files';
+COMMENT ON COLUMN adclick_internal.runs.minutes IS 'of order ad: the minutes with a fact in the run; of order ledger: the minutes in which its buckets begin; of order day: the days, by their first minutes';
+COMMENT ON COLUMN adclick_internal.runs.first_minute IS 'the first with a fact; of a run of an hour, that in which it begins; of order ledger, the first in which a bucket begins or a click was clicked; of order day, the first minute of the first day';
+COMMENT ON COLUMN adclick_internal.runs.last_minute IS 'the last with a fact; of a run of an hour, its last; of order ledger, the last in which a bucket begins or a click was clicked; of order day, the first minute of the last day';
 COMMENT ON COLUMN adclick_internal.runs.minute_facts IS 'how many facts each of them has';
 COMMENT ON COLUMN adclick_internal.runs.minute_clicks IS 'how many clicks each of them has';
 COMMENT ON COLUMN adclick_internal.runs.volume IS 'of final runs but those of order ad: the volume that has its segments, see adclick_internal.volumes';
@@ -385,7 +385,7 @@ CREATE TABLE adclick_internal.gaps (
 COMMENT ON TABLE adclick_internal.gaps IS 'minutes with clicks that were counted while adclick.user_and_ip_orders was off, and so cannot be found by user or address';
 
 --
--- Top-N kept for each closed minute and settled hour
+-- Top-N kept for each closed minute, settled hour and whole day
 --
 
 CREATE TYPE adclick.ad_click AS (ad_id bigint, click_count bigint);
@@ -402,7 +402,7 @@ CREATE TABLE adclick.most_clicked_ads (
 );
 -- Read often, and small beside the segments: not worth decompressing.
 ALTER TABLE adclick.most_clicked_ads ALTER most_clicked_ads SET STORAGE EXTERNAL;
-COMMENT ON TABLE adclick.most_clicked_ads IS 'the most clicked ads of each closed minute, of all clicks (filter 0) and of each registered filter; clicks that come late enter when the minute is compacted again';
+COMMENT ON TABLE adclick.most_clicked_ads IS 'the most clicked ads of each closed minute of the last day, of all clicks (filter 0) and of each registered filter; clicks that come late enter when the minute is compacted again';
 COMMENT ON COLUMN adclick.most_clicked_ads.click_minute IS 'the minute (UTC)';
 COMMENT ON COLUMN adclick.most_clicked_ads.filter_id IS 'the filter, see adclick.filters';
 COMMENT ON COLUMN adclick.most_clicked_ads.most_clicked_ads IS 'ads and their clicks in this minute, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
@@ -421,6 +421,20 @@ COMMENT ON COLUMN adclick.most_clicked_ads_hourly.click_hour IS 'the hour (UTC)'
 COMMENT ON COLUMN adclick.most_clicked_ads_hourly.filter_id IS 'the filter, see adclick.filters';
 COMMENT ON COLUMN adclick.most_clicked_ads_hourly.most_clicked_ads IS 'ads and their clicks in this hour, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
 COMMENT ON COLUMN adclick.most_clicked_ads_hourly.cut_off IS 'the most clicks an ad had that is not among them, 0 if all ads are';
+
+CREATE TABLE adclick.most_clicked_ads_daily (
+	click_day timestamptz NOT NULL,
+	filter_id int NOT NULL,
+	most_clicked_ads adclick.ad_click[] NOT NULL,
+	cut_off bigint NOT NULL,
+	PRIMARY KEY (filter_id, click_day)
+);
+ALTER TABLE adclick.most_clicked_ads_daily ALTER most_clicked_ads SET STORAGE EXTERNAL;
+COMMENT ON TABLE adclick.most_clicked_ads_daily IS 'the most clicked ads of each day (UTC) whose hours are settled, as adclick.most_clicked_ads has them of each minute';
+COMMENT ON COLUMN adclick.most_clicked_ads_daily.click_day IS 'the day (UTC)';
+COMMENT ON COLUMN adclick.most_clicked_ads_daily.filter_id IS 'the filter, see adclick.filters';
+COMMENT ON COLUMN adclick.most_clicked_ads_daily.most_clicked_ads IS 'ads and their clicks on this day, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
+COMMENT ON COLUMN adclick.most_clicked_ads_daily.cut_off IS 'the most clicks an ad had that is not among them, 0 if all ads are';
 
 /*
  * A browser is sent to these: no other scheme, nothing that could end a header or a
@@ -490,10 +504,10 @@ CREATE FUNCTION adclick.tick(OUT tick bigint, OUT rows_read bigint, OUT counted 
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.tick() IS 'take committed clicks from the inbox now, as the aggregator does; more: not all of them fitted one tick';
 
-CREATE FUNCTION adclick.compact(OUT runs_merged int, OUT minutes_written int, OUT hours_written int, OUT more boolean)
+CREATE FUNCTION adclick.compact(OUT runs_merged int, OUT minutes_written int, OUT hours_written int, OUT days_written int, OUT more boolean)
 	AS 'MODULE_PATHNAME', 'adclick_compact' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick.compact() IS 'merge deltas into minutes, and minutes into hours, now, as the compactor does, and fold in every late click; more: not all of it fitted one round';
+COMMENT ON FUNCTION adclick.compact() IS 'merge deltas into minutes, and minutes into hours, and sum up days, now, as the compactor does, and fold in every late click; more: not all of it fitted one round';
 
 CREATE FUNCTION adclick.recompute("from" timestamptz, "to" timestamptz) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'adclick_recompute' LANGUAGE C STRICT
@@ -757,6 +771,30 @@ COMMENT ON COLUMN adclick.ad_click_counts.click_minute IS 'beginning of the minu
 COMMENT ON COLUMN adclick.ad_click_counts.filter_id IS 'country, region and device, see adclick.filters; NULL for a second or so while the combination is new';
 COMMENT ON COLUMN adclick.ad_click_counts.click_count IS 'clicks, at least 1';
 
+CREATE VIEW adclick.ad_click_counts_hourly AS
+	SELECT f.ad_id, a.advertiser_id, f.click_hour, f.filter_id, f.click_count
+	FROM (SELECT r.ad_id, date_trunc('hour', r.click_minute, 'UTC') AS click_hour, r.filter_id, sum(r.click_count)::bigint AS click_count
+		FROM adclick_internal.fact_rows r GROUP BY r.ad_id, date_trunc('hour', r.click_minute, 'UTC'), r.filter_id) f
+	LEFT JOIN adclick.ads a ON a.ad_id = f.ad_id;
+COMMENT ON VIEW adclick.ad_click_counts_hourly IS 'clicks by ad, hour (UTC) and filter: one row for each that has any, always up to date';
+COMMENT ON COLUMN adclick.ad_click_counts_hourly.ad_id IS 'the ad that was clicked';
+COMMENT ON COLUMN adclick.ad_click_counts_hourly.advertiser_id IS 'whose ad it is, see adclick.ads; NULL if it is not there';
+COMMENT ON COLUMN adclick.ad_click_counts_hourly.click_hour IS 'beginning of the hour (UTC) in which it was clicked';
+COMMENT ON COLUMN adclick.ad_click_counts_hourly.filter_id IS 'country, region and device, see adclick.filters; NULL for a second or so while the combination is new';
+COMMENT ON COLUMN adclick.ad_click_counts_hourly.click_count IS 'clicks, at least 1';
+
+CREATE VIEW adclick.ad_click_counts_daily AS
+	SELECT f.ad_id, a.advertiser_id, f.click_day, f.filter_id, f.click_count
+	FROM (SELECT r.ad_id, date_trunc('day', r.click_minute, 'UTC') AS click_day, r.filter_id, sum(r.click_count)::bigint AS click_count
+		FROM adclick_internal.fact_rows r GROUP BY r.ad_id, date_trunc('day', r.click_minute, 'UTC'), r.filter_id) f
+	LEFT JOIN adclick.ads a ON a.ad_id = f.ad_id;
+COMMENT ON VIEW adclick.ad_click_counts_daily IS 'clicks by ad, day (UTC) and filter: one row for each that has any, always up to date';
+COMMENT ON COLUMN adclick.ad_click_counts_daily.ad_id IS 'the ad that was clicked';
+COMMENT ON COLUMN adclick.ad_click_counts_daily.advertiser_id IS 'whose ad it is, see adclick.ads; NULL if it is not there';
+COMMENT ON COLUMN adclick.ad_click_counts_daily.click_day IS 'beginning of the day (UTC) on which it was clicked';
+COMMENT ON COLUMN adclick.ad_click_counts_daily.filter_id IS 'country, region and device, see adclick.filters; NULL for a second or so while the combination is new';
+COMMENT ON COLUMN adclick.ad_click_counts_daily.click_count IS 'clicks, at least 1';
+
 CREATE VIEW adclick.clicks_per_minute AS
 	SELECT f.click_minute, f.ad_id, a.advertiser_id, f.country, f.region, f.device, f.click_count
 	FROM adclick_internal.fact_rows f LEFT JOIN adclick.ads a ON a.ad_id = f.ad_id;
@@ -814,7 +852,7 @@ CREATE FUNCTION adclick_internal.facts(sort_order int DEFAULT 0, "from" timestam
 	AS 'MODULE_PATHNAME', 'adclick_facts' LANGUAGE C
 	STABLE STRICT PARALLEL RESTRICTED ROWS 1000000
 	SET search_path = pg_catalog, pg_temp;
-COMMENT ON FUNCTION adclick_internal.facts(int, timestamptz, timestamptz) IS 'the stored facts of order ad (0), user (1) or ip (2), of one run after the other, without the tail';
+COMMENT ON FUNCTION adclick_internal.facts(int, timestamptz, timestamptz) IS 'the stored facts of order ad (0), user (1), ip (2) or day (4), of one run after the other, without the tail';
 
 CREATE FUNCTION adclick_internal.ledger("from" timestamptz, "to" timestamptz)
 	RETURNS TABLE (click_key uuid, rule_id int, bucket_at timestamptz, ad_id bigint, clicked_at timestamptz, filter_id int,
@@ -840,13 +878,13 @@ ALTER TABLE adclick.differences REPLICA IDENTITY FULL;
 ALTER TABLE adclick.differences ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
 COMMENT ON TABLE adclick.differences IS 'where adclick.reconcile() found that what is stored is not what the ledger says, at most 1000 of each hour; those of an hour go when it is reconciled again';
 COMMENT ON COLUMN adclick.differences.hour IS 'the hour (UTC) that was reconciled';
-COMMENT ON COLUMN adclick.differences.what IS 'what differs: ''ad'', ''user'' or ''ip'', facts of this order; ''minute'', the sum of a minute in the directory; ''list'' or ''hourly list'', of most clicked ads; ''key'', a click counted twice; ''duplicate'', a click set aside as one of which no copy is counted';
-COMMENT ON COLUMN adclick.differences.click_minute IS 'the minute; of a hourly list its hour, of a key the minute in which its dedup bucket begins';
+COMMENT ON COLUMN adclick.differences.what IS 'what differs: ''ad'', ''user'' or ''ip'', facts of this order; ''minute'', the sum of a minute in the directory; ''day'', facts of a day summed up, or, without an ad, their sum in the directory; ''list'', ''hourly list'' or ''daily list'', of most clicked ads; ''key'', a click counted twice; ''duplicate'', a click set aside as one of which no copy is counted';
+COMMENT ON COLUMN adclick.differences.click_minute IS 'the minute; of a hourly list its hour, of a day or a daily list the day, of a key the minute in which its dedup bucket begins';
 COMMENT ON COLUMN adclick.differences.ad_id IS 'the ad';
 COMMENT ON COLUMN adclick.differences.filter_id IS 'the filter, see adclick.filters';
 COMMENT ON COLUMN adclick.differences.user_id IS 'the user';
 COMMENT ON COLUMN adclick.differences.ip IS 'the address';
-COMMENT ON COLUMN adclick.differences.expected IS 'clicks there should be; of a list NULL';
+COMMENT ON COLUMN adclick.differences.expected IS 'clicks there should be, of a day those that its hours have; of a list NULL';
 COMMENT ON COLUMN adclick.differences.stored IS 'clicks there are';
 
 CREATE TABLE adclick.reconciled_hours (
@@ -900,7 +938,7 @@ COMMENT ON COLUMN adclick.reconciliations.differences IS 'differences found in t
  * Who a disguised key is of cannot be told: a copy may be one of any click of its ad that
  * has such a key in its bucket.
  */
-CREATE FUNCTION adclick_internal.find_differences(hour timestamptz)
+CREATE FUNCTION adclick_internal.find_differences(hour timestamptz, with_day boolean)
 	RETURNS TABLE (what text, click_minute timestamptz, ad_id bigint, filter_id int, user_id bigint, ip inet, expected bigint, stored bigint)
 	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp SET work_mem = '128MB' SET enable_nestloop = off SET enable_mergejoin = off SET enable_sort = off
@@ -951,6 +989,27 @@ AS $$
 			WHERE r.sort_order = 0 AND r.is_delta IN (false, true) AND r.last_minute >= hour AND r.first_minute < hour + interval '1 hour'
 				AND d.minute >= hour AND d.minute < hour + interval '1 hour') u (minute, n, m)
 		GROUP BY u.minute HAVING sum(n) <> sum(m)
+	), day AS MATERIALIZED (
+		SELECT d.first, CASE WHEN with_day THEN d.first + interval '24 hours' ELSE d.first END AS stop,
+			EXISTS (SELECT FROM adclick_internal.runs r WHERE r.sort_order = 4 AND NOT r.is_delta AND r.last_minute = d.first) AS made
+		FROM (SELECT date_trunc('day', hour, 'UTC') AS first) d
+	), of_day AS MATERIALIZED (
+		SELECT f.ad_id, f.filter_id, least(f.click_count, 2147483647)::int AS clicks, f.is_delta
+		FROM day d CROSS JOIN LATERAL adclick_internal.facts(4, d.first, d.stop) f
+	), of_hours AS MATERIALIZED (
+		SELECT f.ad_id, f.filter_id, least(f.click_count, 2147483647)::int AS clicks
+		FROM day d CROSS JOIN LATERAL adclick_internal.facts(0, d.first, CASE WHEN d.made THEN d.stop ELSE d.first END) f WHERE NOT f.is_delta
+	), of_days AS (
+		SELECT 'day', d.first, u.ad_id, u.filter_id, NULL::bigint, NULL::inet, sum(n), sum(m)
+		FROM (SELECT h.ad_id, h.filter_id, h.clicks, 0 FROM of_hours h
+			UNION ALL SELECT f.ad_id, f.filter_id, 0, f.clicks FROM of_day f) u (ad_id, filter_id, n, m) CROSS JOIN day d
+		GROUP BY d.first, u.ad_id, u.filter_id HAVING sum(n) <> sum(m)
+		UNION ALL
+		SELECT 'day', d.first, NULL::bigint, NULL::int, NULL::bigint, NULL::inet, h.clicks, s.clicks
+		FROM day d, (SELECT coalesce(sum(clicks), 0) AS clicks FROM of_hours) h,
+			(SELECT coalesce(sum(least(u.clicks, 2147483647)::int), 0) AS clicks FROM day, adclick_internal.runs r, unnest(r.minutes, r.minute_clicks) u (minute, clicks)
+				WHERE r.sort_order = 4 AND r.is_delta IN (false, true) AND r.last_minute >= day.first AND r.first_minute <= day.first AND u.minute = day.first) s
+		WHERE with_day AND s.clicks <> h.clicks
 	), of_keys AS (
 		SELECT 'key', date_trunc('minute', r.bucket_at, 'UTC'), min(r.ad_id), NULL::int, min(r.user_id), NULL::inet, 1::bigint, sum(least(r.copies, 2147483647)::int)
 		FROM read r WHERE r.rule_id > 0 AND r.bucket_at >= hour AND r.bucket_at < hour + interval '1 hour'
@@ -993,6 +1052,10 @@ AS $$
 		SELECT 'hourly list', l.click_hour, l.filter_id, l.most_clicked_ads, l.cut_off
 		FROM adclick.most_clicked_ads_hourly l
 		WHERE l.filter_id = ANY (ARRAY(SELECT k.filter_id FROM kept k)) AND l.click_hour = hour
+		UNION ALL
+		SELECT 'daily list', l.click_day, l.filter_id, l.most_clicked_ads, l.cut_off
+		FROM adclick.most_clicked_ads_daily l
+		WHERE l.filter_id = ANY (ARRAY(SELECT k.filter_id FROM kept k)) AND with_day AND l.click_day = (SELECT d.first FROM day d)
 	), listed AS MATERIALIZED (
 		SELECT l.what, l.first, l.filter_id, a.ad_id, a.click_count AS clicks, a.place
 		FROM lists l, unnest(l.ads) WITH ORDINALITY a (ad_id, click_count, place)
@@ -1005,6 +1068,11 @@ AS $$
 		FROM final f JOIN met m ON m.filter_id = f.filter_id
 			JOIN lists l ON l.what = 'hourly list' AND l.filter_id = m.list
 		GROUP BY l.first, m.list, f.ad_id
+		UNION ALL
+		SELECT 'daily list', l.first, m.list, f.ad_id, sum(f.clicks)
+		FROM of_day f JOIN met m ON m.filter_id = f.filter_id
+			JOIN lists l ON l.what = 'daily list' AND l.filter_id = m.list
+		WHERE NOT f.is_delta GROUP BY l.first, m.list, f.ad_id
 	), ranked AS (
 		SELECT d.what, d.first, d.filter_id,
 			count(*) FILTER (WHERE d.clicks = d.total) AS right_ones,
@@ -1030,10 +1098,10 @@ AS $$
 	)
 	SELECT d.what, d.minute, d.ad_id, d.filter_id, d.user_id, d.ip, d.expected, d.stored
 	FROM (SELECT * FROM of_ads UNION ALL SELECT * FROM of_users UNION ALL SELECT * FROM of_addresses
-		UNION ALL SELECT * FROM of_minutes UNION ALL SELECT * FROM of_keys UNION ALL SELECT * FROM of_duplicates
+		UNION ALL SELECT * FROM of_minutes UNION ALL SELECT * FROM of_days UNION ALL SELECT * FROM of_keys UNION ALL SELECT * FROM of_duplicates
 		UNION ALL SELECT * FROM of_lists) d
 $$;
-COMMENT ON FUNCTION adclick_internal.find_differences(timestamptz) IS 'what differs between the ledger and all that is stored of an hour';
+COMMENT ON FUNCTION adclick_internal.find_differences(timestamptz, boolean) IS 'what differs between the ledger and all that is stored of an hour; with_day: and between its day and the hours of that';
 
 /*
  * Clicks only ever come to an hour: if it has as many as when it was compared, it has
@@ -1416,7 +1484,7 @@ BEGIN ATOMIC
 	WHERE coalesce(r.clicks, 0) <> o.clicks
 	UNION ALL
 	SELECT format('Runs of restored clicks have %s of %s clicks.', r.clicks, h.clicks)
-	FROM (SELECT coalesce(sum(clicks), 0) AS clicks FROM adclick_internal.runs WHERE sort_order = 4) r,
+	FROM (SELECT coalesce(sum(clicks), 0) AS clicks FROM adclick_internal.runs WHERE sort_order = 5) r,
 		(SELECT coalesce(sum(clicks), 0) AS clicks FROM adclick.restored_hours) h
 	WHERE r.clicks <> h.clicks
 	UNION ALL
@@ -1444,7 +1512,7 @@ DECLARE
 	relation regclass;
 	for_users CONSTANT regclass[] := '{adclick.clicks, adclick.ads}';
 	tables CONSTANT regclass[] := '{adclick.filters, adclick.discarded_clicks, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
-		adclick.differences, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours,
+		adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours,
 		adclick_internal.ledger_restored, adclick_internal.forgotten_users, adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
 		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore}';
 	shelves CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.%s_%s', shelf, n)::regclass FROM unnest('{ledger, people}'::text[]) shelf, generate_series(0, 31) n);
@@ -1514,8 +1582,8 @@ GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(
 -- Who may ask about users and addresses (see privileges.c), and read all that is no click.
 SELECT adclick_internal.make_role('adclick_reader');
 GRANT USAGE ON SCHEMA adclick TO adclick_reader;
-GRANT SELECT ON adclick.ad_click_counts, adclick.clicks_per_minute, adclick.filters, adclick.ads,
-	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.differences, adclick.reconciled_hours,
+GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.filters, adclick.ads,
+	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours,
 	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage TO adclick_reader;
 GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
 
@@ -1531,7 +1599,7 @@ GRANT EXECUTE ON FUNCTION adclick.end_restore(boolean), adclick_internal.find_mi
 REFRESH MATERIALIZED VIEW adclick_internal.end_of_dump;
 
 -- What adclick.reconcile_hour() asks for, as the owner.
-GRANT EXECUTE ON FUNCTION adclick_internal.find_differences(timestamptz),
+GRANT EXECUTE ON FUNCTION adclick_internal.find_differences(timestamptz, boolean),
 	adclick_internal.facts(int, timestamptz, timestamptz), adclick_internal.ledger(timestamptz, timestamptz),
 	adclick_internal.agreed_hours(timestamptz, timestamptz) TO adclick_owner;
 

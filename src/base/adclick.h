@@ -105,4 +105,13 @@ hour_of(int64 minute)
 	return floor_div(minute, MINS_PER_HOUR) * MINS_PER_HOUR;
 }
 
+#define MINS_PER_DAY (HOURS_PER_DAY * MINS_PER_HOUR)
+
+/* Likewise of the day (UTC). */
+static inline int64
+day_of(int64 minute)
+{
+	return floor_div(minute, MINS_PER_DAY) * MINS_PER_DAY;
+}
+
 #endif							/* ADCLICK_H */

@@ -109,6 +109,10 @@ static const Definition definitions[] = {
 			{"click_hour", TIMESTAMPTZOID}, {"filter_id", INT4OID}, {"most_clicked_ads", AD_CLICKS},
 			{"cut_off", INT8OID}
 	}},
+	{ADCLICK_SCHEMA, "most_clicked_ads_daily", RELKIND_RELATION, false, {
+			{"click_day", TIMESTAMPTZOID}, {"filter_id", INT4OID}, {"most_clicked_ads", AD_CLICKS},
+			{"cut_off", INT8OID}
+	}},
 	{ADCLICK_SCHEMA, "ad_click", RELKIND_COMPOSITE_TYPE, false, {
 			{"ad_id", INT8OID}, {"click_count", INT8OID}
 	}},

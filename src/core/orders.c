@@ -18,7 +18,8 @@ const int	order_columns[ORDERS] = {
 	[ORDER_AD] = 3,
 	[ORDER_USER] = 4,
 	[ORDER_IP] = 8,
-	[ORDER_LEDGER] = 13
+	[ORDER_LEDGER] = 13,
+	[ORDER_DAY] = 3
 };
 
 #define COLUMN(n) ((n) + 1)
@@ -59,6 +60,11 @@ const uint8_t order_places[ORDERS][ROLES] = {
 		[ROLE_FLAGS] = COLUMN(10),
 		[ROLE_ID_HIGH] = COLUMN(11),
 		[ROLE_ID_LOW] = COLUMN(12)
+	},
+	[ORDER_DAY] = {
+		[ROLE_AD] = COLUMN(0),
+		[ROLE_MINUTE] = COLUMN(1),
+		[ROLE_FILTER] = COLUMN(2)
 	}
 };
 

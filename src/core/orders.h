@@ -9,10 +9,14 @@
  *	ip		ip high, ip low, ip family, minute, user, has user, ad, filter
  *	ledger	key high, key low, bucket, clicked at, delay, ad, user, ip high,
  *			ip low, filter, flags, id high, id low
+ *	day		ad, minute, filter: the minute is the first of a day (UTC)
  *
  * Order ledger has each click that was counted, whole.  By its dedup key, which comes
  * first, it is the memory of what was seen; all columns together, with the flags
  * and the filter's texts, give back the row that was sent.
+ *
+ * Order day has what order ad has of whole days, summed up by day.  Its facts look like
+ * those of one minute of the day, so who is asked about whole days reads either.
  *
  * Clicks without a user are not in order user, clicks without an address not in
  * order ip.  The user stands in order ip, not the address in order user: that
@@ -44,6 +48,7 @@ typedef enum FactOrder
 	ORDER_USER,
 	ORDER_IP,
 	ORDER_LEDGER,
+	ORDER_DAY,
 	ORDERS
 } FactOrder;
 

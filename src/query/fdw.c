@@ -290,9 +290,9 @@ static bool
 is_on_key_column(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *class,
 				 EquivalenceMember *member, void *arg)
 {
-	AttrNumber	column;
+	RowKey		key;
 
-	return row_key_column((Node *) member->em_expr, rel->relid, &column);
+	return row_key_column((Node *) member->em_expr, rel->relid, &key);
 }
 
 static void
@@ -669,7 +669,7 @@ fact_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path, 
 
 		if (!is_sum)
 			recheck = list_concat(recheck, clauses);
-		else if (i == PUSHED_MINUTE || i == PUSHED_FILTER)
+		else if (i != PUSHED_ADS)
 			clauses = (List *) relabel_columns((Node *) clauses, NULL);
 		exprs = lappend(exprs, clauses);
 	}

@@ -80,11 +80,15 @@ enum
 	PRIVATE_ORDER				/* a list of the MinuteOrder */
 };
 
-/* "column op value", or "column = ANY (value)"; the value is constant in a scan. */
+/*
+ * "column op value", or "column = ANY (value)"; the value is constant in a scan.  The column
+ * can stand in date_trunc('hour', .., 'UTC'), or of a day.
+ */
 typedef struct RowKey
 {
 	AttrNumber	column;			/* ROW_AD or ROW_MINUTE */
 	StrategyNumber strategy;	/* of a btree */
+	int64		minutes;		/* of ROW_MINUTE: what is compared begins such a unit (UTC): a minute, hour or day */
 	bool		is_list;
 	Expr	   *value;
 	Oid			type;			/* of the value, or of the elements of the list */
@@ -92,7 +96,10 @@ typedef struct RowKey
 
 /* Whether the clause is one; relid 0: of whichever relation. */
 extern bool row_key_of(Node *clause, Index relid, RowKey *key);
-extern bool row_key_column(Node *node, Index relid, AttrNumber *column);
+extern bool row_key_column(Node *node, Index relid, RowKey *key);
+
+/* Whether an expression is the same for all minutes of a day (UTC). */
+extern bool row_day_tells(Node *node);
 
 /* The facts that keys choose. */
 typedef struct RowRange

@@ -18,7 +18,9 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/date.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -59,15 +61,60 @@ row_part_of(Node *node, Index relid)
 	return part;
 }
 
-bool
-row_key_column(Node *node, Index relid, AttrNumber *column)
+/* What the planner was given in place of a column, see fdw.c. */
+static Node *
+without_label(Node *node)
 {
-	Var		   *var = (Var *) node;
+	return IsA(node, RelabelType) ? (Node *) ((RelabelType *) node)->arg : node;
+}
 
-	if (!IsA(node, Var) || (relid != 0 && (Index) var->varno != relid) || var->varlevelsup != 0)
+static bool
+is_text(Node *node, const char *expected)
+{
+	Const	   *value = (Const *) node;
+
+	return IsA(node, Const) && value->consttype == TEXTOID && !value->constisnull &&
+		strcmp(TextDatumGetCString(value->constvalue), expected) == 0;
+}
+
+/* How long the hours or days are of which it gives the beginning, in minutes; 0 if it is something else. */
+static int64
+truncated_to(Node *node)
+{
+	FuncExpr   *call = (FuncExpr *) node;
+
+	if (!IsA(node, FuncExpr) || call->funcid != F_DATE_TRUNC_TEXT_TIMESTAMPTZ_TEXT || !is_text(lthird(call->args), "UTC"))
+		return 0;
+	return is_text(linitial(call->args), "hour") ? MINS_PER_HOUR :
+		is_text(linitial(call->args), "day") ? MINS_PER_DAY : 0;
+}
+
+bool
+row_key_column(Node *node, Index relid, RowKey *key)
+{
+	int64		minutes = truncated_to(node);
+	Var		   *var = (Var *) without_label(minutes > 0 ? lsecond(((FuncExpr *) node)->args) : node);
+
+	if (!IsA(var, Var) || (relid != 0 && (Index) var->varno != relid) || var->varlevelsup != 0)
 		return false;
-	*column = var->varattno;
-	return var->varattno == ROW_AD || var->varattno == ROW_MINUTE;
+	key->column = var->varattno;
+	key->minutes = Max(minutes, 1);
+	return (var->varattno == ROW_AD && minutes == 0) || var->varattno == ROW_MINUTE;
+}
+
+/* Finds a column that is not cut to its day. */
+static bool
+has_more_than_day(Node *node, void *context)
+{
+	if (node == NULL || truncated_to(node) == MINS_PER_DAY)
+		return false;
+	return IsA(node, Var) || expression_tree_walker(node, has_more_than_day, context);
+}
+
+bool
+row_day_tells(Node *node)
+{
+	return !has_more_than_day(node, NULL);
 }
 
 /* The strategy of an operator that compares the column as its order does, or 0. */
@@ -99,9 +146,9 @@ comparison_key_of(OpExpr *expr, Index relid, RowKey *key)
 		return false;
 	key->is_list = false;
 	key->value = lsecond(expr->args);
-	if (!row_key_column(linitial(expr->args), relid, &key->column))
+	if (!row_key_column(linitial(expr->args), relid, key))
 	{
-		if (!row_key_column(lsecond(expr->args), relid, &key->column))
+		if (!row_key_column(lsecond(expr->args), relid, key))
 			return false;
 		key->value = linitial(expr->args);
 		operator = get_commutator(operator);
@@ -115,7 +162,7 @@ comparison_key_of(OpExpr *expr, Index relid, RowKey *key)
 static bool
 list_key_of(ScalarArrayOpExpr *expr, Index relid, RowKey *key)
 {
-	if (!expr->useOr || !row_key_column(linitial(expr->args), relid, &key->column) ||
+	if (!expr->useOr || !row_key_column(linitial(expr->args), relid, key) ||
 		key->column != ROW_AD)
 		return false;
 	key->is_list = true;
@@ -220,13 +267,13 @@ narrow_ads(RowRange *range, StrategyNumber strategy, int64 ad)
 	}
 }
 
-/* A minute is compared by its beginning. */
+/* A minute, or the hour or day that has it, is compared by its beginning. */
 static void
-narrow_window(RowRange *range, StrategyNumber strategy, TimestampTz at)
+narrow_window(RowRange *range, StrategyNumber strategy, int64 minutes, TimestampTz at)
 {
-	int64		begun = minute_of(at);	/* the last minute not after it ... */
+	int64		begun = floor_div(minute_of(at), minutes) * minutes;	/* the last one not after it ... */
 	bool		whole = begun * USECS_PER_MINUTE == at;
-	int64		reached = whole ? begun : begun + 1;	/* ... and the first not before */
+	int64		reached = whole ? begun : begun + minutes;	/* ... and the first not before */
 
 	switch (strategy)
 	{
@@ -234,17 +281,17 @@ narrow_window(RowRange *range, StrategyNumber strategy, TimestampTz at)
 			range->to = Min(range->to, reached);
 			break;
 		case BTLessEqualStrategyNumber:
-			range->to = Min(range->to, begun + 1);
+			range->to = Min(range->to, begun + minutes);
 			break;
 		case BTEqualStrategyNumber:
 			range->from = Max(range->from, reached);
-			range->to = Min(range->to, begun + 1);
+			range->to = Min(range->to, begun + minutes);
 			break;
 		case BTGreaterEqualStrategyNumber:
 			range->from = Max(range->from, reached);
 			break;
 		case BTGreaterStrategyNumber:
-			range->from = Max(range->from, begun + 1);
+			range->from = Max(range->from, begun + minutes);
 			break;
 	}
 }
@@ -303,6 +350,6 @@ row_range_narrow(RowRange *range, const RowKey *key, Datum value, bool isnull)
 	else if (key->column == ROW_AD)
 		narrow_ads(range, key->strategy, ad_of(value, key->type));
 	else
-		narrow_window(range, key->strategy, time_of(value, key->type));
+		narrow_window(range, key->strategy, key->minutes, time_of(value, key->type));
 	trim_list(range);
 }

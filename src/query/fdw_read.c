@@ -117,13 +117,20 @@ has_one_minute(const StoreRun *run)
 	return run->first_minute == run->last_minute;
 }
 
+/* The end of the chunk for facts of a run: a day that the window cuts is not to be had from order day. */
+static int64
+end_of_chunk(const FactScan *scan, const StoreRun *run)
+{
+	return run && run->order == ORDER_DAY ? Min(scan->to, day_of(scan->range.to)) : scan->to;
+}
+
 /* Whether minutes of the run's facts have to be looked at; it is NULL for the tail. */
 static bool
 needs_minutes(const FactScan *scan, const StoreRun *run)
 {
 	return run == NULL ||
 		(!has_one_minute(run) &&
-		 (scan->minute || run->first_minute < scan->from || run->last_minute >= scan->to));
+		 (scan->minute || run->first_minute < scan->from || run->last_minute >= end_of_chunk(scan, run)));
 }
 
 static unsigned
@@ -173,6 +180,7 @@ add_facts(FactScan *scan, const StoreRun *run, const Facts *facts, size_t start,
 	bool		each_minute = needs_minutes(scan, run);
 	bool		each_ad = scan->range.is_list && !scan->by_probes;
 	int32		minute_group = each_minute ? 0 : group_of_minute(scan, run->first_minute);
+	int64		end = end_of_chunk(scan, run);
 
 	CHECK_FOR_INTERRUPTS();		/* not in the loop, which it would make half as slow again */
 	make_room(scan, n);
@@ -186,7 +194,7 @@ add_facts(FactScan *scan, const StoreRun *run, const Facts *facts, size_t start,
 		{
 			int64		minute = facts_to_int64(facts->key[FACT_MINUTE][i]);
 
-			if (minute < scan->from || minute >= scan->to)
+			if (minute < scan->from || minute >= end)
 				continue;
 			minute_group = group_of_minute(scan, minute);
 			if (minute_group == PART_REJECTED)
@@ -443,7 +451,7 @@ next_chunk(FactScan *scan)
 
 		if (i >= scan->ndeltas && i < scan->next_run)
 			continue;
-		if (run->last_minute < scan->from || run->first_minute >= scan->to ||
+		if (run->last_minute < scan->from || run->first_minute >= end_of_chunk(scan, run) ||
 			(has_one_minute(run) && group_of_minute(scan, run->first_minute) == PART_REJECTED))
 			continue;
 		scan->chunk[scan->nchunk++] = *run;

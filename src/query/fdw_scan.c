@@ -85,6 +85,21 @@ begin_keys(FactScan *scan, List *clauses)
 	}
 }
 
+static bool
+day_tells_all(List *exprs)
+{
+	ListCell   *cell;
+
+	foreach(cell, exprs)
+	{
+		Node	   *node = lfirst(cell);
+
+		if (!row_day_tells(IsA(node, TargetEntry) ? (Node *) ((TargetEntry *) node)->expr : node))
+			return false;
+	}
+	return true;
+}
+
 /* Sort what is grouped by into the parts of the key. */
 static void
 begin_groups(FactScan *scan, List *tlist, List *exprs)
@@ -121,6 +136,7 @@ begin_groups(FactScan *scan, List *tlist, List *exprs)
 		if (entry->resno == ROW_MINUTE)
 			scan->by_minute = true;
 	}
+	scan->by_day = day_tells_all(quals[PART_MINUTE]) && day_tells_all(groups[PART_MINUTE]);
 	for (RowPart part = PART_MINUTE; part <= PART_FILTER; part++)
 		if (quals[part] != NIL || groups[part] != NIL)
 			*parts[part] = part_begin(&scan->node->ss.ps, scan->row, quals[part], groups[part]);
@@ -298,6 +314,20 @@ list_minutes(FactScan *scan)
 	scan->nminutes = qunique(scan->minutes, scan->nminutes, sizeof(int64), compare_int64);
 }
 
+/* The runs of the range; and if the minutes have to be known before, these. */
+static void
+get_runs(FactScan *scan)
+{
+	bool		list = scan->minutes_only || scan->order != ANY_ORDER;
+	int64		from = scan->range.from;
+	int64		last = scan->range.to - 1;
+
+	scan->runs = scan->by_day && !list ? store_get_fewest_runs(from, last, &scan->nruns) :
+		store_get_runs(ORDER_AD, from, last, &scan->nruns);
+	if (list)
+		list_minutes(scan);
+}
+
 /* Everything that is read in the query's snapshot and as the owner. */
 static void
 load(FactScan *scan)
@@ -312,11 +342,9 @@ load(FactScan *scan)
 	scan->prepared = true;
 	load_tail(scan);
 	MemoryContextSwitchTo(scan->scan_context);
-	scan->runs = store_get_runs(ORDER_AD, scan->range.from, scan->range.to - 1, &scan->nruns);
 	scan->minutes_only = !scan->by_ad && scan->filter == NULL && scan->clicks_column == 0 &&
 		scan->sum_column == 0 && row_range_has_all_ads(&scan->range);
-	if (scan->minutes_only || scan->order != ANY_ORDER)
-		list_minutes(scan);
+	get_runs(scan);
 	privileges_become_caller(&caller);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(outer);

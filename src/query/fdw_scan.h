@@ -67,6 +67,7 @@ typedef struct FactScan
 	Part	   *filter;
 	bool		by_ad;
 	bool		by_minute;
+	bool		by_day;			/* nothing is asked of a minute but what its day (UTC) tells */
 	bool		is_total;		/* one sum, not by groups */
 	MinuteOrder order;
 	AttrNumber	clicks_column;	/* 0: not asked for */

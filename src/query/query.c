@@ -77,7 +77,7 @@ put_row(ReturnSetInfo *result, Datum *values)
 static Datum
 count_clicks(const Conditions *conditions)
 {
-	Gathering  *g = gather(conditions, NULL, 0);
+	Gathering  *g = gather(conditions, NULL, 0, false);
 	uint64		clicks = gather_clicks(g);
 
 	gather_end(g);
@@ -115,7 +115,7 @@ unique_users(FunctionCallInfo fcinfo, Oid asker)
 	privileges_require_reader(asker);
 	read_arguments(fcinfo, 0, asker, &conditions);
 	conditions_ad(&conditions, PG_GETARG_INT64(0));
-	g = gather(&conditions, by_user, lengthof(by_user));
+	g = gather(&conditions, by_user, lengthof(by_user), false);
 	users = gather_facts(g)->n;
 	gather_end(g);
 	PG_RETURN_INT64((int64) users);
@@ -173,7 +173,7 @@ return_breakdown(FunctionCallInfo fcinfo, const Conditions *conditions, int dime
 {
 	static const FactRole by_filter[] = {ROLE_FILTER};
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	Gathering  *g = gather(conditions, by_filter, lengthof(by_filter));
+	Gathering  *g = gather(conditions, by_filter, lengthof(by_filter), false);
 	const Facts *sums = gather_facts(g);
 	ValueClicks *values = palloc(sizeof(ValueClicks) * (sums->n + 1));
 	int			n = 0;
@@ -307,6 +307,16 @@ bucket_bounds(TimestampTz from, TimestampTz to, const Interval *bucket, int *nbu
 	return bounds;
 }
 
+/* Whether no day (UTC) that lies within the window is parted by two buckets. */
+static bool
+have_whole_days(const int64 *bounds, int nbuckets)
+{
+	for (int i = 1; i < nbuckets; i++)
+		if (day_of(bounds[i]) != bounds[i])
+			return false;
+	return true;
+}
+
 static Datum
 click_series(FunctionCallInfo fcinfo, Oid asker)
 {
@@ -323,7 +333,7 @@ click_series(FunctionCallInfo fcinfo, Oid asker)
 	conditions_ad(&conditions, PG_GETARG_INT64(0));
 	bounds = bucket_bounds(PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2),
 						   PG_GETARG_INTERVAL_P(3), &nbuckets);
-	g = gather(&conditions, by_minute, lengthof(by_minute));
+	g = gather(&conditions, by_minute, lengthof(by_minute), !have_whole_days(bounds, nbuckets));
 	sums = gather_facts(g);
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < nbuckets; i++)

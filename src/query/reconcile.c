@@ -5,7 +5,8 @@
  *
  * What is compared is plain SQL (adclick_internal.find_differences): nothing here, and
  * nothing that makes facts, counts anything.  These functions read both sides out, and
- * keep the books of what was compared.
+ * keep the books of what was compared.  The day is compared with its hours once in each call:
+ * with the last of its hours, as all of them have to be read for that.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -87,7 +88,7 @@ return_fact(Rows *rows, const Facts *facts, size_t i)
 	values[2] = Int32GetDatum((int32) fact_column(rows, facts, ROLE_FILTER, i));
 	values[3] = Int64GetDatum((int64) facts->count[i]);
 	values[4] = Int64GetDatum(facts_to_int64(fact_column(rows, facts, ROLE_USER, i)));
-	nulls[4] = rows->order == ORDER_AD || (rows->order == ORDER_IP && !fact_column(rows, facts, ROLE_HAS_USER, i));
+	nulls[4] = order_column(rows->order, ROLE_USER) == NO_COLUMN || (rows->order == ORDER_IP && !fact_column(rows, facts, ROLE_HAS_USER, i));
 	nulls[5] = rows->order != ORDER_IP;
 	values[5] = nulls[5] ? (Datum) 0 : InetPGetDatum(ip_to_inet(&ip));
 	values[6] = BoolGetDatum(rows->is_delta);
@@ -113,7 +114,7 @@ facts(FunctionCallInfo fcinfo, Oid asker)
 	int			nruns;
 
 	rows_begin(&rows, fcinfo, PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2));
-	if (PG_GETARG_INT32(0) < ORDER_AD || PG_GETARG_INT32(0) > ORDER_IP)
+	if (PG_GETARG_INT32(0) < ORDER_AD || PG_GETARG_INT32(0) >= ORDERS || PG_GETARG_INT32(0) == ORDER_LEDGER)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("order %d has no facts", PG_GETARG_INT32(0))));
@@ -164,6 +165,7 @@ ledger(FunctionCallInfo fcinfo, Oid asker)
 typedef struct Comparison
 {
 	TimestampTz hour;
+	bool		with_day;		/* its day is compared with its hours, too */
 	StoreReconciled *result;
 } Comparison;
 
@@ -172,7 +174,7 @@ compare(void *arg)
 {
 	Comparison *comparison = arg;
 
-	store_find_differences(comparison->hour, comparison->result);
+	store_find_differences(comparison->hour, comparison->with_day, comparison->result);
 }
 
 static void
@@ -181,7 +183,7 @@ repair(void *arg)
 	Comparison *comparison = arg;
 	int64		minute = minute_of(comparison->hour);
 	int64		clicks = recompute_minutes(minute, minute + MINS_PER_HOUR - 1);
-	int64		left = store_count_differences(comparison->hour);
+	int64		left = store_count_differences(comparison->hour, comparison->with_day);
 
 	if (left > 0)
 		ereport(ERROR,
@@ -225,9 +227,9 @@ say_dropped(TimestampTz from, TimestampTz to)
 }
 
 static void
-reconcile(TimestampTz hour, bool to_repair, StoreReconciled *result)
+reconcile(TimestampTz hour, bool ends_day, bool to_repair, StoreReconciled *result)
 {
-	Comparison	comparison = {hour, result};
+	Comparison	comparison = {hour, ends_day, result};
 
 	store_delete_differences(hour);
 	/* dropped since the call began */
@@ -265,7 +267,7 @@ reconcile_hour(FunctionCallInfo fcinfo, Oid asker)
 		say_dropped(from, to);
 	if (r.hours_left > 0)
 	{
-		reconcile(r.hour, PG_GETARG_BOOL(2), &result);
+		reconcile(r.hour, r.ends_day, PG_GETARG_BOOL(2), &result);
 		store_put_reconciled(&r, &result);
 	}
 	definitions_end_writes(level);

@@ -51,8 +51,8 @@ compact(FunctionCallInfo fcinfo, Oid asker)
 {
 	CompactResult r;
 	int			level;
-	bool		nulls[4] = {false};
-	Datum		values[4];
+	bool		nulls[5] = {false};
+	Datum		values[5];
 
 	prevent_read_only("adclick.compact()");
 	level = definitions_begin_writes();
@@ -61,7 +61,8 @@ compact(FunctionCallInfo fcinfo, Oid asker)
 	values[0] = Int32GetDatum(r.runs_merged);
 	values[1] = Int32GetDatum(r.minutes_written);
 	values[2] = Int32GetDatum(r.hours_written);
-	values[3] = BoolGetDatum(r.more);
+	values[3] = Int32GetDatum(r.days_written);
+	values[4] = BoolGetDatum(r.more);
 	return make_row(fcinfo, values, nulls);
 }
 

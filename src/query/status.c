@@ -104,7 +104,7 @@ is_balanced(const StoreState *state, const LedgerTotals *ledger, const StoreSetA
 	}
 	return rows->unknown == 0 && state->rows_read == counted + set_aside &&
 		counted == ledger->packed + ledger->unpacked + state->dropped && counted == ledger->facts &&
-		ledger->unpacked == rows->verdicts[CLICK_VALID];
+		ledger->unpacked == rows->verdicts[CLICK_VALID] && store_count_wrong_days() == 0;
 }
 
 /* All is read in the active snapshot. */

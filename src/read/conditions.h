@@ -129,11 +129,18 @@ conditions_match_minute(const Conditions *conditions, int64 minute)
 	return minute >= conditions->from && minute < conditions->to;
 }
 
+/* The end of the window for facts of a run: a day that it cuts is not to be had from order day. */
+static inline int64
+window_end(const Conditions *conditions, const StoreRun *run)
+{
+	return run->order == ORDER_DAY ? day_of(conditions->to) : conditions->to;
+}
+
 /* Whether all facts of a run are in the window. */
 static inline bool
 run_is_inside(const StoreRun *run, const Conditions *conditions)
 {
-	return run->first_minute >= conditions->from && run->last_minute < conditions->to;
+	return run->first_minute >= conditions->from && run->last_minute < window_end(conditions, run);
 }
 
 #endif							/* ADCLICK_CONDITIONS_H */

@@ -49,6 +49,7 @@ struct Gathering
 	StoreTable	table;
 	Facts		segment;		/* the one being read */
 	const uint64 *columns[ROLES];	/* of it, where the conditions need them; else NULL */
+	int64		end;			/* of the window, for facts of the run */
 
 	uint64		clicks;
 	Facts		sums;
@@ -211,13 +212,13 @@ use_column(Gathering *g, FactRole role, bool checked)
 
 /* Which columns to decode for a run, as bits, and which of them to check. */
 static unsigned
-choose_columns(Gathering *g, bool inside)
+choose_columns(Gathering *g, const StoreRun *run)
 {
 	const Conditions *conditions = g->conditions;
 	unsigned	bits = 1;		/* the first one, always */
 
 	memset(g->columns, 0, sizeof(g->columns));
-	if (!inside)
+	if (!run_is_inside(run, conditions))
 		bits |= use_column(g, ROLE_MINUTE, true);
 	if (conditions->ads.given && g->order != ORDER_AD)
 		bits |= use_column(g, ROLE_AD, true);
@@ -240,8 +241,8 @@ is_asked_for(const Gathering *g, size_t i)
 	const Conditions *conditions = g->conditions;
 	const uint64 *const *columns = g->columns;
 
-	if (columns[ROLE_MINUTE] &&
-		!conditions_match_minute(conditions, facts_to_int64(columns[ROLE_MINUTE][i])))
+	if (columns[ROLE_MINUTE] && (facts_to_int64(columns[ROLE_MINUTE][i]) < conditions->from ||
+								 facts_to_int64(columns[ROLE_MINUTE][i]) >= g->end))
 		return false;
 	if (columns[ROLE_AD] &&
 		!conditions_match_id(&conditions->ads, facts_to_int64(columns[ROLE_AD][i])))
@@ -299,9 +300,10 @@ void
 gather_run(Gathering *g, const StoreRun *run)
 {
 	StoreScan  *scan = scan_of(g, run);
-	unsigned	columns = choose_columns(g, run_is_inside(run, g->conditions));
+	unsigned	columns = choose_columns(g, run);
 	int			r = g->nranges - 1;
 
+	g->end = window_end(g->conditions, run);
 	g->read.runs++;
 	while (r >= 0)
 	{
@@ -385,7 +387,7 @@ gather_end(Gathering *g)
 }
 
 Gathering *
-gather(const Conditions *conditions, const FactRole *roles, int nroles)
+gather(const Conditions *conditions, const FactRole *roles, int nroles, bool by_minute)
 {
 	FactOrder	order = gather_order(conditions, roles, nroles);
 	StoreState	state;
@@ -395,7 +397,8 @@ gather(const Conditions *conditions, const FactRole *roles, int nroles)
 
 	store_get_state(&state);
 	require_order(order, conditions, &state);
-	runs = store_get_runs(order, conditions->from, conditions->to - 1, &nruns);
+	runs = order == ORDER_AD && !by_minute ? store_get_fewest_runs(conditions->from, conditions->to - 1, &nruns) :
+		store_get_runs(order, conditions->from, conditions->to - 1, &nruns);
 	g = gather_begin(order, conditions, roles, nroles);
 	for (int i = 0; i < nruns; i++)
 		gather_run(g, &runs[i]);

@@ -37,7 +37,7 @@ extern FactOrder gather_order(const Conditions *conditions, const FactRole *role
 
 /*
  * Gather facts that meet the conditions, in parts: those of some runs of the
- * order, and those of the tail.  Facts are summed up by the roles, no more than
+ * order (of order ad, also of days), and those of the tail.  Facts are summed up by the roles, no more than
  * FACTS_MAX_COLUMNS of them; without any, clicks are only counted.
  */
 extern Gathering *gather_begin(FactOrder order, const Conditions *conditions,
@@ -51,7 +51,10 @@ extern const Facts *gather_facts(Gathering *g);
 extern void gather_read_counts(const Gathering *g, ReadCounts *counts);
 extern void gather_end(Gathering *g);
 
-/* All of it: what the runs of the window and the tail have.  The caller ends it. */
-extern Gathering *gather(const Conditions *conditions, const FactRole *roles, int nroles);
+/*
+ * All of it: what the runs of the window and the tail have.  The caller ends it.  If not
+ * "by_minute", what is of a whole day (UTC) may be said to be of its first minute.
+ */
+extern Gathering *gather(const Conditions *conditions, const FactRole *roles, int nroles, bool by_minute);
 
 #endif							/* ADCLICK_GATHER_H */

@@ -196,6 +196,8 @@ add_totals(Reader *reader)
 	{
 		int64		clicks = (int64) reader->segment.count[i];
 
+		if (reader->order == ORDER_DAY)
+			continue;			/* the directory has them by day */
 		if (reader->order == ORDER_AD)
 			totals->facts += clicks;
 		else if (flags_at(reader, i) & LEDGER_UNPACKED)
@@ -299,5 +301,6 @@ ledger_count(LedgerTotals *totals)
 
 	memset(totals, 0, sizeof(*totals));
 	read_order(&reader, ORDER_AD, FIRST_MINUTE, LAST_MINUTE, add_totals);
+	read_order(&reader, ORDER_DAY, FIRST_MINUTE, LAST_MINUTE, add_totals);
 	read_order(&reader, ORDER_LEDGER, FIRST_MINUTE, LAST_MINUTE, add_totals);
 }

@@ -6,7 +6,7 @@
  * Of some users, addresses or ads, all facts are gathered.
  *
  * Without a filter, or with a registered one, the lists kept of each closed
- * minute and settled hour are merged with what is not in a list: deltas and tail.
+ * minute, settled hour and whole day are merged with what is not in a list: deltas and tail.
  * For a run of an hour of which the window has a part, those of its minutes are taken.
  * An ad that is not in a list can have no more clicks there than were cut off; if no
  * such ad can reach the Nth, the answer is proved.  That is the threshold
@@ -329,8 +329,8 @@ get_lists(Lists *lists, const Conditions *conditions, int32 filter_id, int64 dep
 		  const StoreRun *runs, int nruns)
 {
 	Wanted	   *wanted = palloc(sizeof(Wanted) * (nruns + 1));
-	StoreList  *stored[2];
-	int			nstored[2];
+	StoreList  *stored[GRAINS];
+	int			nstored[GRAINS];
 	int			nwanted = 0;
 
 	for (int i = 0; i < nruns; i++)
@@ -338,7 +338,7 @@ get_lists(Lists *lists, const Conditions *conditions, int32 filter_id, int64 dep
 		wanted[i] = lists_wanted(&runs[i], conditions);
 		nwanted += wanted[i].n;
 	}
-	for (StoreGrain grain = GRAIN_MINUTE; grain <= GRAIN_HOUR; grain++)
+	for (StoreGrain grain = GRAIN_MINUTE; grain < GRAINS; grain++)
 		stored[grain] = get_wanted(wanted, nruns, grain, filter_id, depth, &nstored[grain]);
 	lists->listed = palloc(sizeof(Listed) * (nwanted + 1));
 	lists->runs = palloc(sizeof(StoreRun) * (nruns + 1));
@@ -443,7 +443,6 @@ static void
 count_run(Counting *c, StoreScan *scan, const StoreRun *run)
 {
 	unsigned	columns = slices_columns_picked(run, c->conditions);
-	bool		inside = run_is_inside(run, c->conditions);
 	uint64		ad = 0;
 	uint64		clicks = 0;
 
@@ -456,7 +455,7 @@ count_run(Counting *c, StoreScan *scan, const StoreRun *run)
 		if (columns != 1 << FACT_AD)
 		{
 			facts = &c->picked;
-			facts->n = slices_pick_facts(c->conditions, inside, &c->segment,
+			facts->n = slices_pick_facts(c->conditions, run, &c->segment,
 										 facts->key[0], facts->count);
 		}
 		for (size_t i = 0; i < facts->n; i++)
@@ -587,7 +586,7 @@ is_listed(const StoreList *list, uint64 ad)
 	return false;
 }
 
-/* Count a candidate in the minutes and hours whose lists do not have it. */
+/* Count a candidate in the minutes, hours and days whose lists do not have it. */
 static void
 probe_candidate(const Lists *lists, const Conditions *conditions, Candidate *c, ReadCounts *read)
 {
@@ -743,7 +742,7 @@ rank_by_gathering(int32 n, const Conditions *conditions, Ranking *ranking)
 	static const char *const ways[ORDERS] = {
 		[ORDER_AD] = "ads", [ORDER_USER] = "user order", [ORDER_IP] = "ip order"
 	};
-	Gathering  *g = gather(conditions, by_ad, lengthof(by_ad));
+	Gathering  *g = gather(conditions, by_ad, lengthof(by_ad), false);
 	const Facts *sums = gather_facts(g);
 
 	rank_sums(&ranking->top, n, sums);
@@ -769,7 +768,7 @@ rank_ads(int32 n, const Conditions *conditions, Ranking *ranking)
 		return;
 	}
 	store_get_state(&state);
-	runs = store_get_runs(ORDER_AD, conditions->from, conditions->to - 1, &nruns);
+	runs = store_get_fewest_runs(conditions->from, conditions->to - 1, &nruns);
 	tail = tail_facts(&state, conditions, by_ad, lengthof(by_ad));
 	filter_id = kept_filter(conditions);
 	if (filter_id < 0 || !lists_pay(runs, nruns) || !rank_by_lists(n, conditions, filter_id, runs, nruns, tail, ranking))

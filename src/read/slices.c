@@ -63,7 +63,7 @@ struct Slices
  * in local variables: this is the innermost loop of a scan.
  */
 size_t
-slices_pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
+slices_pick_facts(const Conditions *conditions, const StoreRun *run, const Facts *facts,
 				  uint64 *restrict ads, uint64 *restrict clicks)
 {
 	const uint64 *ad = facts->key[FACT_AD];
@@ -73,7 +73,7 @@ slices_pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
 	const bool *matches = conditions->matches;
 	uint64		max_filter = conditions->max_filter_id;
 	uint64		from = facts_from_int64(conditions->from);
-	uint64		to = facts_from_int64(conditions->to);
+	uint64		to = facts_from_int64(window_end(conditions, run));
 	size_t		nfacts = facts->n;
 	size_t		n = 0;
 
@@ -87,7 +87,7 @@ slices_pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
 #define IN_WINDOW ((minute[i] >= from) & (minute[i] < to))
 #define MATCHES (matches[Min(filter[i], max_filter)] & (filter[i] <= max_filter))
 
-	if (inside)
+	if (run_is_inside(run, conditions))
 		PICK(MATCHES)
 	else if (!conditions->filtered)
 		PICK(IN_WINDOW)
@@ -185,8 +185,7 @@ load_segment(Slices *slices, Cursor *cursor)
 	slices->segments++;
 	cursor->enough = cursor->picks ? PICKED_AHEAD / 2 : Max(decoded->n / 2, 1);
 	facts->n += cursor->picks ?
-		slices_pick_facts(slices->conditions, run_is_inside(cursor->run, slices->conditions), decoded,
-				   tail.key[FACT_AD], tail.count) :
+		slices_pick_facts(slices->conditions, cursor->run, decoded, tail.key[FACT_AD], tail.count) :
 		decoded->n;
 	cursor->more = store_scan_follows(cursor->scan, &cursor->limit) && cursor->limit <= slices->high;
 	if (!cursor->more && slices->high < PG_UINT64_MAX)

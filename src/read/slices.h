@@ -20,7 +20,7 @@
 #include "core/facts.h"
 #include "store/store.h"
 
-/* Columns of order "ad", as bits for slices_begin_range and as indexes of keys. */
+/* Columns of order "ad" and "day", as bits for slices_begin_range and as indexes of keys. */
 #define FACT_AD 0
 #define FACT_MINUTE 1
 #define FACT_FILTER 2
@@ -53,7 +53,7 @@ extern Slices *slices_begin_range(FactOrder order, const StoreRun *runs, int nru
 								  uint64 low, uint64 high);
 
 /*
- * Of runs of order ad, only facts in the window that meet the conditions on
+ * Of runs of order ad and day, only facts in the window that meet the conditions on
  * dimensions; of their columns only the ad is there.
  */
 extern Slices *slices_begin_picking(const StoreRun *runs, int nruns,
@@ -68,7 +68,7 @@ slices_columns_picked(const StoreRun *run, const Conditions *conditions)
 }
 
 /* Pick the facts that are asked for out of a segment of a run; returns how many. */
-extern size_t slices_pick_facts(const Conditions *conditions, bool inside, const Facts *facts,
+extern size_t slices_pick_facts(const Conditions *conditions, const StoreRun *run, const Facts *facts,
 								uint64 *restrict ads, uint64 *restrict clicks);
 
 /* The parts of the next slice, valid until the next call; NULL at the end. */

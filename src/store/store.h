@@ -169,8 +169,9 @@ extern void store_count_set_aside(StoreSetAside *rows);
 
 /*
  * Runs.  A run of order ad that is no delta has the facts of one closed minute, or
- * of one settled hour, and then no other has any of that hour; those of other orders
- * have any minutes.  Minutes of order ledger are those in which a bucket begins, or a
+ * of one settled hour, and then no other has any of that hour; one of order day those of a
+ * whole day; those of other orders have any minutes.  Minutes of order day are the first of a
+ * day.  Minutes of order ledger are those in which a bucket begins, or a
  * click was clicked.
  */
 typedef struct StoreRun
@@ -188,23 +189,27 @@ typedef struct StoreRun
 
 #define NO_VOLUME (-1)
 
-/* What a final run of order ad has, and a list is of. */
+/* What a final run of order ad or day has, and a list is of. */
 typedef enum StoreGrain
 {
 	GRAIN_MINUTE,
-	GRAIN_HOUR
+	GRAIN_HOUR,
+	GRAIN_DAY,
+	GRAINS
 } StoreGrain;
 
 static inline int64
 grain_minutes(StoreGrain grain)
 {
-	return grain == GRAIN_HOUR ? MINS_PER_HOUR : 1;
+	return grain == GRAIN_DAY ? MINS_PER_DAY : grain == GRAIN_HOUR ? MINS_PER_HOUR : 1;
 }
 
-/* Of a run of an hour, first_minute and last_minute are those of the hour. */
+/* Of a run of an hour, first_minute and last_minute are those of the hour; of a day both are its first. */
 static inline StoreGrain
 store_grain(const StoreRun *run)
 {
+	if (run->order == ORDER_DAY)
+		return GRAIN_DAY;
 	return run->first_minute < run->last_minute ? GRAIN_HOUR : GRAIN_MINUTE;
 }
 
@@ -233,7 +238,15 @@ store_minute_value(FactOrder order, int64 minute)
 /* The runs with one of the minutes from .. to (included), deltas first. */
 extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
 
-/* The same, whatever they say of themselves; and an error if that cannot be (XX001). */
+/*
+ * Those of order ad, but for the days (UTC) of which the window has all minutes: final runs
+ * of such a day give way to the one of order day, if there is one, and its deltas.  A day
+ * has the facts of its final runs of order ad, in any snapshot, so each fact is in one place; but
+ * of deltas of order day only days that the window has all of are asked for.
+ */
+extern StoreRun *store_get_fewest_runs(int64 from, int64 to, int *count);
+
+/* The same as store_get_runs, whatever they say of themselves; and an error if that cannot be (XX001). */
 extern StoreRun *store_get_any_runs(FactOrder order, int64 from, int64 to, int *count);
 extern void store_check_run(const StoreRun *run);
 
@@ -293,8 +306,8 @@ typedef struct StoreLeftOut
 extern StoreRun *store_get_deltas(FactOrder order, int64 from, int limit, const StoreLeftOut *left_out,
 								  int *count);
 
-/* All deltas of order ad without one, the oldest first. */
-extern StoreRun *store_get_late(int64 from, const StoreLeftOut *left_out, int *count);
+/* All deltas of order ad or day without one, the oldest first. */
+extern StoreRun *store_get_late(FactOrder order, int64 from, const StoreLeftOut *left_out, int *count);
 
 /* The runs of the minutes of the oldest hour in minutes from .. before that still has them. */
 extern StoreRun *store_get_settled(int64 from, int64 before, const StoreLeftOut *left_out, int *count);
@@ -302,11 +315,26 @@ extern StoreRun *store_get_settled(int64 from, int64 before, const StoreLeftOut 
 /* The end of the last hour that has a run, of those that end by minute "before"; FIRST_MINUTE if there is none. */
 extern int64 store_end_of_hours(int64 before);
 
-/* The run of the minute or hour that begins with "first": 0 or 1. */
+/*
+ * The first day in minutes from .. before that has final runs of order ad, and none of order
+ * day; LAST_MINUTE if there is none.  Not one with a run that is left out.
+ */
+extern int64 store_get_unmade_day(int64 from, int64 before, const StoreLeftOut *left_out);
+
+/* The final runs of order ad that end in minutes from .. to. */
+extern StoreRun *store_get_finals(int64 from, int64 to, int *count);
+
+/* Which of these days have a run of order day, ascending. */
+extern int64 *store_get_made_days(const int64 *days, int ndays, int *count);
+
+/* How many days have other clicks in order day than their final runs of order ad. */
+extern int64 store_count_wrong_days(void);
+
+/* The run of the minute, hour or day that begins with "first": 0 or 1. */
 extern int	store_get_final(int64 first, StoreGrain grain, StoreRun *run);
 
-/* How many facts final runs of order ad have, of those that end in minutes from .. to. */
-extern int64 store_count_final_facts(int64 from, int64 to, const StoreLeftOut *left_out);
+/* How many facts final runs of order ad or day have, of those that end in minutes from .. to. */
+extern int64 store_count_final_facts(FactOrder order, int64 from, int64 to, const StoreLeftOut *left_out);
 
 /* The runs of all orders that say of themselves what cannot be: who else meets one gets an error (XX001). */
 extern StoreRun *store_get_impossible(int *count);
@@ -319,7 +347,7 @@ extern void store_delete_runs(const StoreRun *runs, int count);
 /* Rows set aside with these runs go with another one, into which they were merged. */
 extern void store_move_unpacked(const StoreRun *runs, int count, int64 run_id);
 
-/* A minute or an hour that has facts in deltas of order ad. */
+/* A minute, an hour or a day that has facts in deltas. */
 typedef struct StorePending
 {
 	int64		first;			/* its first minute */
@@ -337,7 +365,17 @@ extern StorePending *store_get_pending_minutes(const StoreRun *deltas, int ndelt
 extern StorePending *store_get_pending_hours(const StoreRun *deltas, int ndeltas, int64 settled,
 											 const StoreLeftOut *left_out, int *count);
 
-/* On which shelf final runs of an order lie; those of order ad are on none. */
+/* What deltas of order day have for days whose run is not left out, ascending. */
+extern StorePending *store_get_pending_days(const StoreRun *deltas, int ndeltas,
+											const StoreLeftOut *left_out, int *count);
+
+/* On which shelf final runs of an order lie; those of orders ad and day are on none. */
+static inline bool
+store_has_shelf(FactOrder order)
+{
+	return order != ORDER_AD && order != ORDER_DAY;
+}
+
 static inline Shelf
 store_shelf(FactOrder order)
 {
@@ -450,8 +488,8 @@ extern bool store_has_gap(int64 from, int64 to, int64 *minute);
 extern int64 *store_get_gaps(int *count);
 
 /*
- * adclick.most_clicked_ads and, for hours, adclick.most_clicked_ads_hourly: the ads
- * with the most clicks, for "no filter" and for each registered filter.
+ * adclick.most_clicked_ads and, for hours and days, its like with _hourly and _daily: the
+ * ads with the most clicks, for "no filter" and for each registered filter.
  */
 typedef struct StoreList
 {
@@ -463,7 +501,7 @@ typedef struct StoreList
 } StoreList;
 
 /*
- * The lists of a filter for some minutes or hours, by their first minutes, in their
+ * The lists of a filter for some minutes, hours or days, by their first minutes, in their
  * order, their best ads down to "depth": the rest is cut off.
  */
 extern StoreList *store_get_lists(StoreGrain grain, int32 filter_id, const int64 *firsts, int nfirsts,
@@ -472,7 +510,7 @@ extern void store_put_list(int32 filter_id, const StoreList *list);
 extern void store_delete_lists(StoreGrain grain, const int64 *firsts, int count);
 
 /* All that begin in minutes from .. to (included). */
-extern void store_delete_all_lists(int64 from, int64 to);
+extern void store_delete_all_lists(StoreGrain grain, int64 from, int64 to);
 
 /* Combinations of dimensions that clicks came with, as the active snapshot sees them. */
 typedef void (*store_combination_callback) (int32 filter_id, char *const *values);
@@ -499,8 +537,11 @@ extern int32 store_find_filter(const StoreFilter *filter);
 extern int32 store_add_filter(const StoreFilter *filter);
 extern void store_drop_filter(int32 filter_id);
 
-/* The final runs of order ad that end after a minute, in their order. */
-extern StoreRun *store_get_final_runs(int64 after, int limit, int *count);
+/* The final runs of order ad or day that end after a minute, in their order. */
+extern StoreRun *store_get_final_runs(FactOrder order, int64 after, int limit, int *count);
+
+/* The last hours that have a run, of those that end before a minute, the newest first. */
+extern StoreRun *store_get_hours_before(int64 before, int limit, int *count);
 
 /* A call of adclick.reconcile(), and its next hour. */
 typedef struct StoreReconciliation
@@ -508,6 +549,7 @@ typedef struct StoreReconciliation
 	int64		id;
 	int64		hours_left;
 	TimestampTz hour;			/* if there is one left */
+	bool		ends_day;		/* it is the last of its day */
 	bool		is_new;
 } StoreReconciliation;
 
@@ -528,12 +570,12 @@ typedef struct StoreReconciled
 	const char *problem;		/* NULL: none */
 } StoreReconciled;
 
-/* Compare an hour with the ledger: count the differences, and note them; and forget those of the last time. */
+/* Compare an hour with the ledger, and perhaps its day with the day's hours: count the differences, and note them; and forget those of the last time. */
 extern void store_delete_differences(TimestampTz hour);
-extern void store_find_differences(TimestampTz hour, StoreReconciled *result);
+extern void store_find_differences(TimestampTz hour, bool with_day, StoreReconciled *result);
 
 /* The same, but only count those that the ledger does not have itself. */
-extern int64 store_count_differences(TimestampTz hour);
+extern int64 store_count_differences(TimestampTz hour, bool with_day);
 
 /* It is done. */
 extern void store_put_reconciled(const StoreReconciliation *r, const StoreReconciled *result);

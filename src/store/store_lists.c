@@ -101,6 +101,26 @@ store_get_gaps(int *count)
 	return minutes;
 }
 
+/* The lists of each grain: their table, and what is done with them. */
+static const struct
+{
+	const char *table;
+	Statement	get;
+	Statement	put;
+	Statement	delete;
+	Statement	delete_all;
+	Statement	drop;
+}			lists_of[GRAINS] =
+{
+	[GRAIN_MINUTE] = {"most_clicked_ads", GET_LISTS, PUT_LIST, DELETE_LISTS, DELETE_ALL_LISTS, DROP_LISTS},
+	[GRAIN_HOUR] = {
+		"most_clicked_ads_hourly", GET_HOUR_LISTS, PUT_HOUR_LIST, DELETE_HOUR_LISTS, DELETE_ALL_HOUR_LISTS, DROP_HOUR_LISTS
+	},
+	[GRAIN_DAY] = {
+		"most_clicked_ads_daily", GET_DAY_LISTS, PUT_DAY_LIST, DELETE_DAY_LISTS, DELETE_ALL_DAY_LISTS, DROP_DAY_LISTS
+	}
+};
+
 /* How an ad_click lies in an array: as a row without NULLs. */
 #define AD_CLICK_HEADER MAXALIGN(SizeofHeapTupleHeader)
 #define AD_CLICK_BYTES (AD_CLICK_HEADER + 2 * sizeof(int64))
@@ -113,8 +133,7 @@ damaged_list(const StoreList *list)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("a list in adclick.%s is damaged",
-					list->grain == GRAIN_HOUR ? "most_clicked_ads_hourly" : "most_clicked_ads"),
+			 errmsg("a list in adclick.%s is damaged", lists_of[list->grain].table),
 			 errdetail("The one of %s is not an array of ads with their clicks, or more was cut off.",
 					   timestamptz_to_str(list->first * USECS_PER_MINUTE))));
 }
@@ -181,7 +200,7 @@ store_get_lists(StoreGrain grain, int32 filter_id, const int64 *firsts, int nfir
 	uint64		rows;
 
 	SPI_connect();
-	rows = sql_run(grain == GRAIN_HOUR ? GET_HOUR_LISTS : GET_LISTS, values, NULL, true);
+	rows = sql_run(lists_of[grain].get, values, NULL, true);
 	lists = MemoryContextAlloc(context, sizeof(StoreList) * (rows + 1));
 	for (uint64 row = 0; row < rows; row++)
 	{
@@ -209,7 +228,7 @@ store_put_list(int32 filter_id, const StoreList *list)
 	}
 	values[3] = sql_array(INT8OID, ads, (int) list->n);
 	values[4] = sql_array(INT8OID, clicks, (int) list->n);
-	sql_write(list->grain == GRAIN_HOUR ? PUT_HOUR_LIST : PUT_LIST, values, NULL);
+	sql_write(lists_of[list->grain].put, values, NULL);
 	pfree(ads);
 	pfree(clicks);
 	pfree(DatumGetPointer(values[3]));
@@ -221,16 +240,15 @@ store_delete_lists(StoreGrain grain, const int64 *firsts, int count)
 {
 	Datum		values[1] = {minute_array(firsts, count)};
 
-	sql_write(grain == GRAIN_HOUR ? DELETE_HOUR_LISTS : DELETE_LISTS, values, NULL);
+	sql_write(lists_of[grain].delete, values, NULL);
 }
 
 void
-store_delete_all_lists(int64 from, int64 to)
+store_delete_all_lists(StoreGrain grain, int64 from, int64 to)
 {
 	Datum		values[2] = {sql_minute(from), sql_minute(to)};
 
-	sql_write(DELETE_ALL_LISTS, values, NULL);
-	sql_write(DELETE_ALL_HOUR_LISTS, values, NULL);
+	sql_write(lists_of[grain].delete_all, values, NULL);
 }
 
 StoreFilter *
@@ -357,7 +375,7 @@ store_drop_filter(int32 filter_id)
 {
 	Datum		values[1] = {Int32GetDatum(filter_id)};
 
-	sql_write(DROP_LISTS, values, NULL);
-	sql_write(DROP_HOUR_LISTS, values, NULL);
+	for (StoreGrain grain = GRAIN_MINUTE; grain < GRAINS; grain++)
+		sql_write(lists_of[grain].drop, values, NULL);
 	sql_write(DROP_FILTER, values, NULL);
 }

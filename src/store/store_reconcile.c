@@ -32,6 +32,7 @@ store_get_reconciliation(TimestampTz since, TimestampTz until, bool repair, bool
 	r->id = DatumGetInt64(sql_result(0, 1, Int64GetDatum(0)));
 	r->hours_left = DatumGetInt64(sql_result(0, 2, Int64GetDatum(0)));
 	r->hour = DatumGetTimestampTz(sql_result(0, 3, TimestampTzGetDatum(DT_NOBEGIN)));
+	r->ends_day = DatumGetBool(sql_result(0, 4, BoolGetDatum(false)));
 	SPI_finish();
 }
 
@@ -46,9 +47,9 @@ store_delete_differences(TimestampTz hour)
 }
 
 void
-store_find_differences(TimestampTz hour, StoreReconciled *result)
+store_find_differences(TimestampTz hour, bool with_day, StoreReconciled *result)
 {
-	Datum		values[1] = {TimestampTzGetDatum(hour)};
+	Datum		values[2] = {TimestampTzGetDatum(hour), BoolGetDatum(with_day)};
 
 	SPI_connect();
 	sql_run(FIND_DIFFERENCES, values, NULL, false);
@@ -60,9 +61,9 @@ store_find_differences(TimestampTz hour, StoreReconciled *result)
 
 /* Sees what was written since the snapshot was taken. */
 int64
-store_count_differences(TimestampTz hour)
+store_count_differences(TimestampTz hour, bool with_day)
 {
-	Datum		values[1] = {TimestampTzGetDatum(hour)};
+	Datum		values[2] = {TimestampTzGetDatum(hour), BoolGetDatum(with_day)};
 
 	return sql_number(COUNT_DIFFERENCES, values, false);
 }

@@ -36,7 +36,7 @@
 #include "store_sql.h"
 
 /* What stands in adclick_internal.runs for the order of runs whose clicks came back from files. */
-#define SORT_ORDER_RESTORED 4
+#define SORT_ORDER_RESTORED 5
 
 void
 store_damaged_run(int64 run_id, const char *detail)
@@ -47,10 +47,13 @@ store_damaged_run(int64 run_id, const char *detail)
 			 errdetail_internal("%s", detail)));
 }
 
-/* A final run of order ad is one of a minute or of an hour. */
+/* A final run of order ad is one of a minute or of an hour; order day has whole days, a final run one. */
 static bool
 has_grain(const StoreRun *run)
 {
+	if (run->order == ORDER_DAY)
+		return run->first_minute == day_of(run->first_minute) && run->last_minute == day_of(run->last_minute) &&
+			(run->is_delta || run->first_minute == run->last_minute);
 	return run->order != ORDER_AD || run->is_delta || run->first_minute == run->last_minute ||
 		(run->first_minute == hour_of(run->first_minute) &&
 		 run->last_minute == run->first_minute + MINS_PER_HOUR - 1);
@@ -62,7 +65,7 @@ is_possible(const StoreRun *run)
 {
 	return run->first_minute >= FIRST_MINUTE && run->last_minute <= LAST_MINUTE &&
 		run->first_minute <= run->last_minute && has_grain(run) &&
-		(run->volume >= 0 || run->volume == STORE_RESTORED) == (run->order != ORDER_AD && !run->is_delta) &&
+		(run->volume >= 0 || run->volume == STORE_RESTORED) == (store_has_shelf(run->order) && !run->is_delta) &&
 		run->segments >= 1 && run->facts >= run->segments &&
 		run->facts <= run->segments * SEGMENT_MAX_FACTS && run->clicks >= run->facts;
 }
@@ -170,6 +173,79 @@ StoreRun *
 store_get_runs(FactOrder order, int64 from, int64 to, int *count)
 {
 	return check_runs(store_get_any_runs(order, from, to, count), count);
+}
+
+static int
+deltas_then_first(const void *a, const void *b)
+{
+	const StoreRun *x = a;
+	const StoreRun *y = b;
+
+	return x->is_delta != y->is_delta ? y->is_delta - x->is_delta : compare_int64(&x->first_minute, &y->first_minute);
+}
+
+/* Put runs behind others. */
+static StoreRun *
+join_runs(StoreRun *runs, int *count, StoreRun *more, int nmore)
+{
+	runs = repalloc_huge(runs, sizeof(StoreRun) * (*count + nmore + 1));
+	memcpy(runs + *count, more, sizeof(StoreRun) * nmore);
+	pfree(more);
+	*count += nmore;
+	return runs;
+}
+
+/* Add the final runs of order ad from one minute to another. */
+static StoreRun *
+join_finals(StoreRun *runs, int *count, int64 from, int64 to)
+{
+	int			nfinals;
+	StoreRun   *finals;
+
+	if (from > to)
+		return runs;
+	finals = store_get_finals(from, to, &nfinals);
+	return join_runs(runs, count, finals, nfinals);
+}
+
+StoreRun *
+store_get_finals(int64 from, int64 to, int *count)
+{
+	Datum		values[3] = {sql_minute(from), sql_minute(to), sql_minute(to + MINS_PER_HOUR - 1)};
+
+	return get_runs(GET_FINALS, values, count);
+}
+
+StoreRun *
+store_get_fewest_runs(int64 from, int64 to, int *count)
+{
+	int64		first = day_of(from + MINS_PER_DAY - 1);
+	int64		last = day_of(to + 1) - MINS_PER_DAY;
+	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+	StoreRun   *runs;
+	StoreRun   *deltas;
+	int			ndays;
+	int			ndeltas;
+	int			nruns;
+
+	if (first > last)
+		return store_get_runs(ORDER_AD, from, to, count);
+	runs = store_get_runs(ORDER_DAY, first, last, &nruns);
+	qsort(runs, nruns, sizeof(StoreRun), deltas_then_first);
+	ndays = nruns;
+	for (int i = 0; i < ndays; i++)
+		if (!runs[i].is_delta)
+		{
+			int64		day = runs[i].first_minute;
+
+			runs = join_finals(runs, &nruns, from, day - 1);
+			from = day + MINS_PER_DAY;
+		}
+	runs = join_finals(runs, &nruns, from, to);
+	deltas = get_runs(GET_AD_DELTAS, values, &ndeltas);
+	runs = join_runs(runs, &nruns, deltas, ndeltas);
+	*count = nruns;
+	return runs;
 }
 
 StoreRun *
@@ -298,9 +374,9 @@ store_get_deltas(FactOrder order, int64 from, int limit, const StoreLeftOut *lef
 }
 
 StoreRun *
-store_get_late(int64 from, const StoreLeftOut *left_out, int *count)
+store_get_late(FactOrder order, int64 from, const StoreLeftOut *left_out, int *count)
 {
-	Datum		values[2] = {sql_minute(from), left_out_array(left_out)};
+	Datum		values[3] = {sql_minute(from), left_out_array(left_out), Int32GetDatum(order)};
 
 	return get_runs(GET_LATE, values, count);
 }
@@ -317,11 +393,55 @@ store_get_settled(int64 from, int64 before, const StoreLeftOut *left_out, int *c
 }
 
 StoreRun *
-store_get_final_runs(int64 after, int limit, int *count)
+store_get_final_runs(FactOrder order, int64 after, int limit, int *count)
 {
-	Datum		values[2] = {sql_minute(after), Int64GetDatum(limit)};
+	Datum		values[3] = {sql_minute(after), Int64GetDatum(limit), Int32GetDatum(order)};
 
 	return get_runs(GET_FINAL_RUNS, values, count);
+}
+
+StoreRun *
+store_get_hours_before(int64 before, int limit, int *count)
+{
+	Datum		values[2] = {sql_minute(before), Int64GetDatum(limit)};
+
+	return get_runs(GET_HOURS_BEFORE, values, count);
+}
+
+int64
+store_get_unmade_day(int64 from, int64 before, const StoreLeftOut *left_out)
+{
+	Datum		values[3] = {sql_minute(from), sql_minute(before), left_out_array(left_out)};
+	int64		day = LAST_MINUTE;
+
+	SPI_connect();
+	if (sql_run(GET_UNMADE_DAY, values, NULL, true) > 0)
+		day = minute_of(DatumGetTimestampTz(sql_result(0, 1, 0)));
+	SPI_finish();
+	return day;
+}
+
+int64 *
+store_get_made_days(const int64 *days, int ndays, int *count)
+{
+	int64	   *made = palloc(sizeof(int64) * (ndays + 1));
+	Datum		values[1];
+
+	for (int i = 0; i < ndays; i++)
+		made[i] = days[i] * USECS_PER_MINUTE;
+	values[0] = sql_array(TIMESTAMPTZOID, made, ndays);
+	SPI_connect();
+	*count = (int) sql_run(GET_MADE_DAYS, values, NULL, true);
+	for (int i = 0; i < *count; i++)
+		made[i] = minute_of(DatumGetTimestampTz(sql_result(i, 1, 0)));
+	SPI_finish();
+	return made;
+}
+
+int64
+store_count_wrong_days(void)
+{
+	return sql_number(COUNT_WRONG_DAYS, NULL, true);
 }
 
 int64
@@ -340,7 +460,10 @@ store_end_of_hours(int64 before)
 int
 store_get_final(int64 first, StoreGrain grain, StoreRun *run)
 {
-	Datum		values[2] = {sql_minute(first), sql_minute(first + grain_minutes(grain) - 1)};
+	Datum		values[3] = {
+		sql_minute(first), sql_minute(grain == GRAIN_DAY ? first : first + grain_minutes(grain) - 1),
+		Int32GetDatum(grain == GRAIN_DAY ? ORDER_DAY : ORDER_AD)
+	};
 	int			count;
 	StoreRun   *runs = get_runs(GET_FINAL, values, &count);
 
@@ -350,9 +473,9 @@ store_get_final(int64 first, StoreGrain grain, StoreRun *run)
 }
 
 int64
-store_count_final_facts(int64 from, int64 to, const StoreLeftOut *left_out)
+store_count_final_facts(FactOrder order, int64 from, int64 to, const StoreLeftOut *left_out)
 {
-	Datum		values[3] = {sql_minute(from), sql_minute(to), left_out_array(left_out)};
+	Datum		values[4] = {sql_minute(from), sql_minute(to), left_out_array(left_out), Int32GetDatum(order)};
 
 	return sql_number(COUNT_FINAL_FACTS, values, true);
 }
@@ -403,6 +526,14 @@ store_get_pending_hours(const StoreRun *deltas, int ndeltas, int64 settled,
 	Datum		values[3] = {run_array(deltas, ndeltas), sql_minute(settled), left_out_array(left_out)};
 
 	return get_pending(GET_PENDING_HOURS, values, count);
+}
+
+StorePending *
+store_get_pending_days(const StoreRun *deltas, int ndeltas, const StoreLeftOut *left_out, int *count)
+{
+	Datum		values[2] = {run_array(deltas, ndeltas), left_out_array(left_out)};
+
+	return get_pending(GET_PENDING_DAYS, values, count);
 }
 
 /* Those that lie in a table of volumes: compaction leaves them alone. */
@@ -526,7 +657,7 @@ struct StoreWriter
 	bool		of_hour;
 	bool		opened;
 	int			minute_column;
-	struct minute_facts_hash *minutes;	/* of a run of order ad or ledger */
+	struct minute_facts_hash *minutes;	/* not of orders user and ip */
 	Facts		pending;		/* not yet in a segment */
 	size_t		taken;			/* facts of the last segment */
 	SqlInserter inserter;		/* open from the first segment on */
@@ -570,7 +701,7 @@ store_writer_begin_as(FactOrder order, bool is_delta, int64 run_id)
 	facts_init(&writer->pending, ncolumns, WRITER_CAPACITY,
 			   palloc(facts_memory(ncolumns, WRITER_CAPACITY)));
 	writer->data = palloc(SEGMENT_DATUM_BYTES);
-	if (order == ORDER_AD || order == ORDER_LEDGER)
+	if (order != ORDER_USER && order != ORDER_IP)
 		writer->minutes = minute_facts_create(CurrentMemoryContext, 16, NULL);
 	return writer;
 }
@@ -584,7 +715,7 @@ store_writer_begin(FactOrder order, bool is_delta)
 StoreWriter *
 store_writer_begin_final(StoreGrain grain)
 {
-	StoreWriter *writer = store_writer_begin(ORDER_AD, false);
+	StoreWriter *writer = store_writer_begin(grain == GRAIN_DAY ? ORDER_DAY : ORDER_AD, false);
 
 	writer->of_hour = grain == GRAIN_HOUR;
 	return writer;
@@ -627,7 +758,7 @@ writer_open(StoreWriter *writer)
 
 	if (run->run_id == 0)
 		run->run_id = store_new_run();
-	if (run->order != ORDER_AD && !run->is_delta && run->volume == NO_VOLUME)
+	if (store_has_shelf(run->order) && !run->is_delta && run->volume == NO_VOLUME)
 		run->volume = store_current_volume(store_shelf(run->order), &opened_at);
 	sql_insert_into(&writer->inserter, open_table(store_table(run), RowExclusiveLock));
 	writer->opened = true;
@@ -706,7 +837,7 @@ note_bounds(StoreRun *run, int64 first_minute, int64 last_minute)
 	run->last_minute = Max(run->last_minute, last_minute);
 }
 
-/* Note which minutes the facts are of: for order ad and ledger, how many of each. */
+/* Note which minutes the facts are of: but for orders user and ip, how many of each. */
 static void
 note_minutes(StoreWriter *writer, const uint64 *values, const uint64 *clicks, size_t n)
 {

@@ -34,6 +34,9 @@
 #define HOUR_OF(time) "date_trunc('hour', " time ", 'UTC')"
 #define END_OF(hour) hour " + interval '59 minutes'"
 
+/* Likewise of its day; all this is UTC. */
+#define DAY_OF(time) "date_trunc('day', " time ", 'UTC')"
+
 /* So many that some of them can be added up, whatever a damaged row says. */
 #define FACTS(number) "least(" number ", 1000000000000000)::bigint"
 
@@ -61,6 +64,11 @@
 #define NOTE_DROPPED(shelf) \
 	"UPDATE adclick_internal.volumes SET dropped_at = clock_timestamp(), dropped_by = pg_current_xact_id()" \
 	" WHERE shelf = " shelf " AND volume = $1"
+
+/* Of a call of adclick.reconcile(): which it is, how many hours it has left, the next, and whether that is the last of its day. */
+#define NEXT_HOUR \
+	"reconciliation_id, (cardinality(hours) - hours_done)::bigint, hours[hours_done + 1]," \
+	" coalesce(" DAY_OF("hours[hours_done + 1]") " <> " DAY_OF("hours[hours_done + 2]") ", true)"
 
 #define SELECT_LISTS(table, first) \
 	"SELECT " first ", cut_off, most_clicked_ads FROM " table \
@@ -218,6 +226,15 @@ static const struct
 		" WHERE sort_order = 0 AND NOT is_delta AND last_minute >= $1 AND last_minute <= $3 AND first_minute <= $2",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
+	[GET_AD_DELTAS] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND is_delta AND last_minute >= $1 AND first_minute <= $2", 2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[GET_FINALS] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute >= $1 AND last_minute <= $3 AND first_minute <= $2",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
 	[GET_RUNS] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
 		" WHERE sort_order = $3 AND is_delta AND last_minute >= $1 AND first_minute <= $2"
@@ -262,9 +279,9 @@ static const struct
 		4, {INT4OID, INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}
 	},
 	[GET_LATE] = {
-		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta"
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE sort_order = $3 AND is_delta"
 		" AND last_minute < $1 AND run_id <> ALL ($2) ORDER BY run_id",
-		2, {TIMESTAMPTZOID, INT8ARRAYOID}
+		3, {TIMESTAMPTZOID, INT8ARRAYOID, INT4OID}
 	},
 	/* no hour has more than the limit, so the first one is whole */
 	[GET_SETTLED] = {
@@ -280,8 +297,34 @@ static const struct
 	},
 	[GET_FINAL_RUNS] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
-		" WHERE sort_order = 0 AND NOT is_delta AND last_minute > $1 ORDER BY last_minute LIMIT $2",
+		" WHERE sort_order = $3 AND NOT is_delta AND last_minute > $1 ORDER BY last_minute LIMIT $2",
+		3, {TIMESTAMPTZOID, INT8OID, INT4OID}
+	},
+	[GET_HOURS_BEFORE] = {
+		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute < $1 AND first_minute < last_minute ORDER BY last_minute DESC LIMIT $2",
 		2, {TIMESTAMPTZOID, INT8OID}
+	},
+	[GET_UNMADE_DAY] = {
+		"SELECT " DAY_OF("r.last_minute") " FROM adclick_internal.runs r"
+		" WHERE r.sort_order = 0 AND NOT r.is_delta AND r.last_minute >= $1 AND r.last_minute < $2"
+		" AND NOT EXISTS (SELECT FROM adclick_internal.runs d WHERE d.sort_order = 4 AND NOT d.is_delta"
+		" AND d.last_minute = " DAY_OF("r.last_minute") ")"
+		" AND NOT EXISTS (SELECT FROM adclick_internal.runs o WHERE o.run_id = ANY ($3) AND o.sort_order = 0 AND NOT o.is_delta"
+		" AND " DAY_OF("o.last_minute") " = " DAY_OF("r.last_minute") ") ORDER BY r.last_minute LIMIT 1",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID}
+	},
+	[GET_MADE_DAYS] = {
+		"SELECT last_minute FROM adclick_internal.runs WHERE sort_order = 4 AND NOT is_delta AND last_minute = ANY ($1) ORDER BY 1",
+		1, {TIMESTAMPTZARRAYOID}
+	},
+	[COUNT_WRONG_DAYS] = {
+		"SELECT count(*) FROM (SELECT u.minute AS day, sum(" FACTS("u.clicks") ") AS clicks"
+		" FROM adclick_internal.runs, unnest(minutes, minute_clicks) u (minute, clicks) WHERE sort_order = 4 GROUP BY 1) d"
+		" FULL JOIN (SELECT last_minute AS day FROM adclick_internal.runs WHERE sort_order = 4 AND NOT is_delta) m USING (day)"
+		" LEFT JOIN (SELECT " DAY_OF("last_minute") " AS day, sum(" FACTS("clicks") ") AS clicks"
+		" FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta GROUP BY 1) f USING (day)"
+		" WHERE m.day IS NULL OR d.clicks IS DISTINCT FROM f.clicks", 0
 	},
 	[GET_LAST_HOUR] = {
 		"SELECT last_minute FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta AND last_minute < $1"
@@ -289,13 +332,13 @@ static const struct
 	},
 	[GET_FINAL] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
-		" WHERE sort_order = 0 AND NOT is_delta AND first_minute = $1 AND last_minute = $2",
-		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+		" WHERE sort_order = $3 AND NOT is_delta AND first_minute = $1 AND last_minute = $2",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	},
 	[COUNT_FINAL_FACTS] = {
 		"SELECT " FACTS("coalesce(sum(facts), 0)") " FROM adclick_internal.runs"
-		" WHERE sort_order = 0 AND NOT is_delta AND last_minute BETWEEN $1 AND $2 AND run_id <> ALL ($3)",
-		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID}
+		" WHERE sort_order = $4 AND NOT is_delta AND last_minute BETWEEN $1 AND $2 AND run_id <> ALL ($3)",
+		4, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID, INT4OID}
 	},
 	[GET_PENDING_MINUTES] = {
 		"SELECT p.minute, p.facts, " FACTS("coalesce(r.facts, 0)") " FROM"
@@ -318,6 +361,14 @@ static const struct
 		" AND m.last_minute BETWEEN p.hour AND " END_OF("p.hour")
 		" AND (m.last_minute <> " END_OF("p.hour") " OR m.first_minute <> p.hour)) ORDER BY 1",
 		3, {INT8ARRAYOID, TIMESTAMPTZOID, INT8ARRAYOID}
+	},
+	/* what has no day to go to is damage, and stays */
+	[GET_PENDING_DAYS] = {
+		"SELECT p.day, p.facts, " FACTS("r.facts") " FROM"
+		" (SELECT u.minute AS day, " FACTS("sum(u.facts)") " AS facts FROM adclick_internal.runs d,"
+		" unnest(d.minutes, d.minute_facts) u (minute, facts) WHERE d.run_id = ANY ($1) GROUP BY 1) p"
+		" JOIN adclick_internal.runs r ON r.sort_order = 4 AND NOT r.is_delta AND r.last_minute = p.day AND r.run_id <> ALL ($2) ORDER BY 1",
+		2, {INT8ARRAYOID, INT8ARRAYOID}
 	},
 	[DELETE_DELTAS] = {
 		"DELETE FROM adclick_internal.deltas WHERE run_id = ANY ($1)", 1, {INT8ARRAYOID}
@@ -379,6 +430,9 @@ static const struct
 	[GET_HOUR_LISTS] = {
 		SELECT_LISTS("adclick.most_clicked_ads_hourly", "click_hour"), 2, {INT4OID, TIMESTAMPTZARRAYOID}
 	},
+	[GET_DAY_LISTS] = {
+		SELECT_LISTS("adclick.most_clicked_ads_daily", "click_day"), 2, {INT4OID, TIMESTAMPTZARRAYOID}
+	},
 	[PUT_LIST] = {
 		INSERT_LIST("adclick.most_clicked_ads", "click_minute"),
 		5, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID}
@@ -387,17 +441,27 @@ static const struct
 		INSERT_LIST("adclick.most_clicked_ads_hourly", "click_hour"),
 		5, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID}
 	},
+	[PUT_DAY_LIST] = {
+		INSERT_LIST("adclick.most_clicked_ads_daily", "click_day"),
+		5, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8ARRAYOID, INT8ARRAYOID}
+	},
 	[DELETE_LISTS] = {
 		REMOVE_LISTS("adclick.most_clicked_ads", "click_minute = ANY ($1)"), 1, {TIMESTAMPTZARRAYOID}
 	},
 	[DELETE_HOUR_LISTS] = {
 		REMOVE_LISTS("adclick.most_clicked_ads_hourly", "click_hour = ANY ($1)"), 1, {TIMESTAMPTZARRAYOID}
 	},
+	[DELETE_DAY_LISTS] = {
+		REMOVE_LISTS("adclick.most_clicked_ads_daily", "click_day = ANY ($1)"), 1, {TIMESTAMPTZARRAYOID}
+	},
 	[DELETE_ALL_LISTS] = {
 		REMOVE_LISTS("adclick.most_clicked_ads", "click_minute BETWEEN $1 AND $2"), 2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[DELETE_ALL_HOUR_LISTS] = {
 		REMOVE_LISTS("adclick.most_clicked_ads_hourly", "click_hour BETWEEN $1 AND $2"), 2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[DELETE_ALL_DAY_LISTS] = {
+		REMOVE_LISTS("adclick.most_clicked_ads_daily", "click_day BETWEEN $1 AND $2"), 2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[GET_COMBINATIONS] = {
 		"SELECT filter_id, country, region, device FROM adclick.filters"
@@ -430,8 +494,11 @@ static const struct
 	[DROP_HOUR_LISTS] = {
 		"DELETE FROM adclick.most_clicked_ads_hourly WHERE filter_id = $1", 1, {INT4OID}
 	},
+	[DROP_DAY_LISTS] = {
+		"DELETE FROM adclick.most_clicked_ads_daily WHERE filter_id = $1", 1, {INT4OID}
+	},
 	[GET_RECONCILIATION] = {
-		"SELECT reconciliation_id, (cardinality(hours) - hours_done)::bigint, hours[hours_done + 1] FROM adclick.reconciliations"
+		"SELECT " NEXT_HOUR " FROM adclick.reconciliations"
 		" WHERE since = $1 AND until = $2 AND repair = $3 AND only_changed = $4 AND finished_at IS NULL AND started_at > clock_timestamp() - interval '12 hours'"
 		" ORDER BY reconciliation_id DESC LIMIT 1",
 		4, {TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, BOOLOID}
@@ -455,7 +522,7 @@ static const struct
 		" WHERE hour >= " HOUR_OF("$1") " AND hour < $2 AND $1 < $2 AND " IS_WHOLE("hour")
 		" AND (NOT $4 OR hour >= coalesce((SELECT min(hour) FROM adclick.reconciled_hours), $2 - interval '24 hours')"
 		" AND hour NOT IN (SELECT adclick_internal.agreed_hours($1, $2))) ORDER BY hour) AS hours) h"
-		" RETURNING reconciliation_id, (cardinality(hours) - hours_done)::bigint, hours[1]",
+		" RETURNING " NEXT_HOUR,
 		4, {TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID, BOOLOID}
 	},
 	[DELETE_DIFFERENCES] = {
@@ -463,16 +530,16 @@ static const struct
 	},
 	/* the clicks are those of the directory, which is compared, too */
 	[FIND_DIFFERENCES] = {
-		"WITH found AS MATERIALIZED (SELECT * FROM adclick_internal.find_differences($1)),"
+		"WITH found AS MATERIALIZED (SELECT * FROM adclick_internal.find_differences($1, $2)),"
 		" noted AS (INSERT INTO adclick.differences SELECT $1, f.* FROM (SELECT * FROM found LIMIT 1000) f)"
 		" SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM found WHERE " OF_LEDGER "),"
 		" (SELECT coalesce(sum(u.clicks), 0)::bigint FROM adclick_internal.runs, unnest(minutes, minute_clicks) u (minute, clicks)"
 		" WHERE sort_order = 0 AND is_delta IN (false, true) AND last_minute >= $1 AND first_minute < $1 + interval '1 hour'"
 		" AND u.minute >= $1 AND u.minute < $1 + interval '1 hour')",
-		1, {TIMESTAMPTZOID}
+		2, {TIMESTAMPTZOID, BOOLOID}
 	},
 	[COUNT_DIFFERENCES] = {
-		"SELECT count(*) FROM adclick_internal.find_differences($1) WHERE NOT " OF_LEDGER, 1, {TIMESTAMPTZOID}
+		"SELECT count(*) FROM adclick_internal.find_differences($1, $2) WHERE NOT " OF_LEDGER, 2, {TIMESTAMPTZOID, BOOLOID}
 	},
 	[PUT_RECONCILED] = {
 		"WITH done AS (UPDATE adclick.reconciliations SET hours_done = hours_done + 1, clicks = clicks + $3,"
@@ -582,7 +649,7 @@ static const struct
 		" FROM unnest($2, $3) h (hour, clicks)", 3, {INT4OID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}
 	},
 	[RELEASE] = {
-		"WITH runs AS (DELETE FROM adclick_internal.runs WHERE sort_order = 4),"
+		"WITH runs AS (DELETE FROM adclick_internal.runs WHERE sort_order = 5),"
 		" segments AS (DELETE FROM adclick_internal.ledger_restored),"
 		" unpacked AS (DELETE FROM adclick_internal.unpacked_clicks WHERE run_id = 0)"
 		" DELETE FROM adclick.restored_hours", 0

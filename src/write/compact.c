@@ -3,7 +3,7 @@
  * compact.c
  *	  Compaction.
  *
- * In order ad a round has up to three steps, each of which merges some runs, in this order:
+ * In order ad a round has some steps, each of which merges some runs, in this order:
  *
  * Hours: the runs of the minutes of an hour that is settled become one, an hour a round.
  *
@@ -17,6 +17,11 @@
  * Late facts: deltas that have settled hours alone are merged with each other, and
  * with the runs of hours for which they have enough (late.c).  What the fresh deltas
  * have of settled hours becomes such a delta, or goes to its hour.
+ *
+ * Days: once all hours of a day (UTC) are settled, what its final runs have is summed up as
+ * its run of order day, a day a round.  What comes to its final runs later goes to a delta
+ * of order day, too, in the same step (days.c).  Those wait for their days as late facts
+ * do for their hours.  Both come when nothing else is to be done.
  *
  * The other orders have the minute within the key, and so need no run a
  * minute: their deltas are merged into one final run, which is never merged
@@ -43,6 +48,7 @@
 #include "base/adclick.h"
 #include "base/facts_alloc.h"
 #include "compact.h"
+#include "days.h"
 #include "late.h"
 #include "lists.h"
 #include "read/slices.h"
@@ -66,10 +72,10 @@
 #define MAX_DELTAS 24
 #define MAX_OTHER_DELTAS 64
 
-/* Bounds of one merge: deltas read, minutes written, and facts of hours written, give or take an hour. */
+/* Bounds of one merge: deltas read, minutes written, and facts of hours or days written, give or take one. */
 #define MERGE_DELTAS 128
 #define MERGE_MINUTES 60
-#define MERGE_HOUR_FACTS (16 * 1024 * 1024)
+#define MERGE_FINAL_FACTS (16 * 1024 * 1024)
 
 #define MAX_TARGETS (MERGE_MINUTES + SPAN_PARTS)
 
@@ -91,13 +97,18 @@ typedef struct LookedAt
 {
 	int64		hours_from;		/* runs of minutes before this one are only looked for now and then */
 	int64		hours_before;	/* hours before this minute have none */
-	int64		late_before;	/* when this was the first minute not settled ... */
-	int			nlate;			/* ... there were so many late deltas, none of which was to be merged; 0: not looked at */
-	int64		newest_late;
+	int64		days_from;		/* likewise days that have no run */
+	int64		days_before;
+	int64		late_before[2]; /* when this was the first minute not settled ... */
+	int			nlate[2];		/* ... there were so many late deltas, none of which was to be merged; 0: not looked at */
+	int64		newest_late[2]; /* all three of order ad, and of order day */
 	int64		since;			/* by steady_ms() */
 } LookedAt;
 
-static LookedAt looked_at = {.hours_from = FIRST_MINUTE, .hours_before = PG_INT64_MIN};
+#define NOTHING_LOOKED_AT \
+	.hours_from = FIRST_MINUTE, .hours_before = PG_INT64_MIN, .days_from = FIRST_MINUTE, .days_before = PG_INT64_MIN
+
+static LookedAt looked_at = {NOTHING_LOOKED_AT};
 
 typedef struct Compaction
 {
@@ -108,7 +119,7 @@ typedef struct Compaction
 	int64		settled;		/* ... and hours before this minute are settled */
 } Compaction;
 
-/* A run to write: of a minute, of an hour, or a delta. */
+/* A run to write: of a minute, of an hour, of a day, or a delta. */
 typedef struct Target
 {
 	int64		first;			/* its first minute */
@@ -127,6 +138,8 @@ typedef struct Way
 typedef struct Merge
 {
 	MemoryContext context;
+	FactOrder	order;			/* ad or day */
+	bool		makes_day;		/* the runs stay, and the only target is their day */
 	int64		settled;
 	int			ndeltas;
 	int			nruns;			/* the deltas first */
@@ -172,11 +185,12 @@ by_pending(const void *a, const void *b)
  */
 
 static Merge *
-new_merge(const Compaction *c)
+new_merge(const Compaction *c, FactOrder order)
 {
 	Merge	   *m = palloc0(sizeof(Merge));
 
 	m->context = c->context;
+	m->order = order;
 	m->settled = c->settled;
 	return m;
 }
@@ -184,7 +198,7 @@ new_merge(const Compaction *c)
 static Merge *
 merge_deltas(const Compaction *c, const StoreRun *deltas, int ndeltas)
 {
-	Merge	   *m = new_merge(c);
+	Merge	   *m = new_merge(c, deltas->order);
 
 	m->ndeltas = m->nruns = Min(ndeltas, MERGE_DELTAS);
 	m->runs = palloc(sizeof(StoreRun) * (m->ndeltas + MAX_TARGETS));
@@ -201,7 +215,9 @@ add_target(Merge *m, int64 first, int64 end, bool is_delta)
 static StoreGrain
 target_grain(const Target *target)
 {
-	return target->end - target->first > 1 ? GRAIN_HOUR : GRAIN_MINUTE;
+	int64		minutes = target->end - target->first;
+
+	return minutes == MINS_PER_DAY ? GRAIN_DAY : minutes == MINS_PER_HOUR ? GRAIN_HOUR : GRAIN_MINUTE;
 }
 
 /* Choose the minutes to write. */
@@ -229,50 +245,53 @@ plan_minutes(const Compaction *c, Merge *m)
 	}
 }
 
-/* Write these hours; if that becomes too much, only part the rest from each other. */
+/* Write these hours or days; if that becomes too much, only part the rest from each other. */
 static void
-add_hours(Merge *m, const StorePending *hours, int nhours)
+add_finals(Merge *m, const StorePending *finals, int nfinals)
 {
+	int64		minutes = grain_minutes(m->order == ORDER_DAY ? GRAIN_DAY : GRAIN_HOUR);
 	int64		facts = 0;
 
-	for (int i = 0; i < nhours; i++)
+	for (int i = 0; i < nfinals; i++)
 	{
-		add_target(m, hours[i].first, hours[i].first + MINS_PER_HOUR, facts > MERGE_HOUR_FACTS);
-		facts += hours[i].pending + hours[i].compacted;
+		add_target(m, finals[i].first, finals[i].first + minutes, facts > MERGE_FINAL_FACTS);
+		facts += finals[i].pending + finals[i].compacted;
 	}
 }
 
-/* Part what these hours have into deltas of smaller spans. */
+/* Part what these hours or days have into deltas of smaller spans. */
 static void
-add_spans(Merge *m, const StorePending *hours, int nhours)
+add_spans(Merge *m, const StorePending *finals, int nfinals)
 {
-	Span		all = span_of(hours[0].first, hours[nhours - 1].first);
+	Span		all = span_of(finals[0].first, finals[nfinals - 1].first);
 	int64		end = PG_INT64_MIN;
 
-	for (int i = 0; i < nhours && hours[i].first < m->settled; i++)
+	for (int i = 0; i < nfinals && finals[i].first < m->settled; i++)
 	{
-		Span		part = span_part(all, hours[i].first);
+		Span		part = span_part(all, finals[i].first);
 
-		if (hours[i].first < end)
+		if (finals[i].first < end)
 			continue;
 		end = Min(span_end(part), m->settled);
 		add_target(m, span_first(part), end, true);
 	}
 }
 
-/* Choose the hours to write. */
+/* Choose the hours or days to write. */
 static void
-plan_hours(const Compaction *c, Merge *m)
+plan_finals(const Compaction *c, Merge *m)
 {
 	int			npending;
-	StorePending *pending = store_get_pending_hours(m->runs, m->ndeltas, c->settled, &damaged, &npending);
+	StorePending *pending = m->order == ORDER_DAY ?
+		store_get_pending_days(m->runs, m->ndeltas, &damaged, &npending) :
+		store_get_pending_hours(m->runs, m->ndeltas, c->settled, &damaged, &npending);
 	int			n = 0;
 
 	for (int i = 0; i < npending; i++)
 		if (c->everything || pending[i].pending >= pending[i].compacted / WORTHWHILE_LATE_PART)
 			pending[n++] = pending[i];
 	if (n <= SPAN_PARTS)
-		add_hours(m, pending, n);
+		add_finals(m, pending, n);
 	else
 		add_spans(m, pending, n);
 }
@@ -283,7 +302,7 @@ by_first(const void *a, const void *b)
 	return compare_int64(&((const Target *) a)->first, &((const Target *) b)->first);
 }
 
-/* Targets are chosen: what minutes and hours have is merged, too. */
+/* Targets are chosen: what minutes, hours and days have is merged, too. */
 static void
 add_final_runs(Merge *m)
 {
@@ -302,12 +321,15 @@ plan_fresh(const Compaction *c)
 {
 	int			ndeltas;
 	StoreRun   *deltas = store_get_deltas(ORDER_AD, c->settled, MERGE_DELTAS, &damaged, &ndeltas);
-	Merge	   *m = merge_deltas(c, deltas, ndeltas);
+	Merge	   *m;
 
+	if (ndeltas == 0)
+		return NULL;
+	m = merge_deltas(c, deltas, ndeltas);
 	plan_minutes(c, m);
 	if (m->ntargets == 0 && ndeltas <= MAX_DELTAS && !c->everything)
 		return NULL;
-	plan_hours(c, m);
+	plan_finals(c, m);
 	if (m->ntargets == 0 && ndeltas <= MAX_DELTAS)
 		return NULL;
 	add_final_runs(m);
@@ -318,7 +340,7 @@ plan_fresh(const Compaction *c)
 static Merge *
 plan_settled(const Compaction *c)
 {
-	Merge	   *m = new_merge(c);
+	Merge	   *m = new_merge(c, ORDER_AD);
 	int64		first;
 
 	if (!c->everything && looked_at.hours_before == c->settled)
@@ -342,20 +364,20 @@ plan_settled(const Compaction *c)
 static bool
 were_looked_at(const Compaction *c, const StoreRun *late, int nlate)
 {
-	return looked_at.nlate == nlate && looked_at.newest_late == late[nlate - 1].run_id &&
-		looked_at.late_before == c->settled;
+	bool		of_days = late->order == ORDER_DAY;
+
+	return looked_at.nlate[of_days] == nlate && looked_at.newest_late[of_days] == late[nlate - 1].run_id &&
+		looked_at.late_before[of_days] == c->settled;
 }
 
 /*
- * Late deltas that should be merged, or NULL.  What is due for hours that are damaged, or
- * still minutes, goes nowhere: then only tiers are merged, and not the whole pile with each
- * delta that comes to it.
+ * Late deltas that should be merged, or NULL.  What is due for hours or days that are damaged,
+ * or hours that are still minutes, goes nowhere: then only tiers are merged, and not the
+ * whole pile with each delta that comes to it.
  */
 static Merge *
-plan_late(const Compaction *c)
+plan_waiting(const Compaction *c, StoreRun *late, int nlate)
 {
-	int			nlate;
-	StoreRun   *late = store_get_late(c->settled, &damaged, &nlate);
 	const StoreRun *chosen;
 	int			next = 0;
 	int			n;
@@ -369,7 +391,7 @@ plan_late(const Compaction *c)
 	{
 		Merge	   *m = merge_deltas(c, chosen, n);
 
-		plan_hours(c, m);
+		plan_finals(c, m);
 		if (m->ntargets == 0 && !c->everything)
 		{
 			n = late_choose_tier(chosen, n, &chosen);
@@ -383,15 +405,62 @@ plan_late(const Compaction *c)
 	}
 	if (!c->everything)
 	{
-		looked_at.nlate = nlate;
-		looked_at.newest_late = newest;
-		looked_at.late_before = c->settled;
+		bool		of_days = late->order == ORDER_DAY;
+
+		looked_at.nlate[of_days] = nlate;
+		looked_at.newest_late[of_days] = newest;
+		looked_at.late_before[of_days] = c->settled;
 	}
 	return NULL;
 }
 
-/* The steps, in their order. */
-static Merge *(*const steps[]) (const Compaction *) = {plan_settled, plan_fresh, plan_late};
+static Merge *
+plan_late(const Compaction *c)
+{
+	int			nlate;
+	StoreRun   *late = store_get_late(ORDER_AD, c->settled, &damaged, &nlate);
+
+	return plan_waiting(c, late, nlate);
+}
+
+static Merge *
+plan_late_of_days(const Compaction *c)
+{
+	int			nlate;
+	StoreRun   *late = store_get_late(ORDER_DAY, LAST_MINUTE, &damaged, &nlate);
+
+	return plan_waiting(c, late, nlate);
+}
+
+/* The final runs of a day that is to get a run of its own, or NULL. */
+static Merge *
+plan_day(const Compaction *c)
+{
+	int64		before = day_of(c->settled);
+	Merge	   *m;
+	int64		day;
+
+	if (!c->everything && looked_at.days_before == before)
+		return NULL;
+	looked_at.days_from = Min(looked_at.days_from, before);
+	day = store_get_unmade_day(c->everything ? FIRST_MINUTE : looked_at.days_from, before, &damaged);
+	if (day == LAST_MINUTE)
+	{
+		looked_at.days_from = looked_at.days_before = before;
+		return NULL;
+	}
+	looked_at.days_from = day;
+	m = new_merge(c, ORDER_AD);
+	m->makes_day = true;
+	m->runs = store_get_finals(day, day + MINS_PER_DAY - 1, &m->nruns);
+	add_target(m, day, day + MINS_PER_DAY, false);
+	return m;
+}
+
+/* The steps, in their order; those from here on only where none before had anything to do. */
+static Merge *(*const steps[]) (const Compaction *) = {plan_settled, plan_fresh, plan_late, plan_late_of_days, plan_day};
+
+#define FIRST_STEP_OF_DAYS 3
 
 /*----------
  * Merging
@@ -407,7 +476,7 @@ begin_targets(Merge *m)
 	{
 		Target	   *target = &m->targets[i];
 
-		target->writer = target->is_delta ? store_writer_begin(ORDER_AD, true) :
+		target->writer = target->is_delta ? store_writer_begin(m->order, true) :
 			store_writer_begin_final(target_grain(target));
 	}
 	for (int i = 0; i < WAYS; i++)
@@ -500,22 +569,55 @@ write_merged(const Facts *facts, void *arg)
 	}
 }
 
-/* Merge runs of order ad into the targets chosen, and what is in none into deltas. */
+/* What deltas bring to minutes and hours of days that have a run, comes to these days. */
+static void
+add_to_days(const Merge *m)
+{
+	int64		days[MAX_TARGETS];
+	DayPart		parts[MAX_TARGETS];
+	int			n = 0;
+	int			nparts = 0;
+	int			nmade;
+	int64	   *made;
+
+	for (int i = 0; i < m->ntargets; i++)
+		if (!m->targets[i].is_delta)
+			days[n++] = day_of(m->targets[i].first);
+	made = store_get_made_days(days, n, &nmade);
+	for (int i = 0; i < m->ntargets; i++)
+	{
+		const Target *target = &m->targets[i];
+		int64		day = day_of(target->first);
+
+		if (!target->is_delta && bsearch(&day, made, nmade, sizeof(int64), compare_int64) != NULL)
+			parts[nparts++] = (DayPart) {target->first, target->end};
+	}
+	if (nparts > 0)
+		days_add(m->runs, m->ndeltas, parts, nparts);
+}
+
+/* Merge runs into the targets chosen, and what is in none into deltas. */
 static void
 merge_runs(Compaction *c, Merge *m)
 {
+	if (m->order == ORDER_AD && m->ndeltas > 0)
+		add_to_days(m);
 	begin_targets(m);
-	slices_merge(ORDER_AD, m->runs, m->nruns, write_merged, m);
+	slices_merge(m->order, m->runs, m->nruns, write_merged, m);
 	for (int i = 0; i < m->ntargets; i++)
 		store_writer_end(m->targets[i].writer);
 	store_delete_runs(m->runs, m->nruns);
 	c->result->runs_merged += m->nruns;
 }
 
-/* Make the lists of what was written; those of the minutes of an hour hold as long as it has no late facts. */
+/*
+ * Make the lists of what was written; those of the minutes of an hour hold as long as it has
+ * no late facts, and for a day.
+ */
 static void
 make_lists(Compaction *c, const Merge *m, StoreGrain grain)
 {
+	int32	   *written[GRAINS] = {&c->result->minutes_written, &c->result->hours_written, &c->result->days_written};
 	int64		firsts[MAX_TARGETS];
 	int			n = 0;
 
@@ -526,11 +628,10 @@ make_lists(Compaction *c, const Merge *m, StoreGrain grain)
 		return;
 	if (grain == GRAIN_HOUR && m->ndeltas > 0)
 		lists_delete_minutes(firsts, n);
+	else if (grain == GRAIN_HOUR)
+		lists_delete_old_minutes(firsts[0]);
 	lists_make(grain, firsts, n);
-	if (grain == GRAIN_HOUR)
-		c->result->hours_written += n;
-	else
-		c->result->minutes_written += n;
+	*written[grain] += n;
 }
 
 /* Minutes before this one are closed at a time. */
@@ -572,15 +673,17 @@ run_step(Compaction *c, Merge *(*plan) (const Compaction *))
 
 	push_snapshot(c);
 	m = plan(c);
-	if (m)
+	if (m && m->makes_day)
+		days_make(m->targets[0].first, m->runs, m->nruns);
+	else if (m)
 		merge_runs(c, m);
 	PopActiveSnapshot();
 	if (m)
 	{
-		looked_at.nlate = 0;	/* late facts may have an hour to go to now */
+		looked_at.nlate[false] = looked_at.nlate[true] = 0; /* late facts may have somewhere to go to now */
 		push_snapshot(c);		/* that sees the new runs */
-		make_lists(c, m, GRAIN_MINUTE);
-		make_lists(c, m, GRAIN_HOUR);
+		for (StoreGrain grain = GRAIN_MINUTE; grain < GRAINS; grain++)
+			make_lists(c, m, grain);
 		PopActiveSnapshot();
 	}
 }
@@ -630,7 +733,7 @@ anything_to_do(Compaction *c)
 	push_snapshot(c);
 	for (int i = 0; i < lengthof(steps) && !found; i++)
 		found = steps[i] (c) != NULL;
-	for (FactOrder order = ORDER_AD + 1; order < ORDERS && !found; order++)
+	for (FactOrder order = ORDER_USER; order <= ORDER_LEDGER && !found; order++)
 	{
 		int			ndeltas;
 
@@ -646,9 +749,10 @@ static void
 compact_runs(Compaction *c)
 {
 	for (int i = 0; i < lengthof(steps); i++)
-		run_step(c, steps[i]);
+		if (i < FIRST_STEP_OF_DAYS || c->result->runs_merged == 0)
+			run_step(c, steps[i]);
 	push_snapshot(c);
-	for (FactOrder order = ORDER_AD + 1; order < ORDERS; order++)
+	for (FactOrder order = ORDER_USER; order <= ORDER_LEDGER; order++)
 		merge_other(c, order);
 	PopActiveSnapshot();
 }
@@ -731,7 +835,7 @@ find_damaged(void *arg)
 		Merge	   *m = finding->plan(finding->c);
 
 		if (m)
-			leave_out_damaged(ORDER_AD, m->runs, m->nruns);
+			leave_out_damaged(m->order, m->runs, m->nruns);
 	}
 	else
 	{
@@ -745,9 +849,7 @@ find_damaged(void *arg)
 static void
 forget_looked_at(void)
 {
-	looked_at = (LookedAt) {
-		.hours_from = FIRST_MINUTE, .hours_before = PG_INT64_MIN, .since = steady_ms()
-	};
+	looked_at = (LookedAt) {NOTHING_LOOKED_AT, .since = steady_ms()};
 }
 
 static void
@@ -774,7 +876,7 @@ compact_find_damaged(void)
 	leave_out_impossible();
 	for (int i = 0; i < lengthof(steps); i++)
 		(void) can_be_done(find_damaged, &(Finding) {.c = &c, .plan = steps[i]});
-	for (FactOrder order = ORDER_AD + 1; order < ORDERS; order++)
+	for (FactOrder order = ORDER_USER; order <= ORDER_LEDGER; order++)
 		(void) can_be_done(find_damaged, &(Finding) {.c = &c, .order = order});
 	PopActiveSnapshot();
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * compact.h
- *	  Compaction: deltas become minutes, and minutes hours.
+ *	  Compaction: deltas become minutes, minutes hours, and hours days as well.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -17,6 +17,7 @@ typedef struct CompactResult
 	int32		runs_merged;	/* runs read and replaced */
 	int32		minutes_written;
 	int32		hours_written;
+	int32		days_written;
 	bool		more;			/* there is work left for another round */
 } CompactResult;
 

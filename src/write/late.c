@@ -8,7 +8,7 @@
  * spans.  Which span a delta belongs to is told by its first and last minute, so
  * the tree is nowhere stored.  In each span deltas are merged in tiers, as in a
  * log-structured merge tree; and as soon as all of them, or one, have so much that
- * at least half of it goes on.
+ * at least half of it goes on.  Deltas of order day wait for their days in the same way.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -120,7 +120,7 @@ is_due(const StoreRun *runs, int nruns, const StoreLeftOut *left_out)
 		last = Max(last, runs[i].last_minute);
 		facts += runs[i].facts;
 	}
-	return facts >= store_count_final_facts(first, hour_of(last) + MINS_PER_HOUR - 1, left_out) / DUE_PART;
+	return facts >= store_count_final_facts(runs->order, first, hour_of(last) + MINS_PER_HOUR - 1, left_out) / DUE_PART;
 }
 
 /* How many deltas from the first one on are of its span; and of its tier, too. */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * lists.c
- *	  The most clicked ads of each closed minute and settled hour: making and keeping the lists.
+ *	  The most clicked ads of each closed minute, settled hour and whole day: making and keeping the lists.
  *
  * A list holds the ads with the most clicks in one run, ties going to
  * the smaller ad, and the largest count that was cut off: what any other ad can
@@ -13,7 +13,9 @@
  * The lists of minutes stay when the runs of an hour become one: a window that has
  * a part of the hour is answered from them.  Once late facts are merged into the hour
  * they would be wrong, and go; then such a part is read from the run.  To make sixty
- * lists for each would cost more than all else that is done for late facts.
+ * lists for each would cost more than all else that is done for late facts.  After a day they
+ * go, too, as they take more than all other lists and are seldom asked for; but for hours
+ * that are too large to be read for a few of their minutes.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -33,6 +35,12 @@
 
 /* Runs looked up in one go when a filter is filled in. */
 #define FILL_RUNS 100
+
+/* Hours before a day ago whose minutes still have lists, at most: when an hour has become a run, of one more. */
+#define OLD_HOURS HOURS_PER_DAY
+
+/* An hour with no more facts than this is read in some 10 ms. */
+#define FACTS_SOON_READ (1024 * 1024)
 
 /* The first ads of a list that is being made have room at once. */
 #define FIRST_ADS 16
@@ -234,6 +242,20 @@ lists_delete_minutes(const int64 *hours, int n)
 	pfree(minutes);
 }
 
+void
+lists_delete_old_minutes(int64 hour)
+{
+	int			nruns;
+	StoreRun   *runs = store_get_hours_before(hour + MINS_PER_HOUR - MINS_PER_DAY, OLD_HOURS, &nruns);
+	int64		hours[OLD_HOURS];
+	int			n = 0;
+
+	for (int i = 0; i < nruns; i++)
+		if (runs[i].facts <= FACTS_SOON_READ)
+			hours[n++] = runs[i].first_minute;
+	lists_delete_minutes(hours, n);
+}
+
 /* Whether the minutes of an hour have lists: of all filters or of none. */
 static bool
 minutes_have_lists(const StoreRun *run)
@@ -247,9 +269,9 @@ minutes_have_lists(const StoreRun *run)
 	return nlists > 0;
 }
 
-/* Make the lists of a filter, of all closed minutes and settled hours. */
+/* Make the lists of a filter, of all final runs of order ad or day. */
 static void
-fill_runs(const StoreFilter *filter)
+fill_runs(const StoreFilter *filter, FactOrder order)
 {
 	Maker		maker;
 	int64		after = FIRST_MINUTE;
@@ -259,7 +281,7 @@ fill_runs(const StoreFilter *filter)
 	begin(&maker, filter, 1);
 	do
 	{
-		runs = store_get_final_runs(after, FILL_RUNS, &n);
+		runs = store_get_final_runs(order, after, FILL_RUNS, &n);
 		for (int i = 0; i < n; i++)
 		{
 			make_run(&maker, &runs[i]);
@@ -283,7 +305,10 @@ lists_add_filter(const StoreFilter *filter, int32 *filter_id)
 	store_claim_compaction();
 	added.filter_id = store_add_filter(filter);
 	if (added.filter_id != 0)
-		fill_runs(&added);
+	{
+		fill_runs(&added, ORDER_AD);
+		fill_runs(&added, ORDER_DAY);
+	}
 	*filter_id = added.filter_id != 0 ? added.filter_id : store_find_filter(filter);
 	PopActiveSnapshot();
 	return added.filter_id != 0;

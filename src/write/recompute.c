@@ -7,7 +7,8 @@
  * of them is put into deltas, which compaction packs as it packs those of ticks.  Runs
  * with minutes of these hours alone go unread, so that damaged ones can be replaced;
  * others are written anew with what is left of them.  What retention has dropped from
- * orders user and ip does not come back.
+ * orders user and ip does not come back.  Days that are touched lose their runs of order
+ * day, which compaction makes anew of hours.
  *
  * It is a compaction to all others.  Ticks go on: a click that one counts meanwhile is
  * neither among the facts nor in the ledger of our snapshot.
@@ -140,7 +141,7 @@ say_range(void *arg)
 	if (has_possible_minutes(run))
 	{
 		from = hour_of(run->first_minute) * USECS_PER_MINUTE;
-		to = (hour_of(run->last_minute) + MINS_PER_HOUR) * USECS_PER_MINUTE;
+		to = (hour_of(run->last_minute) + (run->order == ORDER_DAY ? MINS_PER_DAY : MINS_PER_HOUR)) * USECS_PER_MINUTE;
 	}
 	errhint("Recompute from %s to %s: that has all minutes of the run.",
 			pstrdup(timestamptz_to_str(from)), pstrdup(timestamptz_to_str(to)));
@@ -191,6 +192,19 @@ take_out(const Recount *r, FactOrder order)
 	store_delete_runs(runs, nruns);
 }
 
+/* The days that it touches. */
+static Recount
+whole_days(const Recount *r)
+{
+	Recount		days = *r;
+
+	if (r->from > FIRST_MINUTE)
+		days.from = day_of(r->from);
+	if (r->to < LAST_MINUTE)
+		days.to = day_of(r->to) + MINS_PER_DAY - 1;
+	return days;
+}
+
 static void
 write_batch(Recount *r)
 {
@@ -228,6 +242,7 @@ int64
 recompute_minutes(int64 from, int64 to)
 {
 	Recount		r = {.from = from, .to = to < LAST_MINUTE - 1 ? to : LAST_MINUTE};
+	Recount		days;
 	MemoryContext context;
 	MemoryContext outer;
 
@@ -238,7 +253,11 @@ recompute_minutes(int64 from, int64 to)
 	begin(&r);
 	for (FactOrder order = ORDER_AD; order < ORDER_LEDGER; order++)
 		take_out(&r, order);
-	store_delete_all_lists(r.from, r.to);
+	days = whole_days(&r);
+	take_out(&days, ORDER_DAY);
+	store_delete_all_lists(GRAIN_MINUTE, r.from, r.to);
+	store_delete_all_lists(GRAIN_HOUR, r.from, r.to);
+	store_delete_all_lists(GRAIN_DAY, days.from, days.to);
 	put_in(&r);
 	/* at the end: a tick with the same gap waits for us from then on */
 	if (!adclick_user_and_ip_orders)

@@ -358,7 +358,7 @@ SELECT count(*) > 3 AS has_some FROM gone WHERE user_id = :forgotten \gset
 SELECT ok(:'has_some', 'he has clicks in files');
 SELECT adclick.forget_user(:forgotten), adclick.forget_user(8) \gset
 SELECT is_empty('TABLE adclick.restored_hours', 'what had been restored was released');
-SELECT is_empty('SELECT * FROM adclick_internal.runs WHERE sort_order = 4', 'with its runs');
+SELECT is_empty('SELECT * FROM adclick_internal.runs WHERE sort_order = 5', 'with its runs');
 SELECT is(count(*), 2::bigint, 'it is known that they are forgotten') FROM adclick_internal.forgotten_users;
 SELECT is(adclick.restore_clicks('-infinity', 'infinity'), (SELECT count(*) FROM gone), 'all comes back');
 CREATE TABLE nameless AS SELECT click_id, ad_id, clicked_at, CASE WHEN user_id NOT IN (8, :forgotten) THEN user_id END AS user_id, received_at,

@@ -72,7 +72,7 @@ FROM adclick.reconciliations ORDER BY reconciliation_id DESC LIMIT 1;
 SELECT throws_ok($$CALL adclick.reconcile('2026-01-02', '2026-01-01')$$, '22023', '"from" must not be later than "to"', 'a range that ends before it begins');
 
 -- Each of these is found, and with it what follows from it.
-CREATE VIEW hot AS SELECT * FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta AND first_minute < last_minute ORDER BY clicks DESC LIMIT 1;
+CREATE VIEW hot AS SELECT * FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta AND first_minute < last_minute ORDER BY clicks DESC, run_id LIMIT 1;
 
 BEGIN;
 DELETE FROM adclick_internal.runs WHERE sort_order = 0 AND run_id = (SELECT run_id FROM hot);

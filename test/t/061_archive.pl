@@ -200,7 +200,7 @@ for my $what ('fail', 'die', 'missing')
 	my (undef, undef, $refusal) = $node->psql('clicks', $RESTORE);
 
 	like($refusal, qr/ERROR/, "restoring, gzip: $what");
-	is(sql('SELECT count(*) FROM adclick.restored_hours') . sql('SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 4'), '00', "restoring, gzip: $what: nothing comes");
+	is(sql('SELECT count(*) FROM adclick.restored_hours') . sql('SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 5'), '00', "restoring, gzip: $what: nothing comes");
 }
 meanwhile($RESTORE, sub { $node->stop('immediate') });
 $node->start;

@@ -57,7 +57,7 @@ columns_complete(FactOrder order)
 static bool
 belongs(FactOrder order, const FactClick *click)
 {
-	return order == ORDER_AD || order == ORDER_LEDGER || (order == ORDER_USER && click->has_user) ||
+	return order == ORDER_AD || order == ORDER_LEDGER || order == ORDER_DAY || (order == ORDER_USER && click->has_user) ||
 		(order == ORDER_IP && click->ip.family != 0);
 }
 

@@ -126,6 +126,24 @@ UNION ALL
 (SELECT 'stored', * FROM (TABLE stored EXCEPT ALL TABLE expected) s)
 $$;
 
+-- Days (UTC) in order day that do not have just what their final runs of order ad have, or are no days.
+CREATE FUNCTION oracle.wrong_days() RETURNS TABLE (who text, day timestamptz, ad_id bigint, filter_id int, clicks numeric)
+	LANGUAGE sql STABLE AS $$
+WITH made AS MATERIALIZED (
+	SELECT last_minute AS day FROM adclick_internal.runs WHERE sort_order = 4 AND NOT is_delta
+), hours AS MATERIALIZED (
+	SELECT date_trunc('day', click_minute, 'UTC') AS day, ad_id, filter_id, sum(click_count) AS clicks
+	FROM adclick_internal.facts(0) WHERE NOT is_delta AND date_trunc('day', click_minute, 'UTC') IN (TABLE made) GROUP BY 1, 2, 3
+), days AS MATERIALIZED (
+	SELECT click_minute AS day, ad_id, filter_id, sum(click_count) AS clicks FROM adclick_internal.facts(4) GROUP BY 1, 2, 3
+)
+(SELECT 'of hours', * FROM (TABLE hours EXCEPT ALL TABLE days) h)
+UNION ALL
+(SELECT 'of days', * FROM (TABLE days EXCEPT ALL TABLE hours) d)
+UNION ALL
+SELECT 'two runs', day, NULL, NULL, count(*) FROM made GROUP BY 2 HAVING count(*) > 1
+$$;
+
 /*
  * A witness of its own of what is sent: a trigger, which notes each click in the
  * transaction that brings it.  (What logical replication applies it does not see.)
@@ -372,15 +390,15 @@ WHERE expected IS DISTINCT FROM answer AND NOT (may_refuse AND of_users AND answ
 $$;
 
 /*
- * Differences between adclick.most_clicked_ads and its like of hours and plain SQL, for
- * the minutes and hours that are wholly compacted.  Minutes of an hour that has become
+ * Differences between adclick.most_clicked_ads and its like of hours and days and plain SQL,
+ * for the minutes, hours and days that are wholly compacted.  Minutes of an hour that has become
  * one run need not have lists.  "ads_kept" is the length of the lists.
  */
 CREATE FUNCTION oracle.wrong_lists(ads_kept int DEFAULT oracle.setting('top_ads_kept'))
 	RETURNS TABLE (who text, click_minute timestamptz, filter_id int, ads text, cut_off bigint)
 	LANGUAGE sql STABLE SET work_mem = '64MB' SET jit = off AS $$
 WITH minutes AS MATERIALIZED (
-	SELECT m AS minute, date_trunc('hour', m, 'UTC') AS hour,
+	SELECT m AS minute, date_trunc('hour', m, 'UTC') AS hour, date_trunc('day', m, 'UTC') AS day,
 		bool_or(NOT is_delta AND first_minute < last_minute) AS in_hour, bool_or(is_delta) AS pending
 	FROM adclick_internal.runs, unnest(minutes) m WHERE sort_order = 0 GROUP BY 1
 ), compacted AS MATERIALIZED (
@@ -388,6 +406,10 @@ WITH minutes AS MATERIALIZED (
 	UNION ALL
 	SELECT 'hour', hour, false, minute FROM minutes
 		JOIN (SELECT hour FROM minutes GROUP BY 1 HAVING bool_and(in_hour AND NOT pending)) h USING (hour)
+	UNION ALL
+	SELECT 'day', day, false, minute FROM minutes JOIN (SELECT day FROM minutes GROUP BY 1 HAVING bool_and(NOT pending)) d USING (day)
+	WHERE EXISTS (SELECT FROM adclick_internal.runs WHERE sort_order = 4 AND NOT is_delta AND last_minute = day)
+		AND NOT EXISTS (SELECT FROM adclick_internal.runs WHERE sort_order = 4 AND is_delta AND day = ANY (minutes))
 ), kept AS MATERIALIZED (
 	SELECT * FROM adclick.filters WHERE country IS NULL OR region IS NULL OR device IS NULL
 ), ranked AS MATERIALIZED (
@@ -401,6 +423,8 @@ WITH minutes AS MATERIALIZED (
 	SELECT 'minute' AS grain, click_minute AS first, filter_id, most_clicked_ads, cut_off FROM adclick.most_clicked_ads
 	UNION ALL
 	SELECT 'hour', click_hour, filter_id, most_clicked_ads, cut_off FROM adclick.most_clicked_ads_hourly
+	UNION ALL
+	SELECT 'day', click_day, filter_id, most_clicked_ads, cut_off FROM adclick.most_clicked_ads_daily
 ), expected AS MATERIALIZED (
 	SELECT grain, first, filter_id, string_agg(ad_id || ' ' || clicks, ', ' ORDER BY rank) FILTER (WHERE rank <= ads_kept),
 		coalesce(max(clicks) FILTER (WHERE rank > ads_kept), 0)
