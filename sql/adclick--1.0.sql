@@ -328,14 +328,6 @@ COMMENT ON TABLE adclick_internal.forgotten_users IS 'users who were forgotten w
 COMMENT ON COLUMN adclick_internal.forgotten_users.hash IS 'of the user id and the secret';
 COMMENT ON COLUMN adclick_internal.forgotten_users.secret IS 'the same for all';
 
--- What each volume has, and by what a change of it is told: a run never gets clicks, and no other one has its number.
-CREATE VIEW adclick_internal.stored_volumes AS
-	SELECT r.volume, min(r.first_minute) AS first_minute, max(r.last_minute) AS last_minute, sum(r.clicks)::bigint AS clicks,
-		sum(r.facts)::bigint AS facts, md5(string_agg(r.run_id || ' ' || r.facts || ' ' || r.clicks, ',' ORDER BY r.run_id)) AS contents,
-		array_agg(r.run_id) AS run_ids
-	FROM adclick_internal.runs r WHERE r.sort_order = 3 AND NOT r.is_delta AND r.volume IS NOT NULL GROUP BY r.volume;
-COMMENT ON VIEW adclick_internal.stored_volumes IS 'the volumes of the ledger that have clicks, and what they have';
-
 CREATE FUNCTION adclick_internal.is_restored(hour timestamptz) RETURNS boolean
 	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp
@@ -1455,7 +1447,6 @@ GRANT EXECUTE ON FUNCTION adclick_internal.find_differences(timestamptz),
 
 -- What writes files asks for, as the owner; and what asks whether an hour is whole.
 GRANT EXECUTE ON FUNCTION adclick_internal.archived_clicks(bigint), adclick_internal.is_restored(timestamptz) TO adclick_owner;
-GRANT USAGE ON TYPE adclick_internal.archived_click TO adclick_owner;
 
 -- Who watches the server need not be one of them.
 GRANT USAGE ON SCHEMA adclick TO pg_monitor;

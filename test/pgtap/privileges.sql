@@ -71,8 +71,7 @@ FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,mos
 INSERT INTO decided SELECT 'adclick.health()', role, 'EXECUTE' FROM unnest('{adclick_reader,pg_monitor}'::text[]) role;
 INSERT INTO decided VALUES ('adclick', 'pg_monitor', 'USAGE'), ('adclick.status', 'pg_monitor', 'SELECT'), ('adclick.storage', 'pg_monitor', 'SELECT'),
 	('adclick.reconciled_hours', 'pg_monitor', 'SELECT'), ('adclick.reconciliations', 'pg_monitor', 'SELECT'),
-	('adclick.archived_volumes', 'pg_monitor', 'SELECT'), ('adclick.restored_hours', 'pg_monitor', 'SELECT'),
-	('adclick_internal.archived_click', 'adclick_owner', 'USAGE');
+	('adclick.archived_volumes', 'pg_monitor', 'SELECT'), ('adclick.restored_hours', 'pg_monitor', 'SELECT');
 INSERT INTO decided SELECT function::regprocedure::text, 'adclick_owner', 'EXECUTE' FROM unnest('{"adclick_internal.find_differences(timestamptz)",
 	"adclick_internal.facts(int, timestamptz, timestamptz)","adclick_internal.ledger(timestamptz, timestamptz)",
 	"adclick_internal.agreed_hours(timestamptz, timestamptz)","adclick_internal.archived_clicks(bigint)","adclick_internal.is_restored(timestamptz)","adclick.end_restore(boolean)",adclick_internal.find_missing(),adclick_internal.has_all_tables()}'::text[]) function;
