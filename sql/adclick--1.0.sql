@@ -477,9 +477,9 @@ COMMENT ON COLUMN adclick_internal.archived_click.copies IS 'how many clicks wer
 COMMENT ON COLUMN adclick_internal.archived_click.counted_country IS 'the country that it was counted under';
 COMMENT ON COLUMN adclick_internal.archived_click.counted_region IS 'the region that it was counted under';
 COMMENT ON COLUMN adclick_internal.archived_click.counted_device IS 'the device that it was counted under';
-COMMENT ON COLUMN adclick_internal.archived_click.key IS 'its dedup key';
+COMMENT ON COLUMN adclick_internal.archived_click.key IS 'its dedup key; NULL: click_id';
 COMMENT ON COLUMN adclick_internal.archived_click.bucket IS 'its dedup bucket: the second since 2000 in which the window begins, times 65536, and the rule';
-COMMENT ON COLUMN adclick_internal.archived_click.event_time IS 'when it counts: clicked_at, or the arrival';
+COMMENT ON COLUMN adclick_internal.archived_click.event_time IS 'when it counts, where clicked_at does not say so';
 COMMENT ON COLUMN adclick_internal.archived_click.delay IS 'how much later it arrived, in milliseconds';
 COMMENT ON COLUMN adclick_internal.archived_click.flags IS 'what its values do not say, see LedgerFlags in the sources';
 
@@ -1031,13 +1031,14 @@ CREATE FUNCTION adclick.schedule() RETURNS TABLE (job_name text, schedule text, 
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF NOT adclick_internal.has_pg_cron() THEN
+		RAISE EXCEPTION 'pg_cron is not installed in this database' USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = (SELECT format('Where it is installed: %s. Any other scheduler may do the same.',
+				string_agg(format('SELECT cron.schedule_in_database(%L, %L, %L, %L)', j.job_name, j.schedule, j.command, current_database()), '; '))
+				FROM adclick_internal.jobs() j);
+	END IF;
 	FOR job_name, schedule, command IN SELECT j.job_name, j.schedule, j.command FROM adclick_internal.jobs() j LOOP
-		IF NOT adclick_internal.has_pg_cron() THEN
-			RAISE EXCEPTION 'pg_cron is not installed in this database' USING
-				ERRCODE = 'object_not_in_prerequisite_state',
-				HINT = format('Where it is installed: SELECT cron.schedule_in_database(%L, %L, %L, %L). Any other scheduler may do the same.',
-					job_name, schedule, command, current_database());
-		END IF;
 		PERFORM cron.schedule(job_name, schedule, command);
 		RETURN NEXT;
 	END LOOP;
