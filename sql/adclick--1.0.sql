@@ -343,14 +343,6 @@ COMMENT ON TABLE adclick_internal.forgotten_users IS 'users who were forgotten w
 COMMENT ON COLUMN adclick_internal.forgotten_users.hash IS 'of the user id and the secret';
 COMMENT ON COLUMN adclick_internal.forgotten_users.secret IS 'the same for all';
 
--- What each volume has, and by what a change of it is told: a run never gets clicks, and no other one has its number.
-CREATE VIEW adclick_internal.stored_volumes AS
-	SELECT r.volume, min(r.first_minute) AS first_minute, max(r.last_minute) AS last_minute, sum(r.clicks)::bigint AS clicks,
-		sum(r.facts)::bigint AS facts, md5(string_agg(r.run_id || ' ' || r.facts || ' ' || r.clicks, ',' ORDER BY r.run_id)) AS contents,
-		array_agg(r.run_id) AS run_ids
-	FROM adclick_internal.runs r WHERE r.sort_order = 3 AND NOT r.is_delta AND r.volume IS NOT NULL GROUP BY r.volume;
-COMMENT ON VIEW adclick_internal.stored_volumes IS 'the volumes of the ledger that have clicks, and what they have';
-
 CREATE FUNCTION adclick_internal.is_restored(hour timestamptz) RETURNS boolean
 	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp
@@ -559,9 +551,9 @@ COMMENT ON COLUMN adclick_internal.archived_click.copies IS 'how many clicks wer
 COMMENT ON COLUMN adclick_internal.archived_click.counted_country IS 'the country that it was counted under';
 COMMENT ON COLUMN adclick_internal.archived_click.counted_region IS 'the region that it was counted under';
 COMMENT ON COLUMN adclick_internal.archived_click.counted_device IS 'the device that it was counted under';
-COMMENT ON COLUMN adclick_internal.archived_click.key IS 'its dedup key';
+COMMENT ON COLUMN adclick_internal.archived_click.key IS 'its dedup key; NULL: click_id';
 COMMENT ON COLUMN adclick_internal.archived_click.bucket IS 'its dedup bucket: the second since 2000 in which the window begins, times 65536, and the rule';
-COMMENT ON COLUMN adclick_internal.archived_click.event_time IS 'when it counts: clicked_at, or the arrival';
+COMMENT ON COLUMN adclick_internal.archived_click.event_time IS 'when it counts, where clicked_at does not say so';
 COMMENT ON COLUMN adclick_internal.archived_click.delay IS 'how much later it arrived, in milliseconds';
 COMMENT ON COLUMN adclick_internal.archived_click.flags IS 'what its values do not say, see LedgerFlags in the sources';
 
@@ -1172,13 +1164,14 @@ CREATE FUNCTION adclick.schedule() RETURNS TABLE (job_name text, schedule text, 
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF NOT adclick_internal.has_pg_cron() THEN
+		RAISE EXCEPTION 'pg_cron is not installed in this database' USING
+			ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = (SELECT format('Where it is installed: %s. Any other scheduler may do the same.',
+				string_agg(format('SELECT cron.schedule_in_database(%L, %L, %L, %L)', j.job_name, j.schedule, j.command, current_database()), '; '))
+				FROM adclick_internal.jobs() j);
+	END IF;
 	FOR job_name, schedule, command IN SELECT j.job_name, j.schedule, j.command FROM adclick_internal.jobs() j LOOP
-		IF NOT adclick_internal.has_pg_cron() THEN
-			RAISE EXCEPTION 'pg_cron is not installed in this database' USING
-				ERRCODE = 'object_not_in_prerequisite_state',
-				HINT = format('Where it is installed: SELECT cron.schedule_in_database(%L, %L, %L, %L). Any other scheduler may do the same.',
-					job_name, schedule, command, current_database());
-		END IF;
 		PERFORM cron.schedule(job_name, schedule, command);
 		RETURN NEXT;
 	END LOOP;
@@ -1605,7 +1598,6 @@ GRANT EXECUTE ON FUNCTION adclick_internal.find_differences(timestamptz, boolean
 
 -- What writes files asks for, as the owner; and what asks whether an hour is whole.
 GRANT EXECUTE ON FUNCTION adclick_internal.archived_clicks(bigint), adclick_internal.is_restored(timestamptz) TO adclick_owner;
-GRANT USAGE ON TYPE adclick_internal.archived_click TO adclick_owner;
 
 -- Who watches the server need not be one of them.
 GRANT USAGE ON SCHEMA adclick TO pg_monitor;

@@ -52,6 +52,11 @@
 /* How many lines a file of a volume has: one for each click that differs from others, and rows that stand apart. */
 #define LINES "s.facts + (SELECT count(*) FROM adclick_internal.unpacked_clicks u WHERE u.run_id = ANY (s.run_ids))"
 
+/* What each volume has, and by what a change of it is told: a run never gets clicks, and no other one has its number. */
+#define STORED_VOLUMES "(SELECT r.volume, min(r.first_minute) AS first_minute, max(r.last_minute) AS last_minute, " FACTS("sum(r.clicks)") " AS clicks," \
+	" " FACTS("sum(r.facts)") " AS facts, md5(string_agg(r.run_id || ' ' || r.facts || ' ' || r.clicks, ',' ORDER BY r.run_id)) AS contents," \
+	" array_agg(r.run_id) AS run_ids FROM adclick_internal.runs r WHERE r.sort_order = 3 AND NOT r.is_delta GROUP BY r.volume)"
+
 #define ARCHIVED_COLUMNS "volume, first_minute, last_minute, clicks, contents, file, bytes, sha256"
 
 /* Of an hour, the last time it was compared. */
@@ -589,7 +594,7 @@ static const struct
 		" archived AS (INSERT INTO adclick.archived_volumes AS a (volume, first_minute, last_minute, clicks, dropped_at)"
 		" SELECT $1, since, until, clicks, clock_timestamp() FROM sums WHERE until IS NOT NULL ON CONFLICT (volume) DO UPDATE"
 		" SET first_minute = excluded.first_minute, last_minute = excluded.last_minute, clicks = excluded.clicks, dropped_at = excluded.dropped_at,"
-		" file = CASE WHEN a.contents = (SELECT s.contents FROM adclick_internal.stored_volumes s WHERE s.volume = $1) THEN a.file END),"
+		" file = CASE WHEN a.contents = (SELECT s.contents FROM " STORED_VOLUMES " s WHERE s.volume = $1) THEN a.file END),"
 		" old AS (SELECT until - " BOOKS_KEPT " AS before, (SELECT max(hour) FROM adclick.reconciled_hours WHERE hour <= until) AS last FROM sums),"
 		" hours AS (DELETE FROM adclick.reconciled_hours USING old WHERE hour < before AND hour < last),"
 		" differences AS (DELETE FROM adclick.differences USING old WHERE hour < before),"
@@ -616,12 +621,12 @@ static const struct
 	},
 	[GET_ARCHIVABLE] = {
 		"SELECT s.volume, s.first_minute, s.last_minute, s.clicks, s.contents, CASE WHEN a.contents = s.contents THEN a.file END, a.bytes, a.sha256, " LINES
-		" FROM adclick_internal.stored_volumes s JOIN adclick_internal.volumes v ON v.volume = s.volume AND v.shelf = 'ledger' LEFT JOIN adclick.archived_volumes a USING (volume)"
+		" FROM " STORED_VOLUMES " s JOIN adclick_internal.volumes v ON v.volume = s.volume AND v.shelf = 'ledger' LEFT JOIN adclick.archived_volumes a USING (volume)"
 		" WHERE v.dropped_at IS NULL AND s.volume < (SELECT max(volume) FROM adclick_internal.volumes WHERE shelf = 'ledger') ORDER BY s.volume", 0
 	},
 	[GET_STORED_VOLUME] = {
 		"SELECT s.volume, s.first_minute, s.last_minute, s.clicks, s.contents, CASE WHEN a.contents = s.contents THEN a.file END, a.bytes, a.sha256, " LINES
-		" FROM adclick_internal.stored_volumes s LEFT JOIN adclick.archived_volumes a USING (volume) WHERE s.volume = $1", 1, {INT4OID}
+		" FROM " STORED_VOLUMES " s LEFT JOIN adclick.archived_volumes a USING (volume) WHERE s.volume = $1", 1, {INT4OID}
 	},
 	[PUT_ARCHIVED] = {
 		"INSERT INTO adclick.archived_volumes (" ARCHIVED_COLUMNS ", archived_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())"

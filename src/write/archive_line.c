@@ -76,9 +76,12 @@ line_of_click(const FactClick *click, uint64 copies, Datum *values, bool *nulls)
 	values[LINE_COPIES] = Int64GetDatum((int64) copies);
 	for (int d = 0; d < DIMENSIONS; d++)
 		values[LINE_COUNTED + d] = PointerGetDatum(cstring_to_text_with_len(filter->value[d], filter->length[d]));
+	/* what stands there already is not said twice: it would be a quarter of the file */
 	values[LINE_KEY] = key_to_uuid(&click->key);
+	nulls[LINE_KEY] = (click->flags & LEDGER_ID_IS_KEY) != 0;
 	values[LINE_BUCKET] = Int64GetDatum(click->bucket);
 	values[LINE_EVENT_TIME] = TimestampTzGetDatum(click->clicked_at);
+	nulls[LINE_EVENT_TIME] = (click->flags & LEDGER_HAS_CLICKED_AT) != 0;
 	values[LINE_DELAY] = Int64GetDatum(click->delay);
 	values[LINE_FLAGS] = Int32GetDatum((int32) click->flags);
 }
@@ -145,14 +148,18 @@ read_ip(Datum value, FactClick *click)
 
 /* What the flags say is there, and nothing else. */
 static void
-check_flags(const FactClick *click, LineKind kind, const bool *row_nulls)
+check_flags(const FactClick *click, LineKind kind, const bool *nulls)
 {
+	const bool *row_nulls = nulls + LINE_CLICK - 1;
 	uint32		flags = click->flags;
 	uint8		family = (flags & LEDGER_IPV4) ? 4 : (flags & LEDGER_IPV6) ? 6 : 0;
 
 	if (!ledger_flags_possible(flags) || ((flags & LEDGER_UNPACKED) != 0) != (kind == LINE_IS_COUNTED) ||
 		((flags & LEDGER_HAS_USER) != 0) != click->has_user || family != click->ip.family ||
-		((flags & (LEDGER_ID_IS_KEY | LEDGER_ID_APART)) == 0) != row_nulls[CLICK_ID])
+		((flags & LEDGER_HAS_CLICKED_AT) == 0) != row_nulls[CLICK_CLICKED_AT] ||
+		((flags & LEDGER_HAS_CLICKED_AT) != 0) != nulls[LINE_EVENT_TIME] ||
+		((flags & (LEDGER_ID_IS_KEY | LEDGER_ID_APART)) == 0) != row_nulls[CLICK_ID] ||
+		((flags & LEDGER_ID_IS_KEY) != 0) != nulls[LINE_KEY])
 		refuse("It has flags that cannot be.");
 }
 
@@ -176,7 +183,7 @@ line_to_click(const Datum *values, const bool *nulls, FactClick *click, uint64 *
 	int64		n;
 
 	for (int i = LINE_COPIES; i < LINE_COLUMNS; i++)
-		if (nulls[i])
+		if (nulls[i] && i != LINE_KEY && i != LINE_EVENT_TIME)
 			refuse("It lacks how it was counted.");
 	if (row_nulls[CLICK_AD_ID])
 		refuse("It has no ad.");
@@ -186,8 +193,6 @@ line_to_click(const Datum *values, const bool *nulls, FactClick *click, uint64 *
 	*copies = (uint64) n;
 	memset(click, 0, sizeof(*click));
 	click->ad_id = DatumGetInt64(row[CLICK_AD_ID]);
-	click->clicked_at = time_of(values[LINE_EVENT_TIME]);
-	click->minute = minute_of(click->clicked_at);
 	click->has_user = !row_nulls[CLICK_USER_ID];
 	click->user_id = click->has_user ? DatumGetInt64(row[CLICK_USER_ID]) : 0;
 	if (!row_nulls[CLICK_IP])
@@ -195,9 +200,11 @@ line_to_click(const Datum *values, const bool *nulls, FactClick *click, uint64 *
 	click->filter_id = filter_of(values);
 	click->flags = (uint32) DatumGetInt32(values[LINE_FLAGS]);
 	click->delay = DatumGetInt64(values[LINE_DELAY]);
-	click->key = key_of_uuid(values[LINE_KEY]);
 	click->bucket = DatumGetInt64(values[LINE_BUCKET]);
-	check_flags(click, line_kind(values, nulls), row_nulls);
+	check_flags(click, line_kind(values, nulls), nulls);
+	click->clicked_at = time_of(nulls[LINE_EVENT_TIME] ? row[CLICK_CLICKED_AT] : values[LINE_EVENT_TIME]);
+	click->minute = minute_of(click->clicked_at);
+	click->key = key_of_uuid(nulls[LINE_KEY] ? row[CLICK_ID] : values[LINE_KEY]);
 	if (click->flags & LEDGER_ID_APART)
 		click->id = key_of_uuid(row[CLICK_ID]);
 	check_times(click);

@@ -59,8 +59,8 @@ public class Jdbc {
 		DatabaseMetaData data = bi.getMetaData();
 
 		equal(list(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME", "TABLE_TYPE"),
-			List.of("ads TABLE", "clicks TABLE", "differences TABLE", "discarded_clicks TABLE", "filters TABLE",
-				"most_clicked_ads TABLE", "most_clicked_ads_hourly TABLE", "reconciled_hours TABLE", "reconciliations TABLE",
+			List.of("ads TABLE", "archived_volumes TABLE", "clicks TABLE", "differences TABLE", "discarded_clicks TABLE", "filters TABLE",
+				"most_clicked_ads TABLE", "most_clicked_ads_hourly TABLE", "reconciled_hours TABLE", "reconciliations TABLE", "restored_hours TABLE",
 				"ad_click_counts VIEW", "click_log VIEW", "clicks_per_minute VIEW", "status VIEW", "storage VIEW"),
 			"getTables: what people use, and nothing else");
 		equal(unremarked(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME"), List.of(), "each with remarks");
@@ -70,7 +70,7 @@ public class Jdbc {
 				"region text " + Types.VARCHAR, "device text " + Types.VARCHAR, "click_count int8 " + Types.BIGINT),
 			"getColumns of a view");
 		for (String table : List.of("ad_click_counts", "clicks_per_minute", "status", "filters", "ads",
-				"most_clicked_ads", "most_clicked_ads_hourly", "differences", "reconciled_hours", "reconciliations"))
+				"most_clicked_ads", "most_clicked_ads_hourly", "differences", "reconciled_hours", "reconciliations", "archived_volumes", "restored_hours"))
 			equal(unremarked(data.getColumns(null, "adclick", table, "%"), "COLUMN_NAME"), List.of(),
 				"each column of " + table + " with remarks");
 		List<String> functions = list(data.getFunctions(null, "adclick", "%"), "FUNCTION_NAME");

@@ -4,14 +4,14 @@ SELECT no_plan();
 
 SELECT has_schema('adclick');
 SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'ads',
-	'differences', 'reconciled_hours', 'reconciliations']);
+	'differences', 'reconciled_hours', 'reconciliations', 'archived_volumes', 'restored_hours']);
 SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'clicks_per_minute', 'click_log']);
 SELECT isnt_partitioned('adclick', 'clicks', 'clicks go into one table');
 SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid WHERE c.oid = 'adclick.clicks'::regclass), 'adclick_inbox', 'of an access method of its own');
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
-	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'apply_retention', 'forget_user', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
+	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'apply_retention', 'archive_volume', 'restore_clicks', 'release_clicks', 'forget_user', 'check_ledger', 'health', 'archive_clicks', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
 	'schedule', 'unschedule', 'click', 'new_impression', 'rotate_impression_secret']);
 -- Drivers send parameters without a type, and tools that map functions skip names that mean several.
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
@@ -59,6 +59,9 @@ INSERT INTO signatures VALUES
 		'ad_id bigint, user_id bigint, ip inet, country text, region text, device text, impression text DEFAULT NULL::text', 'text', false),
 	('adclick.new_impression(bigint, bigint)', 'ad_id bigint, user_id bigint DEFAULT NULL::bigint', 'text', false),
 	('adclick.rotate_impression_secret(boolean)', 'revoke boolean DEFAULT false', 'void', false),
+	('adclick.archive_volume()', '', 'boolean', false),
+	('adclick.restore_clicks(timestamptz, timestamptz)', '"from" timestamp with time zone, "to" timestamp with time zone', 'bigint', false),
+	('adclick.release_clicks()', '', 'bigint', false),
 	('adclick.begin_restore()', '', 'void', false),
 	('adclick.end_restore(boolean)', 'incomplete boolean DEFAULT false', 'void', false);
 SELECT is(pg_get_function_arguments(function), arguments, 'arguments of ' || function) FROM signatures;
@@ -68,7 +71,7 @@ FROM signatures JOIN pg_proc ON oid = function WHERE is_question;
 SELECT is(has_function_privilege('pg_monitor', function, 'EXECUTE'), is_question, 'who may run ' || function) FROM signatures;
 SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER BY oid), 'and there are no others')
 FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
-	AND proname NOT IN ('tick', 'compact', 'apply_retention', 'check_ledger', 'health', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
+	AND proname NOT IN ('tick', 'compact', 'apply_retention', 'check_ledger', 'health', 'archive_clicks', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
 SELECT ok(provolatile = 'v' AND NOT proisstrict AND NOT prosecdef, proname || ' is volatile, and takes NULLs')
 FROM pg_proc WHERE oid IN ('adclick.click(bigint, bigint, inet, text, text, text, text)'::regprocedure, 'adclick.new_impression(bigint, bigint)'::regprocedure);
 SELECT volatility_is('adclick', 'tick', ARRAY[]::name[], 'volatile');
@@ -128,10 +131,15 @@ SELECT col_is_pk('adclick', 'reconciled_hours', 'hour', 'an hour is there once')
 SELECT columns_are('adclick', 'reconciliations', ARRAY['reconciliation_id', 'since', 'until', 'repair', 'only_changed', 'started_at', 'finished_at', 'hours', 'hours_done',
 	'clicks', 'differences']);
 SELECT is_procedure('adclick', 'reconcile', 'adclick.reconcile() is a procedure');
+SELECT is_procedure('adclick', 'archive_clicks', 'adclick.archive_clicks() is one');
+SELECT columns_are('adclick', 'archived_volumes', ARRAY['volume', 'first_minute', 'last_minute', 'clicks', 'contents', 'file', 'bytes', 'sha256', 'archived_at', 'dropped_at']);
+SELECT col_is_pk('adclick', 'archived_volumes', 'volume', 'a volume is there once');
+SELECT columns_are('adclick', 'restored_hours', ARRAY['hour', 'volume', 'clicks', 'restored_at']);
+SELECT col_is_pk('adclick', 'restored_hours', ARRAY['hour', 'volume'], 'an hour of a volume is there once');
 SELECT is(has_function_privilege(role, function, 'EXECUTE'), false, role || ' may not call ' || function)
 FROM unnest('{adclick_reader,pg_monitor,pg_read_all_data}'::text[]) role,
 	unnest('{"adclick.reconcile(timestamptz, timestamptz, boolean, boolean)","adclick.reconcile_hour(timestamptz, timestamptz, boolean, boolean)",
-	"adclick.schedule()","adclick.unschedule()"}'::text[]) function;
+	"adclick.schedule()","adclick.unschedule()","adclick.archive_clicks()"}'::text[]) function;
 SELECT is(pg_get_function_result('adclick.health()'::regprocedure), 'record', 'adclick.health() is a record');
 SELECT is(proargnames, '{health,reason}', 'of two texts') FROM pg_proc WHERE oid = 'adclick.health()'::regprocedure;
 SELECT volatility_is('adclick', 'health', ARRAY[]::name[], 'stable');

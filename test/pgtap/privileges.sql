@@ -67,16 +67,17 @@ FROM unnest('{
 INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE'),
 	('adclick', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'USAGE');
 INSERT INTO decided SELECT 'adclick.' || name, 'adclick_reader', 'SELECT'
-FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,status,storage,differences,reconciled_hours,reconciliations}'::text[]) name;
+FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,status,storage,differences,reconciled_hours,reconciliations,archived_volumes,restored_hours}'::text[]) name;
 INSERT INTO decided SELECT 'adclick.health()', role, 'EXECUTE' FROM unnest('{adclick_reader,pg_monitor}'::text[]) role;
 INSERT INTO decided VALUES ('adclick', 'adclick_ingest', 'USAGE'), ('adclick.clicks', 'adclick_ingest', 'INSERT');
 INSERT INTO decided SELECT function::regprocedure::text, 'adclick_ingest', 'EXECUTE'
 FROM unnest('{"adclick.click(bigint, bigint, inet, text, text, text, text)","adclick.new_impression(bigint, bigint)"}'::text[]) function;
 INSERT INTO decided VALUES ('adclick', 'pg_monitor', 'USAGE'), ('adclick.status', 'pg_monitor', 'SELECT'), ('adclick.storage', 'pg_monitor', 'SELECT'),
-	('adclick.reconciled_hours', 'pg_monitor', 'SELECT'), ('adclick.reconciliations', 'pg_monitor', 'SELECT');
+	('adclick.reconciled_hours', 'pg_monitor', 'SELECT'), ('adclick.reconciliations', 'pg_monitor', 'SELECT'),
+	('adclick.archived_volumes', 'pg_monitor', 'SELECT'), ('adclick.restored_hours', 'pg_monitor', 'SELECT');
 INSERT INTO decided SELECT function::regprocedure::text, 'adclick_owner', 'EXECUTE' FROM unnest('{"adclick_internal.find_differences(timestamptz, boolean)",
 	"adclick_internal.facts(int, timestamptz, timestamptz)","adclick_internal.ledger(timestamptz, timestamptz)",
-	"adclick_internal.agreed_hours(timestamptz, timestamptz)","adclick.end_restore(boolean)",adclick_internal.find_missing(),adclick_internal.has_all_tables()}'::text[]) function;
+	"adclick_internal.agreed_hours(timestamptz, timestamptz)","adclick_internal.archived_clicks(bigint)","adclick_internal.is_restored(timestamptz)","adclick.end_restore(boolean)",adclick_internal.find_missing(),adclick_internal.has_all_tables()}'::text[]) function;
 SELECT bag_eq('TABLE rights', 'TABLE decided', 'all rights have been decided');
 
 -- The owner reads what it takes.
@@ -122,7 +123,7 @@ SET ROLE tap_member;
 SELECT lives_ok(question, 'a member asks: ' || question) FROM personal;
 SELECT is(adclick.ad_click_count(5, 60, '{"user_id": 42, "ip": "203.0.113.64/26"}'), 1::bigint, 'and is answered');
 SELECT lives_ok('TABLE ' || relation, 'a member reads ' || relation)
-FROM unnest('{adclick.ad_click_counts,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.status,adclick.storage,adclick.differences,adclick.reconciled_hours,adclick.reconciliations}'::text[]) relation;
+FROM unnest('{adclick.ad_click_counts,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.status,adclick.storage,adclick.differences,adclick.reconciled_hours,adclick.reconciliations,adclick.archived_volumes,adclick.restored_hours}'::text[]) relation;
 SELECT is(health, 'ok', 'and is told the health') FROM adclick.health();
 SELECT isnt((SELECT workers_alive FROM adclick.status), NULL, 'the status has what the workers say');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)

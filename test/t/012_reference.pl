@@ -212,7 +212,7 @@ sub settings
 	return rows(q{
 		SELECT format('| `%s` | %s | %s | %s | %s |', name, unit, current_setting(name),
 			CASE vartype WHEN 'integer' THEN min_val || ' to ' || max_val
-				WHEN 'bool' THEN 'on, off' ELSE array_to_string(enumvals, ', ') END,
+				WHEN 'bool' THEN 'on, off' WHEN 'string' THEN 'a directory' ELSE array_to_string(enumvals, ', ') END,
 			CASE context WHEN 'sighup' THEN 'reload' WHEN 'postmaster' THEN 'restart'
 				WHEN 'superuser' THEN 'ALTER DATABASE or reload' END)
 		FROM pg_settings WHERE name LIKE 'adclick.%'});

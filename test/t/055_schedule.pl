@@ -15,7 +15,7 @@ use Test::More;
 my $node = adclick_node('main');
 $node->start;
 adclick_database($node, 'clicks', witness => 1);
-my $JOBS = 'SELECT string_agg(jobname || \' \' || schedule, \', \') FROM cron.job';
+my $JOBS = 'SELECT string_agg(jobname || \' \' || schedule, \', \' ORDER BY jobname) FROM cron.job';
 
 sub sql { return $node->safe_psql('clicks', $_[0]) }
 
@@ -25,7 +25,7 @@ sub schedule_fails
 	my ($status, undef, $error) = $node->psql('clicks', "\\set VERBOSITY verbose\nSELECT * FROM adclick.schedule()");
 
 	like($error, qr/55000: pg_cron is not installed in this database/, $name);
-	like($error, qr/SELECT cron\.schedule_in_database\('adclick: reconcile', '10 2 \* \* \*', 'CALL adclick\.reconcile\(.*', 'clicks'\)/, "$name: the hint has the command");
+	like($error, qr/SELECT cron\.schedule_in_database\('adclick: archive', '40 1 \* \* \*', 'CALL adclick\.archive_clicks\(\)', 'clicks'\); SELECT cron\.schedule_in_database\('adclick: reconcile', '10 2 \* \* \*', 'CALL adclick\.reconcile\(.*', 'clicks'\)/, "$name: the hint has the command");
 	return;
 }
 
@@ -53,10 +53,10 @@ cron.use_background_workers = on
 EOS
 $node->restart;
 sql('CREATE EXTENSION pg_cron');
-like(sql('SELECT * FROM adclick.schedule()'), qr/^adclick: reconcile\|10 2 \* \* \*\|CALL adclick\.reconcile/, 'scheduled');
-is(sql($JOBS), 'adclick: reconcile 10 2 * * *', 'a job');
+like(sql('SELECT * FROM adclick.schedule()'), qr/^adclick: archive\|40 1 \* \* \*\|CALL adclick\.archive_clicks\(\)\nadclick: reconcile\|10 2 \* \* \*\|CALL adclick\.reconcile/, 'scheduled');
+is(sql($JOBS), 'adclick: archive 40 1 * * *, adclick: reconcile 10 2 * * *', 'a job');
 sql('SELECT * FROM adclick.schedule()');
-is(sql($JOBS), 'adclick: reconcile 10 2 * * *', 'the same again is the same');
+is(sql($JOBS), 'adclick: archive 40 1 * * *, adclick: reconcile 10 2 * * *', 'the same again is the same');
 
 # It runs, at once, as nobody waits until two.
 send_clicks($node, 'clicks', 3000, '48 hours');
