@@ -162,6 +162,15 @@ for filter_id, condition in (0, 'true'), (registered, "country = 'CA'"):
                                 (minute,)), 0) for minute, in closed], 'its ads, best first')
 ok(any(not ads for _, ads, _ in lists), 'some of them empty')
 
+# A click that is redirected, its parameters without a type
+
+with db.cursor() as cursor:
+    cursor.execute('PREPARE redirect AS SELECT adclick.click($1, $2, $3, $4, $5, $6, $7)')
+token = value(db, 'SELECT adclick.new_impression(%s, %s)', ('1001', '507'))
+equal(value(db, 'EXECUTE redirect (%s, %s, %s, %s, %s, %s, %s)', ('1001', '507', '203.0.113.7', 'CA', None, 'mobile', token)),
+      'https://shop.example/1001', 'where it leads to')
+raises('UA001', 'an ad that is unknown', value, db, 'SELECT adclick.click(%s, NULL, NULL, NULL, NULL, NULL)', ('4711',))
+
 # A role that only reads
 
 reader.set_session(readonly=True, autocommit=True)
