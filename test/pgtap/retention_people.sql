@@ -280,6 +280,10 @@ SELECT is_empty('SELECT * FROM adclick_internal.facts(1) WHERE user_id = 4711', 
 SELECT is_forgotten(4711, 'known to the ledger alone');
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT gen_random_uuid(), 5, now() - i * interval '1 minute', 4712, '10.8.8.8' FROM generate_series(1, 4) i;
 SELECT tick AS ticked, oracle.compact() AS compacted FROM adclick.tick() \gset
+BEGIN;
+DELETE FROM adclick_internal.runs WHERE run_id = (SELECT max(run_id) FROM adclick_internal.runs WHERE sort_order = 3);
+SELECT is((code, message), ('XX001'::text, 'the ledger of adclick has not all clicks of the user'::text), 'the ledger lacks new clicks, and has as many old ones: ' || detail) FROM refused('SELECT adclick.forget_user(4712)');
+ROLLBACK;
 SELECT is_forgotten(4712, 'known to both');
 SELECT is_forgotten(7, 'clicks like all others');
 
