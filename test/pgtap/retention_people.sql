@@ -221,10 +221,14 @@ SELECT is_right('late clicks');
 SELECT oracle.compact() AS compacted \gset
 SELECT is_right('late clicks, compacted');
 
--- Counts made anew do not bring them back.
+-- Counts made anew do not bring them back, nor let others stay for longer.
+SELECT max(run_id) AS last_run, array_agg(run_id ORDER BY run_id) FILTER (WHERE volume = 1 AND first_minute < line() AND last_minute > line() + interval '1 day') AS around_line
+FROM adclick_internal.runs WHERE sort_order IN (1, 2) \gset
+SELECT is(cardinality(:'around_line'::bigint[]), 2, 'final runs that have the hour and later ones');
 SELECT is(adclick.recompute(date_trunc('hour', line(), 'UTC'), date_trunc('hour', line(), 'UTC') + interval '1 hour'), (SELECT count(*) FROM adclick.click_log
 	WHERE verdict = 'counted' AND date_trunc('hour', clicked_at, 'UTC') = date_trunc('hour', line(), 'UTC')), 'the hour that has the line is counted anew');
 SELECT is_empty('SELECT * FROM old_facts_now EXCEPT SELECT * FROM old_facts', 'nothing comes back');
+SELECT is(array_agg(volume), '{1,1}', 'what was written anew stays in its volume') FROM adclick_internal.runs WHERE sort_order IN (1, 2) AND run_id > :last_run AND NOT is_delta;
 SELECT is_right('an hour counted anew');
 SELECT adclick.recompute('-infinity', 'infinity') AS recomputed \gset
 SELECT is_empty('SELECT * FROM old_facts_now', 'nothing is left of the old by user and address');
@@ -276,6 +280,10 @@ SELECT is_empty('SELECT * FROM adclick_internal.facts(1) WHERE user_id = 4711', 
 SELECT is_forgotten(4711, 'known to the ledger alone');
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT gen_random_uuid(), 5, now() - i * interval '1 minute', 4712, '10.8.8.8' FROM generate_series(1, 4) i;
 SELECT tick AS ticked, oracle.compact() AS compacted FROM adclick.tick() \gset
+BEGIN;
+DELETE FROM adclick_internal.runs WHERE run_id = (SELECT max(run_id) FROM adclick_internal.runs WHERE sort_order = 3);
+SELECT is((code, message), ('XX001'::text, 'the ledger of adclick has not all clicks of the user'::text), 'the ledger lacks new clicks, and has as many old ones: ' || detail) FROM refused('SELECT adclick.forget_user(4712)');
+ROLLBACK;
 SELECT is_forgotten(4712, 'known to both');
 SELECT is_forgotten(7, 'clicks like all others');
 
