@@ -665,6 +665,18 @@ push_snapshot(Compaction *c)
 	c->settled = Max(settled_with(c->closed), store_end_of_hours(settled_with(closed_at(GetCurrentTimestamp()))));
 }
 
+/* Minutes or hours were written: their days may have no run. */
+static void
+look_at_days_again(const Merge *m)
+{
+	for (int i = 0; i < m->ntargets; i++)
+		if (!m->targets[i].is_delta)
+		{
+			looked_at.days_from = Min(looked_at.days_from, day_of(m->targets[i].first));
+			looked_at.days_before = PG_INT64_MIN;
+		}
+}
+
 /* A step of the round, if there is something to do. */
 static void
 run_step(Compaction *c, Merge *(*plan) (const Compaction *))
@@ -680,6 +692,7 @@ run_step(Compaction *c, Merge *(*plan) (const Compaction *))
 	PopActiveSnapshot();
 	if (m)
 	{
+		look_at_days_again(m);
 		looked_at.nlate[false] = looked_at.nlate[true] = 0; /* late facts may have somewhere to go to now */
 		push_snapshot(c);		/* that sees the new runs */
 		for (StoreGrain grain = GRAIN_MINUTE; grain < GRAINS; grain++)

@@ -247,13 +247,18 @@ lists_delete_old_minutes(int64 hour)
 {
 	int			nruns;
 	StoreRun   *runs = store_get_hours_before(hour + MINS_PER_HOUR - MINS_PER_DAY, OLD_HOURS, &nruns);
-	int64		hours[OLD_HOURS];
-	int			n = 0;
 
+	/* in as few ranges as there are, as most of them have no lists */
 	for (int i = 0; i < nruns; i++)
-		if (runs[i].facts <= FACTS_SOON_READ)
-			hours[n++] = runs[i].first_minute;
-	lists_delete_minutes(hours, n);
+	{
+		int64		last = runs[i].last_minute;
+
+		if (runs[i].facts > FACTS_SOON_READ)
+			continue;
+		while (i + 1 < nruns && runs[i + 1].facts <= FACTS_SOON_READ)
+			i++;
+		store_delete_all_lists(GRAIN_MINUTE, runs[i].first_minute, last);
+	}
 }
 
 /* Whether the minutes of an hour have lists: of all filters or of none. */

@@ -3,9 +3,9 @@
 SELECT no_plan();
 
 SELECT has_schema('adclick');
-SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'ads',
+SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'most_clicked_ads_daily', 'ads',
 	'differences', 'reconciled_hours', 'reconciliations', 'archived_volumes', 'restored_hours']);
-SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'clicks_per_minute', 'click_log']);
+SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'ad_click_counts_hourly', 'ad_click_counts_daily', 'clicks_per_minute', 'click_log']);
 SELECT isnt_partitioned('adclick', 'clicks', 'clicks go into one table');
 SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid WHERE c.oid = 'adclick.clicks'::regclass), 'adclick_inbox', 'of an access method of its own');
 
@@ -105,6 +105,10 @@ SELECT columns_are('adclick', 'ad_click', ARRAY['ad_id', 'click_count']);
 SELECT columns_are('adclick', 'most_clicked_ads', ARRAY['click_minute', 'filter_id', 'most_clicked_ads', 'cut_off']);
 SELECT columns_are('adclick', 'most_clicked_ads_hourly', ARRAY['click_hour', 'filter_id', 'most_clicked_ads', 'cut_off']);
 SELECT col_is_pk('adclick', 'most_clicked_ads_hourly', ARRAY['filter_id', 'click_hour'], 'filter and hour are the key');
+SELECT columns_are('adclick', 'most_clicked_ads_daily', ARRAY['click_day', 'filter_id', 'most_clicked_ads', 'cut_off']);
+SELECT col_is_pk('adclick', 'most_clicked_ads_daily', ARRAY['filter_id', 'click_day'], 'filter and day are the key');
+SELECT columns_are('adclick', 'ad_click_counts_hourly', ARRAY['ad_id', 'advertiser_id', 'click_hour', 'filter_id', 'click_count']);
+SELECT columns_are('adclick', 'ad_click_counts_daily', ARRAY['ad_id', 'advertiser_id', 'click_day', 'filter_id', 'click_count']);
 SELECT col_is_pk('adclick', 'most_clicked_ads', ARRAY['filter_id', 'click_minute'], 'filter and minute are the key');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'click_minute', 'timestamp with time zone', 'adclick.most_clicked_ads.click_minute is timestamptz');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'most_clicked_ads', 'adclick.ad_click[]', 'adclick.most_clicked_ads.most_clicked_ads is ad_click[]');

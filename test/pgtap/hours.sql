@@ -253,7 +253,7 @@ EXCEPTION WHEN OTHERS THEN
 	RETURN SQLSTATE || ' ' || SQLERRM;
 END
 $$;
-SELECT alike(damage(change, 'SELECT sum(click_count) FROM adclick.ad_click_counts'), 'XX001 run % of "runs" is damaged', change)
+SELECT alike(damage(change, 'SELECT click_minute, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1'), 'XX001 run % of "runs" is damaged', change)
 FROM unnest('{"first_minute = first_minute + interval ''1 minute''","last_minute = last_minute - interval ''1 minute''",
 	"last_minute = last_minute + interval ''1 hour''","first_minute = first_minute + interval ''30 minutes'', last_minute = last_minute + interval ''30 minutes''"}'::text[]) change;
 SELECT alike(damage(change, 'SELECT click_minute, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1'), 'XX001 run % of "runs" is damaged', change)

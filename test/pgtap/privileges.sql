@@ -67,7 +67,7 @@ FROM unnest('{
 INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE'),
 	('adclick', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'USAGE');
 INSERT INTO decided SELECT 'adclick.' || name, 'adclick_reader', 'SELECT'
-FROM unnest('{ad_click_counts,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,status,storage,differences,reconciled_hours,reconciliations,archived_volumes,restored_hours}'::text[]) name;
+FROM unnest('{ad_click_counts,ad_click_counts_hourly,ad_click_counts_daily,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,most_clicked_ads_daily,status,storage,differences,reconciled_hours,reconciliations,archived_volumes,restored_hours}'::text[]) name;
 INSERT INTO decided SELECT 'adclick.health()', role, 'EXECUTE' FROM unnest('{adclick_reader,pg_monitor}'::text[]) role;
 INSERT INTO decided VALUES ('adclick', 'adclick_ingest', 'USAGE'), ('adclick.clicks', 'adclick_ingest', 'INSERT');
 INSERT INTO decided SELECT function::regprocedure::text, 'adclick_ingest', 'EXECUTE'
@@ -123,7 +123,7 @@ SET ROLE tap_member;
 SELECT lives_ok(question, 'a member asks: ' || question) FROM personal;
 SELECT is(adclick.ad_click_count(5, 60, '{"user_id": 42, "ip": "203.0.113.64/26"}'), 1::bigint, 'and is answered');
 SELECT lives_ok('TABLE ' || relation, 'a member reads ' || relation)
-FROM unnest('{adclick.ad_click_counts,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.status,adclick.storage,adclick.differences,adclick.reconciled_hours,adclick.reconciliations,adclick.archived_volumes,adclick.restored_hours}'::text[]) relation;
+FROM unnest('{adclick.ad_click_counts,adclick.ad_click_counts_hourly,adclick.ad_click_counts_daily,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.most_clicked_ads_daily,adclick.status,adclick.storage,adclick.differences,adclick.reconciled_hours,adclick.reconciliations,adclick.archived_volumes,adclick.restored_hours}'::text[]) relation;
 SELECT is(health, 'ok', 'and is told the health') FROM adclick.health();
 SELECT isnt((SELECT workers_alive FROM adclick.status), NULL, 'the status has what the workers say');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)

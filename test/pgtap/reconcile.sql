@@ -76,11 +76,12 @@ CREATE VIEW hot AS SELECT * FROM adclick_internal.runs WHERE sort_order = 0 AND 
 
 BEGIN;
 DELETE FROM adclick_internal.runs WHERE sort_order = 0 AND run_id = (SELECT run_id FROM hot);
-SELECT matches(found(), '^ad \d+, hourly list 2(, list \d+)?, minute \d+$', 'facts of an hour are lost');
+SELECT matches(found(), '^ad \d+(, day \d+)?, hourly list 2(, list \d+)?, minute \d+$', 'facts of an hour are lost');
 SELECT is(sum(expected) - sum(stored), (SELECT sum(expected) - sum(stored) FROM adclick.differences WHERE what = 'ad'), 'and their sums say the same')
 FROM adclick.differences WHERE what = 'minute';
-SELECT unnest(ARRAY[is(health, 'critical', 'the health says so'), matches(reason, 'hours differ from the ledger, see adclick.reconciled_hours: 1', 'and why')]) FROM adclick.health();
-SELECT is(count(*), 1::bigint, 'one hour has differences') FROM adclick.reconciled_hours WHERE differences > 0;
+SELECT unnest(ARRAY[is(health, 'critical', 'the health says so'), matches(reason, 'hours differ from the ledger, see adclick.reconciled_hours: [12]', 'and why')]) FROM adclick.health();
+SELECT is(count(*), 1::bigint, 'one hour has differences, and perhaps the last of its day') FROM adclick.reconciled_hours h WHERE differences > 0
+	AND EXISTS (SELECT FROM adclick.differences d WHERE d.hour = h.hour AND what <> 'day');
 ROLLBACK;
 
 BEGIN;
@@ -158,9 +159,9 @@ UPDATE adclick_internal.runs SET minute_clicks = array_replace(minute_clicks, mi
 SELECT matches(found(), '^minute \d+$', 'a difference, before it is damaged');
 UPDATE adclick_internal.segments SET data = set_byte(data, 100, get_byte(data, 100) # 1) WHERE run_id = (SELECT run_id FROM hot) AND number = 0;
 SELECT is(found(), 'nothing', 'a damaged run');
-SELECT unnest(ARRAY[is(count(*), 1::bigint, 'one hour has a problem'), matches(min(problem), 'damaged', 'which says what')])
+SELECT unnest(ARRAY[cmp_ok(count(*), '<=', 2::bigint, 'one hour has a problem, and perhaps the last of its day'), matches(min(problem), 'damaged', 'which says what'),
+	is(min(hour), (SELECT first_minute FROM hot), 'it is that of the run')])
 FROM adclick.reconciled_hours WHERE problem IS NOT NULL;
-SELECT is(hour, (SELECT first_minute FROM hot), 'it is that of the run') FROM adclick.reconciled_hours WHERE problem IS NOT NULL;
 SELECT is(health, 'critical', 'the health says so') FROM adclick.health();
 ROLLBACK;
 
@@ -195,11 +196,11 @@ END
 $$;
 SELECT unnest(ARRAY[matches(coalesce(r.differences, ''), '^' || d.found || '$', 'found: ' || d.what), is(r.hours, d.hours, 'hours: ' || d.what), is(r.health, d.health, 'health: ' || d.what)])
 FROM (VALUES
-	('an hour without facts', 'DELETE FROM adclick_internal.runs WHERE run_id = (SELECT run_id FROM hot)', 'ad, hourly list(, list)?, minute', 'some repaired', 'ok'),
+	('an hour without facts', 'DELETE FROM adclick_internal.runs WHERE run_id = (SELECT run_id FROM hot)', 'ad, (day, )?hourly list(, list)?, minute', 'some repaired', 'ok'),
 	('deltas lost', 'DELETE FROM adclick_internal.runs WHERE is_delta AND sort_order = 0', 'ad, minute', 'some repaired', 'ok'),
 	('users lost', 'DELETE FROM adclick_internal.runs WHERE sort_order = 1', 'user', 'some repaired', 'ok'),
 	('addresses lost', 'DELETE FROM adclick_internal.runs WHERE sort_order = 2', 'ip', 'some repaired', 'ok'),
-	('everything lost', 'DELETE FROM adclick_internal.runs WHERE sort_order < 3', 'ad, hourly list, ip(, list)?, minute, user', 'some repaired', 'ok'),
+	('everything lost', 'DELETE FROM adclick_internal.runs WHERE sort_order < 3', 'ad, (day, )?hourly list, ip(, list)?, minute, user', 'some repaired', 'ok'),
 	('a wrong sum', 'UPDATE adclick_internal.runs SET minute_clicks = array_replace(minute_clicks, minute_clicks[1], minute_clicks[1] + 1) WHERE run_id = (SELECT run_id FROM hot)',
 		'minute', 'some repaired', 'ok'),
 	('a wrong list', 'UPDATE adclick.most_clicked_ads_hourly SET cut_off = cut_off + 1 WHERE filter_id = 0', 'hourly list', 'some repaired', 'ok'),

@@ -9,9 +9,11 @@ SELECT minutes_written, hours_written >= 9 AS hours FROM adclick.compact();
 SELECT * FROM oracle.wrong_facts(true);
 SELECT oracle.lost();
 SELECT ad, adclick.ad_click_count(ad, 10080) FROM generate_series(0, 2) ad;
--- They are for another round; then only what is open is left.
-SELECT minutes_written < 60 AS few, more FROM adclick.compact();
-SELECT minutes_written, hours_written, more FROM adclick.compact();
+-- They are for another round; then days are summed up, and only what is open is left.
+SELECT minutes_written < 60 AS few FROM adclick.compact();
+SELECT minutes_written, hours_written, days_written > 0 AS days FROM adclick.compact();
+SELECT oracle.compact();
+SELECT more FROM adclick.compact();
 SELECT * FROM oracle.wrong_facts(true);
 SELECT ad, adclick.ad_click_count(ad, 10080) FROM generate_series(0, 2) ad;
 DROP EXTENSION adclick CASCADE;
