@@ -35,7 +35,7 @@
 #include "definitions.h"
 #include "privileges.h"
 
-#define MAX_COLUMNS 20
+#define MAX_COLUMNS 21
 
 /* Instead of a type: an array of adclick.ad_click. */
 #define AD_CLICKS InvalidOid
