@@ -120,7 +120,7 @@ INSERT INTO adclick_internal.volumes VALUES ('ledger', 3, now());
 SELECT is(array_agg(DISTINCT volume), '{0,1,2}', 'three volumes have clicks') FROM adclick_internal.runs WHERE sort_order = 3 AND volume IS NOT NULL;
 SELECT adclick.reconcile_hour('-infinity', '-infinity') \gset
 DELETE FROM adclick.reconciled_hours;
-SELECT is_empty('SELECT d.* FROM hours, adclick_internal.find_differences(hour) d', 'no differences at first');
+SELECT is_empty('SELECT d.* FROM hours, adclick_internal.find_differences(hour, true) d', 'no differences at first');
 
 -- Nothing is dropped that is in no file.
 \set name adclick.raw_retention
@@ -271,7 +271,7 @@ SELECT is((rows_read, counted, duplicates), (100::bigint, 0::bigint, 0::bigint),
 SELECT adclick.restore_clicks('-infinity', 'infinity') AS came \gset
 SELECT is(sum(clicks)::bigint, (SELECT count(*) FROM gone), 'all of it') FROM adclick.restored_hours;
 SELECT is_empty(differs('counted', 'counted_before'), 'the log is as it was');
-SELECT is_empty('SELECT d.* FROM hours, adclick_internal.find_differences(hour) d', 'no differences');
+SELECT is_empty('SELECT d.* FROM hours, adclick_internal.find_differences(hour, true) d', 'no differences');
 SELECT is(adclick.recompute(hour(-4), hour(2)), (SELECT count(*) FROM counted WHERE coalesce(clicked_at, received_at) >= hour(-4) AND coalesce(clicked_at, received_at) < hour(2)), 'all are counted anew');
 SELECT oracle.compact() \gset
 SELECT is_empty(differs('counts', 'counts_before'), 'all counts are as they were');
@@ -366,7 +366,7 @@ CREATE TABLE nameless AS SELECT click_id, ad_id, clicked_at, CASE WHEN user_id N
 SELECT is_empty(differs('counted', 'nameless'), 'without them');
 SELECT is_empty(format('SELECT * FROM adclick_internal.ledger(%L, %L) WHERE user_id IN (8, %s) OR click_key::text LIKE %L', '-infinity', 'infinity', :forgotten,
 	replace(substr(uuid(lpad(to_hex(:forgotten), 16, '0') || lpad('', 16, '0'))::text, 1, 18), ' ', '') || '%'), 'nor are they in a key');
-SELECT is_empty('SELECT d.* FROM hours, adclick_internal.find_differences(hour) d', 'no differences: copies are still told');
+SELECT is_empty('SELECT d.* FROM hours, adclick_internal.find_differences(hour, true) d', 'no differences: copies are still told');
 DROP TABLE counts_before;
 CREATE TABLE counts_before AS TABLE counts;
 SELECT is(adclick.recompute(hour(-4), hour(2)) > 0, true, 'all is counted anew');

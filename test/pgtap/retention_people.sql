@@ -115,7 +115,7 @@ CREATE FUNCTION found() RETURNS text LANGUAGE sql AS $$
 SELECT coalesce(string_agg(what || ' ' || n, ', '), 'nothing')
 FROM (SELECT d.what, count(*) AS n FROM (SELECT DISTINCT date_trunc('hour', h + o * interval '1 hour', 'UTC') AS hour
 		FROM adclick_internal.runs, unnest(minutes) h, generate_series(-1, 1) o WHERE sort_order IN (0, 3) AND isfinite(h) AND h BETWEEN now() - interval '50 days' AND now() + interval '3 days') hours,
-	adclick_internal.find_differences(hour) d GROUP BY 1) f
+	adclick_internal.find_differences(hour, true) d GROUP BY 1) f
 $$;
 
 CREATE FUNCTION is_right(step text) RETURNS SETOF text LANGUAGE plpgsql AS $$

@@ -243,7 +243,7 @@ is(sql(qq{SELECT count(*) FROM adclick.click_log WHERE user_id = $name}), '0', '
 is(sql('SELECT count(*) FROM adclick.restored_hours'), '0', 'what came was released');
 is(sql($RESTORE), $clicks, 'it comes back');
 is(sql(qq{SELECT count(*) FROM adclick.click_log WHERE user_id = $name}), '0', 'without him');
-is(sql(q{SELECT count(*) FROM generate_series(0, 60) n, adclick_internal.find_differences(date_trunc('hour', now(), 'UTC') - interval '19 days' - n * interval '1 hour')}), '0', 'no differences');
+is(sql(q{SELECT count(*) FROM generate_series(0, 60) n, adclick_internal.find_differences(date_trunc('hour', now(), 'UTC') - interval '19 days' - n * interval '1 hour', true)}), '0', 'no differences');
 
 # A dump has what came back, and the books of the files, which may be read where it is restored.
 $log = sql($LOG);
