@@ -193,7 +193,7 @@ END
 $$;
 SELECT format('sort_order = 0 AND NOT is_delta AND first_minute >= %L AND last_minute < %L', hour(7), hour(4)) AS some,
 	'run_id IN (SELECT run_id FROM adclick_internal.runs WHERE ' AS of \gset
-SELECT format('%L', :'of' || :'some' || ')') AS of_some, format('%L', 'SELECT sum(click_count) FROM adclick.clicks_per_minute HAVING sum(click_count) <> (SELECT clicks_counted FROM adclick.status)') AS sum \gset
+SELECT format('%L', :'of' || :'some' || ')') AS of_some, format('%L', 'SELECT sum(click_count) FROM adclick.clicks_per_minute WHERE click_minute >= hour(7) AND click_minute < hour(4) HAVING sum(click_count) <> clicks_in(hour(7), hour(4))') AS sum \gset
 SELECT is_mended('DELETE FROM adclick_internal.runs WHERE ' || :'some', hour(7), hour(4), 'wrong');
 SELECT is_mended('DELETE FROM adclick_internal.segments WHERE number = 0 AND ' || :of_some, hour(7), hour(4), 'refused');
 SELECT is_mended('UPDATE adclick_internal.segments SET data = set_byte(data, 20, 255 - get_byte(data, 20)) WHERE ' || :of_some, hour(7), hour(4), 'refused');
