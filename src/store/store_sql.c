@@ -621,7 +621,7 @@ static const struct
 	},
 	[GET_ARCHIVABLE] = {
 		"SELECT s.volume, s.first_minute, s.last_minute, s.clicks, s.contents, CASE WHEN a.contents = s.contents THEN a.file END, a.bytes, a.sha256, " LINES
-		" FROM " STORED_VOLUMES " s JOIN adclick_internal.volumes v ON v.volume = s.volume AND v.shelf = 'ledger' LEFT JOIN adclick.archived_volumes a USING (volume)"
+		" FROM " STORED_VOLUMES " s JOIN adclick_internal.volumes v ON v.volume = s.volume AND v.shelf = 'ledger' LEFT JOIN adclick.archived_volumes a ON a.volume = s.volume"
 		" WHERE v.dropped_at IS NULL AND s.volume < (SELECT max(volume) FROM adclick_internal.volumes WHERE shelf = 'ledger') ORDER BY s.volume", 0
 	},
 	[GET_STORED_VOLUME] = {
