@@ -78,7 +78,7 @@ public class Jdbc {
 				"advertiser_click_count", "explain_top_n", "add_filter", "drop_filter")),
 			"getFunctions: the questions: " + functions);
 		equal(unremarked(data.getFunctions(null, "adclick", "%"), "FUNCTION_NAME"), List.of(), "each with remarks");
-		equal(list(data.getProcedures(null, "adclick", "%"), "PROCEDURE_NAME"), List.of("reconcile"), "the procedure");
+		equal(list(data.getProcedures(null, "adclick", "%"), "PROCEDURE_NAME"), List.of("archive_clicks", "reconcile"), "the procedures");
 		equal(list(data.getFunctionColumns(null, "adclick", "click_series", "%"), "COLUMN_NAME", "TYPE_NAME"),
 			List.of("ad_id int8", "from timestamptz", "to timestamptz", "bucket interval", "filters jsonb",
 				"time timestamptz", "click_count int8"), "getFunctionColumns: what a question takes and returns");

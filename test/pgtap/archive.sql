@@ -195,7 +195,12 @@ SELECT cmp_ok(adclick.forget_user(:forgotten), '>', 5::bigint, 'a user is forgot
 SELECT waits_ok('a file that names him is none');
 CALL adclick.archive_clicks();
 SELECT cmp_ok(count(*), '>=', 1::bigint, 'it was written anew') FROM adclick.archived_volumes a JOIN books b USING (volume) WHERE a.archived_at > b.archived_at;
-SELECT read_file(v), is_empty(format('SELECT * FROM lines WHERE user_id = %L', :forgotten), 'nobody is named in ' || v) FROM generate_series(0, 2) v;
+SELECT read_file(0) \gset
+SELECT is_empty(format('SELECT * FROM lines WHERE user_id = %L', :forgotten), 'nobody is named in 0');
+SELECT read_file(1) \gset
+SELECT is_empty(format('SELECT * FROM lines WHERE user_id = %L', :forgotten), 'nobody is named in 1');
+SELECT read_file(2) \gset
+SELECT is_empty(format('SELECT * FROM lines WHERE user_id = %L', :forgotten), 'nobody is named in 2');
 SELECT is_empty('TABLE adclick_internal.forgotten_users', 'nothing needs to be known of him');
 
 -- A file that is lost before its volume goes is no file; it is written again.
@@ -300,11 +305,21 @@ END
 $$;
 CREATE FUNCTION put_back() RETURNS void LANGUAGE sql AS $$ SELECT sh(format('cp %s.good %1$s', shell_path(1))) $$;
 SELECT sh(format('cp %s %1$s.good', shell_path(1))) \gset
-SELECT sh(format('printf X | dd of=%s bs=1 seek=1000 conv=notrunc 2>/dev/null', shell_path(1))), brings_nothing('a byte', 'XX001', 'file "%volume_1.csv.gz" is not what adclick.archive_clicks() has written%'), put_back();
-SELECT sh(format('head -c 5000 %s.good > %1$s', shell_path(1))), brings_nothing('half of a file', 'XX001', 'file % is not what adclick.archive_clicks() has written - It has 5000 bytes%'), put_back();
-SELECT sh(format('printf X >> %s', shell_path(1))), brings_nothing('a byte more', 'XX001', 'file % is not what%'), put_back();
-SELECT sh(format('cp %s %s', shell_path(0), shell_path(1))), brings_nothing('the file of another volume', 'XX001', 'file % is not what%'), put_back();
-SELECT sh('rm ' || shell_path(1)), brings_nothing('no file', '58P01', 'could not open file %'), put_back();
+SELECT sh(format('printf X | dd of=%s bs=1 seek=1000 conv=notrunc 2>/dev/null', shell_path(1))) \gset
+SELECT brings_nothing('a byte', 'XX001', 'file "%volume_1.csv.gz" is not what adclick.archive_clicks() has written%');
+SELECT put_back() \gset
+SELECT sh(format('head -c 5000 %s.good > %1$s', shell_path(1))) \gset
+SELECT brings_nothing('half of a file', 'XX001', 'file % is not what adclick.archive_clicks() has written - It has 5000 bytes%');
+SELECT put_back() \gset
+SELECT sh(format('printf X >> %s', shell_path(1))) \gset
+SELECT brings_nothing('a byte more', 'XX001', 'file % is not what%');
+SELECT put_back() \gset
+SELECT sh(format('cp %s %s', shell_path(0), shell_path(1))) \gset
+SELECT brings_nothing('the file of another volume', 'XX001', 'file % is not what%');
+SELECT put_back() \gset
+SELECT sh('rm ' || shell_path(1)) \gset
+SELECT brings_nothing('no file', '58P01', 'could not open file %');
+SELECT put_back() \gset
 -- with books that agree with them
 CREATE TABLE good AS TABLE adclick.archived_volumes;
 CREATE FUNCTION falsified(name text, script text, code text, pattern text) RETURNS SETOF text LANGUAGE plpgsql AS $$
