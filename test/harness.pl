@@ -22,16 +22,10 @@ my %command = (
 		return [ $_[0] =~ /\.java$/ ? ('java', '-cp', '/usr/share/java/postgresql.jar')
 			: $_[0] =~ /\.js$/ ? 'node' : '/usr/bin/python3', "test/clients/$_[0]" ];
 	},
-	# each in a database of its own, without workers and after the oracle
-	sql => sub {
-		return [ 'sh', '-ec', 'createdb "$0"; psql -Xqd postgres -c "ALTER DATABASE $0 SET adclick.workers = off"
-			exec psql -XAtq -v ON_ERROR_STOP=1 -d "$0" "$@"', $_[0],
-			'-c', 'CREATE EXTENSION pgtap', '-c', 'CREATE EXTENSION adclick',
-			'-f', 'test/t/lib/oracle.sql', '-f', "test/pgtap/$_[0].sql" ];
-	});
+	sql => sub { return [ 'bash', 'test/run', '--pgtap', $_[0] ] });
 
-# Perl files have servers of their own, so as many run at a time as there are processors.
-chomp(my $jobs = $how eq 'perl' ? `nproc` : 1);
+# Perl and SQL files have servers of their own, so as many run at a time as there are processors.
+chomp(my $jobs = $how =~ /^(perl|sql)$/ ? `nproc` : 1);
 
 my $dump = File::Temp->newdir;
 $ENV{PERL_TEST_HARNESS_DUMP_TAP} = "$dump";
