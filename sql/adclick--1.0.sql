@@ -336,12 +336,14 @@ COMMENT ON TABLE adclick_internal.ledger_restored IS 'segments of runs of clicks
 
 CREATE TABLE adclick_internal.forgotten_users (
 	hash uuid PRIMARY KEY,
-	secret bytea NOT NULL
+	secret bytea NOT NULL,
+	last_volume int NOT NULL
 );
 ALTER TABLE adclick_internal.forgotten_users ALTER secret SET STORAGE PLAIN;
 COMMENT ON TABLE adclick_internal.forgotten_users IS 'users who were forgotten while there were files of dropped volumes, which still name them: they come back from there without a name';
 COMMENT ON COLUMN adclick_internal.forgotten_users.hash IS 'of the user id and the secret';
 COMMENT ON COLUMN adclick_internal.forgotten_users.secret IS 'the same for all';
+COMMENT ON COLUMN adclick_internal.forgotten_users.last_volume IS 'the last volume that had been dropped by then: later ones have what came after';
 
 CREATE FUNCTION adclick_internal.is_restored(hour timestamptz) RETURNS boolean
 	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED

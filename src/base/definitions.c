@@ -144,7 +144,9 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "deltas", RELKIND_RELATION, false, {SEGMENT_COLUMNS}},
 	{ADCLICK_INTERNAL_SCHEMA, "segments", RELKIND_RELATION, false, {SEGMENT_COLUMNS}},
 	{ADCLICK_INTERNAL_SCHEMA, "ledger_restored", RELKIND_RELATION, false, {SEGMENT_COLUMNS}},
-	{ADCLICK_INTERNAL_SCHEMA, "forgotten_users", RELKIND_RELATION, false, {{"hash", UUIDOID}, {"secret", BYTEAOID}}},
+	{ADCLICK_INTERNAL_SCHEMA, "forgotten_users", RELKIND_RELATION, false, {
+			{"hash", UUIDOID}, {"secret", BYTEAOID}, {"last_volume", INT4OID}
+	}},
 	{ADCLICK_SCHEMA, "archived_volumes", RELKIND_RELATION, false, {
 			{"volume", INT4OID}, {"first_minute", TIMESTAMPTZOID}, {"last_minute", TIMESTAMPTZOID}, {"clicks", INT8OID},
 			{"contents", TEXTOID}, {"file", TEXTOID}, {"bytes", INT8OID}, {"sha256", TEXTOID},

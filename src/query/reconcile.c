@@ -231,13 +231,11 @@ reconcile(TimestampTz hour, bool ends_day, bool to_repair, StoreReconciled *resu
 {
 	Comparison	comparison = {hour, ends_day, result};
 
-	store_delete_differences(hour);
-	/* dropped since the call began */
-	if (store_get_incomplete(minute_of(hour), minute_of(hour) + MINS_PER_HOUR - 1) != DT_NOEND)
-	{
-		result->problem = "the ledger no longer has all clicks of the hour (adclick.ledger_retention)";
+	/* dropped, or released, since the call began: what was found before stands */
+	result->is_left_out = store_get_incomplete(minute_of(hour), minute_of(hour) + MINS_PER_HOUR - 1) != DT_NOEND;
+	if (result->is_left_out)
 		return;
-	}
+	store_delete_differences(hour);
 	try(compare, &comparison);
 	if (to_repair && (result->differences > result->of_ledger || result->problem))
 	{

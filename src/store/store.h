@@ -568,6 +568,7 @@ typedef struct StoreReconciled
 	int64		of_ledger;		/* of them, those that the ledger itself has */
 	bool		repaired;
 	const char *problem;		/* NULL: none */
+	bool		is_left_out;	/* there was nothing to compare it with */
 } StoreReconciled;
 
 /* Compare an hour with the ledger, and perhaps its day with the day's hours: count the differences, and note them; and forget those of the last time. */
@@ -683,12 +684,13 @@ extern TimestampTz store_get_incomplete(int64 from, int64 to);
 
 /*
  * Files keep the names of users that are forgotten.  So that they do not come back with
- * them, they are noted, by a hash, if there are files; and told.
+ * them, they are noted, by a hash, if there are files; and told, in a volume that had been
+ * dropped by then.
  */
 typedef struct StoreForgotten StoreForgotten;
 extern void store_note_forgotten(int64 user_id);
 extern StoreForgotten *store_get_forgotten(void);
-extern bool store_is_forgotten(const StoreForgotten *forgotten, int64 user_id);
+extern bool store_is_forgotten(const StoreForgotten *forgotten, int64 user_id, int32 volume);
 
 /* Ads of some advertisers, ascending. */
 extern int64 *store_get_ads(const int64 *advertisers, int nadvertisers, int *count);

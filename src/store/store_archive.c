@@ -245,10 +245,16 @@ store_get_incomplete(int64 from, int64 to)
 	return hour;
 }
 
+typedef struct ForgottenUser
+{
+	DedupKey	hash;
+	int32		last_volume;	/* that has clicks from before he was forgotten */
+} ForgottenUser;
+
 struct StoreForgotten
 {
 	int			n;
-	DedupKey   *hashes;			/* ascending */
+	ForgottenUser *users;		/* by hash */
 	uint64		secret[SECRET_WORDS];
 };
 
@@ -263,8 +269,8 @@ hash_user(const uint64 *secret, int64 user_id)
 static int
 compare_hashes(const void *a, const void *b)
 {
-	const DedupKey *x = a;
-	const DedupKey *y = b;
+	const DedupKey *x = &((const ForgottenUser *) a)->hash;
+	const DedupKey *y = &((const ForgottenUser *) b)->hash;
 
 	if (x->hi != y->hi)
 		return x->hi < y->hi ? -1 : 1;
@@ -280,7 +286,7 @@ store_get_forgotten(void)
 	store_push_newest();
 	SPI_connect();
 	forgotten->n = (int) sql_run(GET_FORGOTTEN, NULL, NULL, true);
-	forgotten->hashes = MemoryContextAllocHuge(context, sizeof(DedupKey) * (forgotten->n + 1));
+	forgotten->users = MemoryContextAllocHuge(context, sizeof(ForgottenUser) * (forgotten->n + 1));
 	for (int i = 0; i < forgotten->n; i++)
 	{
 		bytea	   *secret = DatumGetByteaPP(sql_result(i, 2, 0));
@@ -292,12 +298,13 @@ store_get_forgotten(void)
 					 errmsg("adclick_internal.forgotten_users is damaged"),
 					 errdetail("All rows should have the same secret, of %d bytes.", (int) sizeof(forgotten->secret))));
 		memcpy(forgotten->secret, VARDATA_ANY(secret), sizeof(forgotten->secret));
-		forgotten->hashes[i] = key_of_uuid(sql_result(i, 1, 0));
+		forgotten->users[i].hash = key_of_uuid(sql_result(i, 1, 0));
+		forgotten->users[i].last_volume = DatumGetInt32(sql_result(i, 3, 0));
 	}
 	SPI_finish();
 	PopActiveSnapshot();
 	if (forgotten->n > 0)
-		qsort(forgotten->hashes, forgotten->n, sizeof(DedupKey), compare_hashes);
+		qsort(forgotten->users, forgotten->n, sizeof(ForgottenUser), compare_hashes);
 	else if (!pg_strong_random(forgotten->secret, sizeof(forgotten->secret)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
@@ -306,14 +313,16 @@ store_get_forgotten(void)
 }
 
 bool
-store_is_forgotten(const StoreForgotten *forgotten, int64 user_id)
+store_is_forgotten(const StoreForgotten *forgotten, int64 user_id, int32 volume)
 {
-	DedupKey	hash;
+	ForgottenUser wanted;
+	const ForgottenUser *found;
 
 	if (forgotten->n == 0)
 		return false;
-	hash = hash_user(forgotten->secret, user_id);
-	return bsearch(&hash, forgotten->hashes, forgotten->n, sizeof(DedupKey), compare_hashes) != NULL;
+	wanted.hash = hash_user(forgotten->secret, user_id);
+	found = bsearch(&wanted, forgotten->users, forgotten->n, sizeof(ForgottenUser), compare_hashes);
+	return found && volume <= found->last_volume;
 }
 
 void

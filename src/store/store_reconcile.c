@@ -71,14 +71,15 @@ store_count_differences(TimestampTz hour, bool with_day)
 void
 store_put_reconciled(const StoreReconciliation *r, const StoreReconciled *result)
 {
-	Datum		values[6] = {
+	Datum		values[7] = {
 		Int64GetDatum(r->id), TimestampTzGetDatum(r->hour), Int64GetDatum(result->clicks),
 		Int64GetDatum(result->differences), BoolGetDatum(result->repaired),
-		result->problem ? CStringGetTextDatum(result->problem) : (Datum) 0
+		result->problem ? CStringGetTextDatum(result->problem) : (Datum) 0,
+		BoolGetDatum(result->is_left_out)
 	};
 
 	SPI_connect();
-	sql_run(PUT_RECONCILED, values, result->problem ? NULL : "     n", false);
+	sql_run(PUT_RECONCILED, values, result->problem ? NULL : "     n ", false);
 	SPI_finish();
 }
 

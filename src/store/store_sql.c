@@ -551,9 +551,9 @@ static const struct
 		" differences = differences + $4,"
 		" finished_at = CASE WHEN hours_done + 1 >= cardinality(hours) THEN clock_timestamp() END WHERE reconciliation_id = $1)"
 		" INSERT INTO adclick.reconciled_hours (hour, reconciled_at, clicks, differences, repaired, problem)"
-		" VALUES ($2, clock_timestamp(), $3, $4, $5, $6) ON CONFLICT (hour) DO UPDATE SET reconciled_at = excluded.reconciled_at,"
+		" SELECT $2, clock_timestamp(), $3, $4, $5, $6 WHERE NOT $7 ON CONFLICT (hour) DO UPDATE SET reconciled_at = excluded.reconciled_at,"
 		" clicks = excluded.clicks, differences = excluded.differences, repaired = excluded.repaired, problem = excluded.problem",
-		6, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, TEXTOID}
+		7, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, TEXTOID, BOOLOID}
 	},
 	[COUNT_UNRECONCILED] = {
 		"SELECT count(*) FROM adclick.reconciled_hours WHERE " UNRECONCILED " AND " IS_WHOLE("hour"), 0
@@ -674,10 +674,11 @@ static const struct
 		"SELECT count(*) FROM adclick.archived_volumes WHERE dropped_at IS NOT NULL AND file IS NOT NULL", 0
 	},
 	[GET_FORGOTTEN] = {
-		"SELECT hash, secret FROM adclick_internal.forgotten_users ORDER BY hash", 0
+		"SELECT hash, secret, last_volume FROM adclick_internal.forgotten_users", 0
 	},
 	[ADD_FORGOTTEN] = {
-		"INSERT INTO adclick_internal.forgotten_users VALUES ($1, $2) ON CONFLICT DO NOTHING", 2, {UUIDOID, BYTEAOID}
+		"INSERT INTO adclick_internal.forgotten_users SELECT $1, $2, max(volume) FROM adclick.archived_volumes WHERE dropped_at IS NOT NULL"
+		" ON CONFLICT (hash) DO UPDATE SET last_volume = excluded.last_volume", 2, {UUIDOID, BYTEAOID}
 	},
 	[GET_LEDGER_RUN] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE run_id = $1 AND sort_order = 3", 1, {INT8OID}

@@ -89,7 +89,7 @@ write_file(int32 volume, const char *path)
 	if (archived)
 	{
 		fsync_fname(path, false);
-		archive_measure(path, &archived->bytes, &archived->sha256);
+		archive_measure(path, -1, &archived->bytes, &archived->sha256);
 	}
 	return archived;
 }

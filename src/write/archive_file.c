@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
+#include "utils/wait_event.h"
 
 #include "archive_file.h"
 #include "base/adclick.h"
@@ -139,9 +140,36 @@ refuse_checksum(pg_cryptohash_ctx *checksum)
 			 errmsg("could not compute a checksum: %s", pg_cryptohash_error(checksum))));
 }
 
+/* One that is not a file, but a pipe perhaps, might never end. */
+static int
+open_file(const char *path)
+{
+	int			fd = OpenTransientFile(path, O_RDONLY | O_NONBLOCK | PG_BINARY);
+	struct stat status;
+
+	if (fd < 0 || fstat(fd, &status) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open file \"%s\": %m", path)));
+	if (!S_ISREG(status.st_mode))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a regular file", path)));
+	return fd;
+}
+
+static void
+write_copy(File copy, const uint8 *data, ssize_t n, int64 at)
+{
+	if (FileWrite(copy, (char *) data, n, at, WAIT_EVENT_COPY_FILE_WRITE) != n)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not write file \"%s\": %m", FilePathName(copy))));
+}
+
 /* All of an open file; returns its bytes. */
 static int64
-add_file(pg_cryptohash_ctx *checksum, int fd, const char *path)
+add_file(pg_cryptohash_ctx *checksum, int fd, const char *path, File copy)
 {
 	uint8	   *buffer = palloc(READ_BYTES);
 	int64		bytes = 0;
@@ -156,6 +184,8 @@ add_file(pg_cryptohash_ctx *checksum, int fd, const char *path)
 					 errmsg("could not read file \"%s\": %m", path)));
 		if (pg_cryptohash_update(checksum, buffer, n) < 0)
 			refuse_checksum(checksum);
+		if (copy >= 0)
+			write_copy(copy, buffer, n, bytes);
 		bytes += n;
 	}
 	pfree(buffer);
@@ -163,19 +193,15 @@ add_file(pg_cryptohash_ctx *checksum, int fd, const char *path)
 }
 
 void
-archive_measure(const char *path, int64 *bytes, char **sha256)
+archive_measure(const char *path, File copy, int64 *bytes, char **sha256)
 {
 	pg_cryptohash_ctx *checksum = pg_cryptohash_create(PG_SHA256);
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
-	int			fd = OpenTransientFile(path, O_RDONLY | PG_BINARY);
+	int			fd = open_file(path);
 
-	if (fd < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\": %m", path)));
 	if (checksum == NULL || pg_cryptohash_init(checksum) < 0)
 		refuse_checksum(checksum);
-	*bytes = add_file(checksum, fd, path);
+	*bytes = add_file(checksum, fd, path, copy);
 	if (pg_cryptohash_final(checksum, digest, sizeof(digest)) < 0)
 		refuse_checksum(checksum);
 	pg_cryptohash_free(checksum);

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "nodes/pg_list.h"
+#include "storage/fd.h"
 
 #include "store/store.h"
 
@@ -32,8 +33,8 @@ extern void archive_prepare(const char *file);
 /* Whether there is a file of this size. */
 extern bool archive_is_there(const char *file, int64 bytes);
 
-/* Read a file, and say how large it is and what its checksum is, in hexadecimal digits. */
-extern void archive_measure(const char *path, int64 *bytes, char **sha256);
+/* Read a file, and say how large it is and what its checksum is, in hexadecimal digits; and copy it, unless "copy" is -1. */
+extern void archive_measure(const char *path, File copy, int64 *bytes, char **sha256);
 
 /* Give a file that is whole its name, and write beside it what it is of. */
 extern void archive_publish(const StoreArchived *archived, const char *unfinished);

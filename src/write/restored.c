@@ -80,7 +80,7 @@ forget(Restoring *r, FactClick *click)
 static void
 keep_click(Restoring *r, FactClick *click, uint64 copies)
 {
-	if (click->has_user && store_is_forgotten(r->forgotten, click->user_id))
+	if (click->has_user && store_is_forgotten(r->forgotten, click->user_id, r->volume->volume))
 		forget(r, click);
 	if (r->batch.n == LEDGER_BATCH)
 		(void) accumulate_ledger(&r->batch, true);
@@ -126,7 +126,7 @@ take_row(Restoring *r, const Datum *values, const bool *nulls)
 	memcpy(row->tts_values, &values[LINE_CLICK], sizeof(Datum) * CLICK_COLUMNS);
 	memcpy(row->tts_isnull, &nulls[LINE_CLICK], sizeof(bool) * CLICK_COLUMNS);
 	if (!row->tts_isnull[CLICK_USER_ID - 1] &&
-		store_is_forgotten(r->forgotten, DatumGetInt64(row->tts_values[CLICK_USER_ID - 1])))
+		store_is_forgotten(r->forgotten, DatumGetInt64(row->tts_values[CLICK_USER_ID - 1]), r->volume->volume))
 		row->tts_isnull[CLICK_USER_ID - 1] = row->tts_isnull[CLICK_IP - 1] = true;
 	ExecStoreVirtualTuple(row);
 	store_set_aside(r->rows, row, CLICK_VALID);
@@ -165,16 +165,36 @@ read_lines(Restoring *r, Relation lines, const char *path)
 }
 
 static void
+check_file(const StoreArchived *volume, File copy)
+{
+	int64		bytes;
+	char	   *sha256;
+
+	archive_measure(archive_path(volume->file), copy, &bytes, &sha256);
+	if (bytes != volume->bytes || strcmp(sha256, volume->sha256) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("file \"%s\" is not what adclick.archive_clicks() has written", volume->file),
+				 errdetail("It has %lld bytes with SHA-256 %s, and should have %lld with %s.", (long long) bytes, sha256,
+						   (long long) volume->bytes, volume->sha256),
+				 errhint("Nothing was restored. Bring the file back from a copy.")));
+}
+
+/* What was checked may be another file when it is read: so it is a copy that nobody else can change. */
+static void
 read_volume(Restoring *r, const StoreArchived *volume)
 {
 	Relation	lines = store_open_lines();
+	File		copy = OpenTemporaryFile(false);
 
+	check_file(volume, copy);
 	r->volume = volume;
 	r->in_file = 0;
 	r->of_hours = palloc0(sizeof(int64) * volume->nhours);
 	r->rows = store_set_aside_begin(RESTORED_ROWS);
 	r->row = MakeSingleTupleTableSlot(RelationGetDescr(lines), &TTSOpsVirtual);
-	read_lines(r, lines, archive_path(volume->file));
+	read_lines(r, lines, FilePathName(copy));
+	FileClose(copy);
 	if (r->in_file != volume->clicks)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -187,22 +207,6 @@ read_volume(Restoring *r, const StoreArchived *volume)
 	relation_close(lines, AccessShareLock);
 	store_put_restored(volume, r->of_hours);
 	pfree(r->of_hours);
-}
-
-static void
-check_file(const StoreArchived *volume)
-{
-	int64		bytes;
-	char	   *sha256;
-
-	archive_measure(archive_path(volume->file), &bytes, &sha256);
-	if (bytes != volume->bytes || strcmp(sha256, volume->sha256) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("file \"%s\" is not what adclick.archive_clicks() has written", volume->file),
-				 errdetail("It has %lld bytes with SHA-256 %s, and should have %lld with %s.", (long long) bytes, sha256,
-						   (long long) volume->bytes, volume->sha256),
-				 errhint("Nothing was restored. Bring the file back from a copy.")));
 }
 
 static void
@@ -244,7 +248,7 @@ restored_bring_back(int64 from, int64 to)
 	r.disguise = disguise_begin(&r.state, r.context);
 	volumes = store_get_restorable(from, to, &n);
 	for (int i = 0; i < n; i++)
-		check_file(&volumes[i]);
+		check_file(&volumes[i], -1);
 	r.batch.ncolumns = order_columns[ORDER_LEDGER];
 	facts_enlarge(&r.batch, LEDGER_BATCH, r.context);
 	for (int i = 0; i < n; i++)

@@ -395,6 +395,27 @@ SELECT ok(NOT adclick_internal.is_restored(hour(-2)) AND adclick_internal.is_res
 SELECT is((code, message), ('55000'::text, 'the ledger of adclick no longer has all clicks of these hours'::text), 'then it is not counted anew') FROM refused('SELECT adclick.recompute(hour(-2), hour(-1))');
 DELETE FROM adclick.archived_volumes WHERE volume = 99;
 
+-- What comes after they were forgotten is theirs, also from a file: as if but the first volume had been dropped by then.
+SELECT is(array_agg(last_volume), '{1,1}', 'two volumes had been dropped') FROM adclick_internal.forgotten_users;
+UPDATE adclick_internal.forgotten_users SET last_volume = 0;
+SELECT adclick.release_clicks() \gset
+SELECT adclick.restore_clicks('-infinity', 'infinity') \gset
+SELECT is_empty(format('SELECT click_id, user_id, ip FROM in_files WHERE volume = 1 AND user_id IN (8, %s) EXCEPT ALL SELECT click_id, user_id, ip FROM counted', :forgotten), 'then those of the second have their names');
+SELECT is(count(*), (SELECT count(*) FROM in_files WHERE volume = 1 AND user_id IN (8, :forgotten)), 'and no others') FROM counted WHERE user_id IN (8, :forgotten);
+SELECT cmp_ok(count(*), '>', 0::bigint, 'there are some') FROM in_files WHERE volume = 1 AND user_id IN (8, :forgotten);
+
+-- A pipe is no file.
+SELECT adclick.release_clicks() \gset
+SELECT sh(format('rm %s && mkfifo %1$s', shell_path(1))) \gset
+SELECT is(code, '42809', 'a pipe') FROM refused('SELECT adclick.restore_clicks(''-infinity'', ''infinity'')');
+
+-- Hours that are let go while they are compared are left out.
+SELECT sh(format('rm %s && cp %1$s.good %1$s', shell_path(1))) \gset
+SELECT adclick.restore_clicks(hour(-3), hour(-1)), adclick.reconcile_hour(hour(-3), hour(-1)), adclick.release_clicks() \gset
+SELECT is(adclick.reconcile_hour(hour(-3), hour(-1)), false, 'an hour that is let go');
+SELECT adclick.restore_clicks(hour(-3), hour(-1)) \gset
+SELECT is_empty('SELECT * FROM adclick.reconciled_hours WHERE problem IS NOT NULL', 'is no problem');
+
 SELECT sh('rm -r ' || :'quoted') \gset
 DROP OWNED BY nobody_archives;
 DROP ROLE nobody_archives;

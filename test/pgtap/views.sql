@@ -349,14 +349,17 @@ SELECT cmp_ok(plain.counter('SELECT * FROM adclick.ad_click_counts', 'Segments R
 FROM adclick_internal.runs WHERE sort_order = 0;
 SELECT cmp_ok(plain.counter('SELECT * FROM adclick.ad_click_counts', 'Facts Read'), '>=', sum(facts)::bigint, 'facts of rows')
 FROM adclick_internal.runs WHERE sort_order = 0;
+-- A day (UTC) that has a run answers for its hours, at some times of the day.
+CREATE VIEW fewest_runs AS SELECT * FROM adclick_internal.runs r WHERE sort_order = 4 OR (sort_order = 0 AND (is_delta OR NOT EXISTS
+	(SELECT FROM adclick_internal.runs d WHERE d.sort_order = 4 AND NOT d.is_delta AND d.last_minute = date_trunc('day', r.last_minute, 'UTC'))));
 SELECT is(plain.counter(query, 'Segments Read'), n, 'segments of ' || query)
 FROM unnest(ARRAY['SELECT filter_id, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1',
 		'SELECT ad_id, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1']) query,
-	(SELECT sum(segments)::bigint AS n FROM adclick_internal.runs WHERE sort_order = 0) r;
+	(SELECT sum(segments)::bigint AS n FROM fewest_runs) r;
 SELECT is(plain.counter(query, 'Facts Read'), n, 'facts of ' || query)
 FROM unnest(ARRAY['SELECT filter_id, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1',
 		'SELECT ad_id, sum(click_count) FROM adclick.ad_click_counts GROUP BY 1']) query,
-	(SELECT sum(facts)::bigint AS n FROM adclick_internal.runs WHERE sort_order = 0) r;
+	(SELECT sum(facts)::bigint AS n FROM fewest_runs) r;
 BEGIN;
 SELECT plain.counter('SELECT sum(click_count) FROM adclick.ad_click_counts', 'Tail Facts') AS tail \gset
 INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT -11 - i % 2, now() FROM generate_series(1, 10) i;
