@@ -412,11 +412,11 @@ int64
 store_get_unmade_day(int64 from, int64 before, const StoreLeftOut *left_out)
 {
 	Datum		values[3] = {sql_minute(from), sql_minute(before), left_out_array(left_out)};
-	int64		day = LAST_MINUTE;
+	int64		day;
 
 	SPI_connect();
-	if (sql_run(GET_UNMADE_DAY, values, NULL, true) > 0)
-		day = minute_of(DatumGetTimestampTz(sql_result(0, 1, 0)));
+	sql_run(GET_UNMADE_DAY, values, NULL, true);
+	day = minute_of(DatumGetTimestampTz(sql_result(0, 1, sql_minute(LAST_MINUTE))));
 	SPI_finish();
 	return day;
 }

@@ -310,13 +310,12 @@ static const struct
 		" WHERE sort_order = 0 AND NOT is_delta AND last_minute < $1 AND first_minute < last_minute ORDER BY last_minute DESC LIMIT $2",
 		2, {TIMESTAMPTZOID, INT8OID}
 	},
+	/* hashed: there may be thousands of days */
 	[GET_UNMADE_DAY] = {
-		"SELECT " DAY_OF("r.last_minute") " FROM adclick_internal.runs r"
-		" WHERE r.sort_order = 0 AND NOT r.is_delta AND r.last_minute >= $1 AND r.last_minute < $2"
-		" AND NOT EXISTS (SELECT FROM adclick_internal.runs d WHERE d.sort_order = 4 AND NOT d.is_delta"
-		" AND d.last_minute = " DAY_OF("r.last_minute") ")"
-		" AND NOT EXISTS (SELECT FROM adclick_internal.runs o WHERE o.run_id = ANY ($3) AND o.sort_order = 0 AND NOT o.is_delta"
-		" AND " DAY_OF("o.last_minute") " = " DAY_OF("r.last_minute") ") ORDER BY r.last_minute LIMIT 1",
+		"SELECT min(day) FROM (SELECT DISTINCT " DAY_OF("last_minute") " AS day FROM adclick_internal.runs"
+		" WHERE sort_order = 0 AND NOT is_delta AND last_minute >= $1 AND last_minute < $2) r"
+		" WHERE day NOT IN (SELECT last_minute FROM adclick_internal.runs WHERE sort_order = 4 AND NOT is_delta)"
+		" AND day NOT IN (SELECT " DAY_OF("last_minute") " FROM adclick_internal.runs WHERE run_id = ANY ($3) AND sort_order = 0 AND NOT is_delta)",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID}
 	},
 	[GET_MADE_DAYS] = {

@@ -300,7 +300,6 @@ retention_apply(bool by_hand, RetentionResult *result)
 	bool		clock_is_trusted = shmem_watch_clock() >= CLOCK_TRUSTED;
 
 	memset(result, 0, sizeof(*result));
-	empty_volumes(result);
 	for (Shelf shelf = 0; shelf < SHELVES; shelf++)
 	{
 		int			dropped;
@@ -312,6 +311,8 @@ retention_apply(bool by_hand, RetentionResult *result)
 			last_at[shelf] = steady_ms();
 		result->dropped += dropped;
 	}
+	/* at the end: who holds the lock of a table waits for no other */
+	empty_volumes(result);
 }
 
 /* Why a shelf has what should be gone; NULL: it has not. */

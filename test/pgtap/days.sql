@@ -82,8 +82,8 @@ BEGIN
 	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_facts(true)', step || ': facts');
 	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_days()', step || ': days are the sums of their hours');
 	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_lists()', step || ': lists of most clicked ads');
-	RETURN NEXT is_empty('SELECT * FROM wrong_windows(12)', step || ': windows that cut days');
-	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_answers(9)', step || ': answers');
+	RETURN NEXT is_empty('SELECT * FROM wrong_windows(5)', step || ': windows that cut days');
+	RETURN NEXT is_empty('SELECT * FROM oracle.wrong_answers(4)', step || ': answers');
 	RETURN NEXT is((SELECT balanced FROM adclick.check_ledger()), true, step || ': the books');
 END
 $$;
