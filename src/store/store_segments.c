@@ -412,13 +412,13 @@ int64
 store_get_unmade_day(int64 from, int64 before, const StoreLeftOut *left_out)
 {
 	Datum		values[3] = {sql_minute(from), sql_minute(before), left_out_array(left_out)};
-	int64		day;
+	TimestampTz day;
 
 	SPI_connect();
 	sql_run(GET_UNMADE_DAY, values, NULL, true);
-	day = minute_of(DatumGetTimestampTz(sql_result(0, 1, sql_minute(LAST_MINUTE))));
+	day = DatumGetTimestampTz(sql_result(0, 1, TimestampTzGetDatum(DT_NOEND)));
 	SPI_finish();
-	return day;
+	return day == DT_NOEND ? LAST_MINUTE : minute_of(day);
 }
 
 int64 *
