@@ -75,15 +75,6 @@ $node->safe_psql('place', "INSERT INTO adclick.clicks (ad_id, click_id) VALUES (
 is($node->safe_psql('place', 'SELECT counted, duplicates FROM adclick.tick()'), '2|0', 'and taken, and none is known from there');
 is($node->safe_psql('place', $count), '2|0', 'and counted');
 
-# Databases with the extension have the slots; one more has none, and its health says so.
-$node->safe_psql('postgres', 'ALTER SYSTEM SET adclick.workers = off; SELECT pg_reload_conf()');
-$node->safe_psql("without_$_", 'CREATE EXTENSION IF NOT EXISTS adclick') foreach 1 .. 65;
-ok($node->poll_query_until('without_65', q{
-	SELECT health = 'critical' AND reason LIKE 'the tables cannot be read: too many databases use adclick (At most 64 databases %' FROM adclick.health()}),
-	'a database too many');
-$node->safe_psql("without_$_", 'DROP EXTENSION adclick') foreach 2 .. 65;
-$node->safe_psql('postgres', 'ALTER SYSTEM RESET adclick.workers; SELECT pg_reload_conf()');
-
 # No worker process is left: the status and the log say so, and the log names the database.
 $node->append_conf('postgresql.conf', 'max_worker_processes = 3');
 my $before = -s $node->logfile;
