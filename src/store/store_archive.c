@@ -236,13 +236,8 @@ TimestampTz
 store_get_incomplete(int64 from, int64 to)
 {
 	Datum		values[2] = {sql_minute(from), sql_minute(to)};
-	TimestampTz hour;
 
-	SPI_connect();
-	sql_run(GET_INCOMPLETE, values, NULL, true);
-	hour = DatumGetTimestampTz(sql_result(0, 1, TimestampTzGetDatum(DT_NOEND)));
-	SPI_finish();
-	return hour;
+	return sql_time(GET_INCOMPLETE, values);
 }
 
 typedef struct ForgottenUser

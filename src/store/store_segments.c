@@ -412,12 +412,8 @@ int64
 store_get_unmade_day(int64 from, int64 before, const StoreLeftOut *left_out)
 {
 	Datum		values[3] = {sql_minute(from), sql_minute(before), left_out_array(left_out)};
-	TimestampTz day;
+	TimestampTz day = sql_time(GET_UNMADE_DAY, values);
 
-	SPI_connect();
-	sql_run(GET_UNMADE_DAY, values, NULL, true);
-	day = DatumGetTimestampTz(sql_result(0, 1, TimestampTzGetDatum(DT_NOEND)));
-	SPI_finish();
 	return day == DT_NOEND ? LAST_MINUTE : minute_of(day);
 }
 

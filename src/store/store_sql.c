@@ -778,6 +778,18 @@ sql_number(Statement statement, Datum *values, bool read_only)
 	return number;
 }
 
+TimestampTz
+sql_time(Statement statement, Datum *values)
+{
+	TimestampTz at;
+
+	SPI_connect();
+	sql_run(statement, values, NULL, true);
+	at = DatumGetTimestampTz(sql_result(0, 1, TimestampTzGetDatum(DT_NOEND)));
+	SPI_finish();
+	return at;
+}
+
 Datum
 sql_array(Oid type, const int64 *values, int count)
 {

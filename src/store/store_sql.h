@@ -185,6 +185,9 @@ sql_minute(int64 minute)
 /* The number that a statement selects, 0 if it is NULL; "read_only" as in sql_run. */
 extern int64 sql_number(Statement statement, Datum *values, bool read_only);
 
+/* The time that a statement selects, DT_NOEND if it is NULL. */
+extern TimestampTz sql_time(Statement statement, Datum *values);
+
 /* An array of bigint or timestamptz. */
 extern Datum sql_array(Oid type, const int64 *values, int count);
 
