@@ -13,18 +13,6 @@ SELECT 'ad' AS what, ad_id, click_minute, filter_id, NULL::bigint AS user_id, NU
 UNION ALL SELECT 'user', ad_id, click_minute, filter_id, user_id, NULL, sum(click_count) FROM adclick_internal.facts(1) GROUP BY 1, 2, 3, 4, 5
 UNION ALL SELECT 'ip', ad_id, click_minute, filter_id, user_id, ip, sum(click_count) FROM adclick_internal.facts(2) GROUP BY 1, 2, 3, 4, 5, 6;
 
-CREATE FUNCTION differs(one text, other text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-SELECT format('(TABLE %1$s EXCEPT ALL TABLE %2$s) UNION ALL (TABLE %2$s EXCEPT ALL TABLE %1$s)', one, other)
-$$;
-
-CREATE FUNCTION refused(statement text, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-	EXECUTE statement;
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END
-$$;
-
 CREATE FUNCTION tick() RETURNS bigint LANGUAGE sql AS $$ SELECT rows_read FROM adclick.tick() $$;
 
 -- Have the server's shell do something.
@@ -140,7 +128,7 @@ SELECT unnest(ARRAY[is(health, 'warning', 'the health warns'), alike(reason, 're
 
 -- No directory; no right to it; a program that fails.
 SELECT is((code, message), ('58P01'::text, format('could not find adclick.archive_directory "%s": No such file or directory', directory)), 'no directory')
-FROM place, refused('SELECT adclick.archive_volume()');
+FROM place, oracle.refused('SELECT adclick.archive_volume()');
 SELECT waits_ok('it stays');
 CREATE ROLE nobody_archives;
 GRANT USAGE ON SCHEMA adclick TO nobody_archives;
@@ -148,12 +136,12 @@ SELECT throws_ok('SET ROLE nobody_archives; SELECT adclick.archive_volume()', '4
 GRANT EXECUTE ON PROCEDURE adclick.archive_clicks() TO nobody_archives;
 GRANT EXECUTE ON FUNCTION adclick.archive_volume(), adclick.restore_clicks(timestamptz, timestamptz), adclick.release_clicks() TO nobody_archives;
 SELECT is((code, message, hint), ('42501'::text, 'permission denied to have the server use files of the archive'::text, 'GRANT pg_write_server_files TO nobody_archives.'::text), 'who may not write files')
-FROM refused('SET ROLE nobody_archives; SELECT adclick.archive_volume()');
+FROM oracle.refused('SET ROLE nobody_archives; SELECT adclick.archive_volume()');
 SELECT is((code, hint), ('42501'::text, 'GRANT pg_read_server_files TO nobody_archives.'::text), 'who may not read files')
-FROM refused($$SET ROLE nobody_archives; SELECT adclick.restore_clicks('-infinity', 'infinity')$$);
+FROM oracle.refused($$SET ROLE nobody_archives; SELECT adclick.restore_clicks('-infinity', 'infinity')$$);
 SELECT sh('touch ' || :'quoted') \gset
 SELECT is((code, message), ('42809'::text, format('adclick.archive_directory "%s" is not a directory', directory)), 'a file')
-FROM place, refused('SELECT adclick.archive_volume()');
+FROM place, oracle.refused('SELECT adclick.archive_volume()');
 SELECT sh(format('rm %s; mkdir -m 700 %1$s', :'quoted')) \gset
 SELECT is_empty('TABLE adclick.archived_volumes', 'the books know nothing');
 
@@ -166,7 +154,7 @@ RESET datestyle; RESET timezone; RESET extra_float_digits; RESET ROLE;
 SELECT is(array_agg(a.volume ORDER BY a.volume), '{0,1,2}', 'three volumes are in files') FROM adclick.archived_volumes a;
 CREATE TABLE books AS TABLE adclick.archived_volumes;
 CALL adclick.archive_clicks();
-SELECT is_empty(differs('books', 'adclick.archived_volumes'), 'the same again does nothing');
+SELECT is_empty(oracle.differs('books', 'adclick.archived_volumes'), 'the same again does nothing');
 SELECT is(sha256, encode(sha256(pg_read_binary_file(path(volume))), 'hex'), 'the checksum of ' || volume) FROM adclick.archived_volumes;
 SELECT is(bytes, length(pg_read_binary_file(path(volume)))::bigint, 'the size of ' || volume) FROM adclick.archived_volumes;
 SELECT is(j - 'lines', jsonb_build_object('version', 1, 'system_identifier', (SELECT system_identifier::text FROM pg_control_system()), 'database', current_database(),
@@ -221,7 +209,7 @@ SELECT read_file(0) \gset
 INSERT INTO in_files SELECT 0, * FROM clicks_of_file;
 SELECT read_file(1) \gset
 INSERT INTO in_files SELECT 1, * FROM clicks_of_file;
-SELECT is_empty(differs('gone', 'all_in_files'), 'what is gone is in their files, row by row');
+SELECT is_empty(oracle.differs('gone', 'all_in_files'), 'what is gone is in their files, row by row');
 SELECT is(count(*), (SELECT sum(clicks)::bigint FROM adclick.archived_volumes WHERE dropped_at IS NOT NULL), 'as many as the books say') FROM gone;
 
 -- What comes of one hour: those clicked in it, and those whose dedup window begins in it.
@@ -239,17 +227,17 @@ SELECT is(array_agg(volume ORDER BY volume), '{0,1}', 'from the volumes that hav
 SELECT ok(adclick_internal.is_restored(hour(-2)) AND NOT adclick_internal.is_restored(hour(-3)), 'the hour is whole, and no other');
 CREATE TABLE restored_once AS TABLE restored;
 SELECT is(adclick.restore_clicks(hour(-2), hour(-1)), 0::bigint, 'again: it is there');
-SELECT is_empty(differs('restored', 'restored_once'), 'once');
+SELECT is_empty(oracle.differs('restored', 'restored_once'), 'once');
 SELECT is((balanced, dropped), (true, (SELECT count(*) FROM gone)), 'the books are balanced') FROM adclick.check_ledger();
-SELECT is_empty(differs('counts', 'counts_before'), 'no count has changed');
+SELECT is_empty(oracle.differs('counts', 'counts_before'), 'no count has changed');
 SELECT is(health, 'ok', 'all is well') FROM adclick.health();
 
 -- It is compared with what is stored, and only it; what is wrong is found, and counted anew.
 CALL adclick.reconcile('-infinity', now() - interval '2 days');
 SELECT is(array_agg(hour), ARRAY[hour(-2)], 'it is reconciled') FROM adclick.reconciled_hours, adclick.status WHERE hour <= dropped_until;
 SELECT is_empty('SELECT * FROM adclick.reconciled_hours WHERE differences > 0 OR problem IS NOT NULL', 'no differences');
-SELECT is((code, message), ('55000'::text, 'the ledger of adclick no longer has all clicks of these hours'::text), 'others are not counted anew') FROM refused('SELECT adclick.recompute(hour(-3), hour(-2))');
-SELECT is((code, message), ('55000'::text, 'the ledger of adclick no longer has all clicks of these hours'::text), 'nor with it') FROM refused('SELECT adclick.recompute(hour(-3), hour(-1))');
+SELECT is((code, message), ('55000'::text, 'the ledger of adclick no longer has all clicks of these hours'::text), 'others are not counted anew') FROM oracle.refused('SELECT adclick.recompute(hour(-3), hour(-2))');
+SELECT is((code, message), ('55000'::text, 'the ledger of adclick no longer has all clicks of these hours'::text), 'nor with it') FROM oracle.refused('SELECT adclick.recompute(hour(-3), hour(-1))');
 UPDATE adclick_internal.runs SET clicks = clicks + 1, minute_clicks[1] = minute_clicks[1] + 1 WHERE sort_order = 0 AND NOT is_delta AND first_minute = hour(-2);
 CALL adclick.reconcile(hour(-2), hour(-1));
 SELECT is(differences, 1::bigint, 'damage is found') FROM adclick.reconciled_hours WHERE hour = hour(-2);
@@ -257,10 +245,10 @@ SELECT is(health, 'critical', 'the health says so') FROM adclick.health();
 CALL adclick.reconcile(hour(-2), hour(-1), repair => true);
 SELECT is((repaired, problem), (true, NULL::text), 'and repaired') FROM adclick.reconciled_hours WHERE hour = hour(-2);
 SELECT oracle.compact() \gset
-SELECT is_empty(differs('counts', 'counts_before'), 'all counts are as they were');
+SELECT is_empty(oracle.differs('counts', 'counts_before'), 'all counts are as they were');
 SELECT is(adclick.recompute(hour(-2), hour(-1)), (SELECT count(*) FROM counted WHERE coalesce(clicked_at, received_at) >= hour(-2) AND coalesce(clicked_at, received_at) < hour(-1)), 'counted anew');
 SELECT oracle.compact() \gset
-SELECT is_empty(differs('counts', 'counts_before'), 'they are still');
+SELECT is_empty(oracle.differs('counts', 'counts_before'), 'they are still');
 
 -- Copies of what came back are too old, as copies of what was dropped are.
 \set name adclick.raw_retention
@@ -269,23 +257,23 @@ SELECT is_empty(differs('counts', 'counts_before'), 'they are still');
 SELECT tick() \gset
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
 SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM restored WHERE click_id IS NOT NULL AND clicked_at IS NOT NULL LIMIT 100;
-SELECT is_empty(differs('counts', 'counts_before'), 'in the tail they do not count');
+SELECT is_empty(oracle.differs('counts', 'counts_before'), 'in the tail they do not count');
 SELECT is((rows_read, counted, duplicates), (100::bigint, 0::bigint, 0::bigint), 'nor for a tick') FROM adclick.tick();
 
 -- The rest.
 SELECT adclick.restore_clicks('-infinity', 'infinity') AS came \gset
 SELECT is(sum(clicks)::bigint, (SELECT count(*) FROM gone), 'all of it') FROM adclick.restored_hours;
-SELECT is_empty(differs('counted', 'counted_before'), 'the log is as it was');
+SELECT is_empty(oracle.differs('counted', 'counted_before'), 'the log is as it was');
 SELECT is_empty('SELECT d.* FROM hours, adclick_internal.find_differences(hour, true) d', 'no differences');
 SELECT is(adclick.recompute(hour(-4), hour(2)), (SELECT count(*) FROM counted WHERE coalesce(clicked_at, received_at) >= hour(-4) AND coalesce(clicked_at, received_at) < hour(2)), 'all are counted anew');
 SELECT oracle.compact() \gset
-SELECT is_empty(differs('counts', 'counts_before'), 'all counts are as they were');
+SELECT is_empty(oracle.differs('counts', 'counts_before'), 'all counts are as they were');
 SELECT is_empty('SELECT * FROM adclick_internal.find_missing()', 'a dump of it has all');
 SELECT is(balanced, true, 'the books are balanced') FROM adclick.check_ledger();
 
 -- It goes again.
 SELECT is(adclick.release_clicks(), (SELECT count(*) FROM gone), 'it is released');
-SELECT is_empty(differs('counted', 'counted_after'), 'and gone');
+SELECT is_empty(oracle.differs('counted', 'counted_after'), 'and gone');
 SELECT is(adclick.release_clicks(), 0::bigint, 'nothing is left');
 SELECT is(balanced, true, 'the books are balanced') FROM adclick.check_ledger();
 
@@ -295,7 +283,7 @@ DECLARE
 	runs bigint := (SELECT count(*) FROM adclick_internal.runs);
 	found record;
 BEGIN
-	SELECT * FROM refused($q$SELECT adclick.restore_clicks('-infinity', 'infinity')$q$) INTO found;
+	SELECT * FROM oracle.refused($q$SELECT adclick.restore_clicks('-infinity', 'infinity')$q$) INTO found;
 	RETURN NEXT is(found.code, expected_code, name || ': ' || coalesce(found.message, 'nothing is wrong') || coalesce(' - ' || found.detail, ''));
 	RETURN NEXT alike(found.message || ' - ' || found.detail, pattern, name || ': why');
 	RETURN NEXT is((SELECT count(*) FROM adclick_internal.runs), runs, name || ': no run');
@@ -363,7 +351,7 @@ UPDATE adclick.archived_volumes SET file = '../../etc/passwd' WHERE volume = 1;
 SELECT brings_nothing('a name that leads elsewhere', 'XX001', 'a file of the archive lies outside of its directory%');
 UPDATE adclick.archived_volumes SET file = (SELECT file FROM good WHERE volume = 1) WHERE volume = 1;
 SET adclick.archive_directory = '';
-SELECT is(message, 'adclick.archive_directory is not set', 'no directory') FROM refused($$SELECT adclick.restore_clicks('-infinity', 'infinity')$$);
+SELECT is(message, 'adclick.archive_directory is not set', 'no directory') FROM oracle.refused($$SELECT adclick.restore_clicks('-infinity', 'infinity')$$);
 RESET adclick.archive_directory;
 
 -- Who is forgotten does not come back: neither his name, nor his addresses; his clicks do.
@@ -378,7 +366,7 @@ SELECT is(count(*), 2::bigint, 'it is known that they are forgotten') FROM adcli
 SELECT is(adclick.restore_clicks('-infinity', 'infinity'), (SELECT count(*) FROM gone), 'all comes back');
 CREATE TABLE nameless AS SELECT click_id, ad_id, clicked_at, CASE WHEN user_id NOT IN (8, :forgotten) THEN user_id END AS user_id, received_at,
 	CASE WHEN user_id IN (8, :forgotten) THEN NULL ELSE ip END AS ip, country, region, device FROM counted_before;
-SELECT is_empty(differs('counted', 'nameless'), 'without them');
+SELECT is_empty(oracle.differs('counted', 'nameless'), 'without them');
 SELECT is_empty(format('SELECT * FROM adclick_internal.ledger(%L, %L) WHERE user_id IN (8, %s) OR click_key::text LIKE %L', '-infinity', 'infinity', :forgotten,
 	replace(substr(uuid(lpad(to_hex(:forgotten), 16, '0') || lpad('', 16, '0'))::text, 1, 18), ' ', '') || '%'), 'nor are they in a key');
 SELECT is_empty('SELECT d.* FROM hours, adclick_internal.find_differences(hour, true) d', 'no differences: copies are still told');
@@ -386,13 +374,13 @@ DROP TABLE counts_before;
 CREATE TABLE counts_before AS TABLE counts;
 SELECT is(adclick.recompute(hour(-4), hour(2)) > 0, true, 'all is counted anew');
 SELECT oracle.compact() \gset
-SELECT is_empty(differs('counts', 'counts_before'), 'and is as it was');
+SELECT is_empty(oracle.differs('counts', 'counts_before'), 'and is as it was');
 SELECT is(balanced, true, 'the books are balanced') FROM adclick.check_ledger();
 
 -- An hour that more is dropped of is no longer whole, until that is restored, too.
 INSERT INTO adclick.archived_volumes (volume, first_minute, last_minute, clicks, dropped_at) VALUES (99, hour(-2), hour(-2), 1, now());
 SELECT ok(NOT adclick_internal.is_restored(hour(-2)) AND adclick_internal.is_restored(hour(-3)), 'a volume that was not archived');
-SELECT is((code, message), ('55000'::text, 'the ledger of adclick no longer has all clicks of these hours'::text), 'then it is not counted anew') FROM refused('SELECT adclick.recompute(hour(-2), hour(-1))');
+SELECT is((code, message), ('55000'::text, 'the ledger of adclick no longer has all clicks of these hours'::text), 'then it is not counted anew') FROM oracle.refused('SELECT adclick.recompute(hour(-2), hour(-1))');
 DELETE FROM adclick.archived_volumes WHERE volume = 99;
 
 -- What comes after they were forgotten is theirs, also from a file: as if but the first volume had been dropped by then.
@@ -407,7 +395,7 @@ SELECT cmp_ok(count(*), '>', 0::bigint, 'there are some') FROM in_files WHERE vo
 -- A pipe is no file.
 SELECT adclick.release_clicks() \gset
 SELECT sh(format('rm %s && mkfifo %1$s', shell_path(1))) \gset
-SELECT is(code, '42809', 'a pipe') FROM refused('SELECT adclick.restore_clicks(''-infinity'', ''infinity'')');
+SELECT is(code, '42809', 'a pipe') FROM oracle.refused('SELECT adclick.restore_clicks(''-infinity'', ''infinity'')');
 
 -- Hours that are let go while they are compared are left out.
 SELECT sh(format('rm %s && cp %1$s.good %1$s', shell_path(1))) \gset

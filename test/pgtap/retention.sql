@@ -14,20 +14,7 @@ UNION ALL SELECT 'user', ad_id, click_minute, filter_id, user_id, NULL, sum(clic
 UNION ALL SELECT 'ip', ad_id, click_minute, filter_id, user_id, ip, sum(click_count) FROM adclick_internal.facts(2) GROUP BY 1, 2, 3, 4, 5, 6
 UNION ALL SELECT 'answer', ad_id, NULL, NULL, NULL, NULL, adclick.ad_click_count_between(ad_id, '-infinity', 'infinity') FROM generate_series(1, 50) ad_id;
 
-CREATE FUNCTION differs(one text, other text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-SELECT format('(TABLE %1$s EXCEPT ALL TABLE %2$s) UNION ALL (TABLE %2$s EXCEPT ALL TABLE %1$s)', one, other)
-$$;
-
 CREATE VIEW ledger_volumes AS SELECT * FROM adclick_internal.volumes WHERE shelf = 'ledger';
-
--- What the error of a statement says.
-CREATE FUNCTION refused(statement text, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-	EXECUTE statement;
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END
-$$;
 
 CREATE FUNCTION tick() RETURNS bigint LANGUAGE sql AS $$ SELECT rows_read FROM adclick.tick() $$;
 
@@ -75,7 +62,7 @@ SELECT cmp_ok(count(*), '>', 2000::bigint, 'the first clicks') FROM first;
 \i test/lib/set.psql
 SELECT unnest(ARRAY[is((code, message), ('55000'::text, 'adclick.ledger_retention is too short for adclick.raw_retention'::text), 'too short: ' || detail),
 	is(hint, 'Set adclick.ledger_retention to 89295 min or more, or lower adclick.raw_retention.', 'with a hint')])
-FROM refused('SELECT adclick.apply_retention()');
+FROM oracle.refused('SELECT adclick.apply_retention()');
 SELECT unnest(ARRAY[is(health, 'warning', 'the health warns'), alike(reason, 'retention of the ledger waits: adclick.ledger_retention is too short for adclick.raw_retention%', 'and says why')]) FROM adclick.health();
 SELECT is(count(*), 1::bigint, 'nothing was changed') FROM ledger_volumes;
 
@@ -182,9 +169,9 @@ INSERT INTO counts_before TABLE counts;
 DELETE FROM counted_before;
 INSERT INTO counted_before TABLE counted;
 SELECT is((dropped, volumes_dropped, volumes_emptied, waits), ((SELECT count(*) FROM first), 1, 0, NULL::text), 'the first volume is dropped') FROM adclick.apply_retention();
-SELECT is_empty(differs('counts_before', 'counts'), 'all counts are as they were');
+SELECT is_empty(oracle.differs('counts_before', 'counts'), 'all counts are as they were');
 CREATE VIEW lost AS TABLE counted_before EXCEPT ALL TABLE counted;
-SELECT is_empty(differs('lost', 'first'), 'the log has lost the first clicks');
+SELECT is_empty(oracle.differs('lost', 'first'), 'the log has lost the first clicks');
 SELECT is_empty('TABLE counted EXCEPT ALL TABLE counted_before', 'and has got none');
 SELECT is((dropped, balanced), ((SELECT count(*) FROM first), true), 'the books are balanced') FROM adclick.check_ledger();
 SELECT is((clicks_dropped, clicks_counted), ((SELECT count(*) FROM first), (SELECT sum(clicks)::bigint FROM adclick_internal.runs WHERE sort_order = 0)), 'the status says so') FROM adclick.status;
@@ -194,7 +181,7 @@ SELECT is((dropped, volumes_dropped, volumes_emptied, waits), (0::bigint, 0, 1, 
 SELECT is(pg_total_relation_size('adclick_internal.ledger_0') <= 8192 + 16384, true, 'it is empty');
 SELECT is(array_agg(volume ORDER BY volume), '{1,2}', 'the volume is gone') FROM ledger_volumes;
 SELECT is(health, 'ok', 'all is well') FROM adclick.health();
-SELECT is_empty(differs('counts_before', 'counts'), 'all counts are as they were, still');
+SELECT is_empty(oracle.differs('counts_before', 'counts'), 'all counts are as they were, still');
 SELECT cmp_ok(count(*), '<', (SELECT count(*) FROM first WHERE octet_length(country) > 64), 'unpacked ones have gone with it') FROM adclick_internal.unpacked_clicks;
 
 -- What comes again, or for the first time, of the time that was dropped is too old, whatever is set now; for questions, too.
@@ -206,14 +193,14 @@ INSERT INTO sent SELECT click_id, ad_id, clicked_at, user_id, NULL, ip, country,
 INSERT INTO sent SELECT gen_random_uuid(), 3, clicked_at, 5, NULL, ip, country, region, device FROM first WHERE clicked_at IS NOT NULL LIMIT 30;
 CREATE TABLE discarded_before AS SELECT reason, count(*) FROM adclick.discarded_clicks GROUP BY 1;
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device) SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM sent;
-SELECT is_empty(differs('counts_before', 'counts'), 'in the tail, they do not count');
+SELECT is_empty(oracle.differs('counts_before', 'counts'), 'in the tail, they do not count');
 SELECT is((counted, duplicates, discarded), (0::bigint, 0::bigint, (SELECT count(*) FROM sent)), 'a tick sets them aside') FROM adclick.tick();
 SELECT is((SELECT count(*) FROM adclick.discarded_clicks WHERE reason = 'too old') - (SELECT coalesce(max(count), 0) FROM discarded_before WHERE reason = 'too old'), (SELECT count(*) FROM sent), 'as too old');
-SELECT is_empty(differs('counts_before', 'counts'), 'and all counts are as they were');
+SELECT is_empty(oracle.differs('counts_before', 'counts'), 'and all counts are as they were');
 -- what is kept is told, and what has no key can be no copy
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, region, device)
 SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM counted WHERE click_id IS NOT NULL AND clicked_at > now() - interval '1 day' LIMIT 300;
-SELECT is_empty(differs('counts_before', 'counts'), 'copies of what is kept, in the tail');
+SELECT is_empty(oracle.differs('counts_before', 'counts'), 'copies of what is kept, in the tail');
 SELECT is((rows_read, duplicates), (300::bigint, 300::bigint), 'they are duplicates') FROM adclick.tick();
 -- another rule: what has no key by it may have had one by that of before
 \set name adclick.dedup_by
@@ -221,7 +208,7 @@ SELECT is((rows_read, duplicates), (300::bigint, 300::bigint), 'they are duplica
 \i test/lib/set.psql
 SELECT tick() \gset
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) SELECT click_id, ad_id, clicked_at FROM first WHERE click_id IS NOT NULL AND clicked_at IS NOT NULL LIMIT 20;
-SELECT is_empty(differs('counts_before', 'counts'), 'keys of a former rule, in the tail');
+SELECT is_empty(oracle.differs('counts_before', 'counts'), 'keys of a former rule, in the tail');
 SELECT is((rows_read, discarded), (20::bigint, 20::bigint), 'they are too old') FROM adclick.tick();
 \set value click_id
 \i test/lib/set.psql
@@ -230,11 +217,11 @@ SELECT is(balanced, true, 'the books are balanced') FROM adclick.check_ledger();
 
 -- Hours whose clicks have gone are not counted anew, nor compared; others are.
 SELECT is((code, message), ('55000'::text, 'the ledger of adclick no longer has all clicks of these hours'::text), 'recompute is refused: ' || detail || hint)
-FROM old_hours, refused(format('SELECT adclick.recompute(%L, %L)', hour, hour + interval '1 hour')) ORDER BY hour DESC LIMIT 1;
-SELECT is(code, '55000', 'all hours are, too') FROM refused($$SELECT adclick.recompute('-infinity', 'infinity')$$);
+FROM old_hours, oracle.refused(format('SELECT adclick.recompute(%L, %L)', hour, hour + interval '1 hour')) ORDER BY hour DESC LIMIT 1;
+SELECT is(code, '55000', 'all hours are, too') FROM oracle.refused($$SELECT adclick.recompute('-infinity', 'infinity')$$);
 SELECT is(adclick.recompute(whole, 'infinity'), (SELECT count(*) FROM counted WHERE coalesce(clicked_at, received_at) >= whole), 'the others are counted anew')
 FROM (SELECT date_trunc('hour', dropped_until, 'UTC') + interval '1 hour' AS whole FROM adclick.status) s;
-SELECT is_empty(differs('counts_before', 'counts'), 'and are right');
+SELECT is_empty(oracle.differs('counts_before', 'counts'), 'and are right');
 CREATE TABLE reconciled_before AS SELECT * FROM adclick.reconciled_hours h WHERE hour IN (SELECT hour FROM old_hours);
 CALL adclick.reconcile('-infinity', 'infinity');
 SELECT is_empty('SELECT * FROM adclick.reconciled_hours WHERE differences > 0 OR problem IS NOT NULL', 'no differences');

@@ -25,19 +25,6 @@ SELECT d.what || ' ' || o, d.fact FROM generate_series(1, 2) o CROSS JOIN LATERA
 	SELECT 'too much', m::text FROM (SELECT * FROM stored(o) WHERE minute > (SELECT line()) EXCEPT ALL SELECT * FROM expected(o)) m) d
 $$;
 
-CREATE FUNCTION differs(one text, other text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-SELECT format('(TABLE %1$s EXCEPT ALL TABLE %2$s) UNION ALL (TABLE %2$s EXCEPT ALL TABLE %1$s)', one, other)
-$$;
-
--- What the error of a statement says.
-CREATE FUNCTION refused(statement text, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-	EXECUTE statement;
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END
-$$;
-
 CREATE FUNCTION answer(question text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	answer text;
@@ -161,7 +148,7 @@ SELECT is_right('off');
 \i test/lib/set.psql
 SELECT unnest(ARRAY[is((code, message), ('55000'::text, 'adclick.user_and_ip_retention is too short for adclick.future_tolerance'::text), 'too short: ' || detail),
 	is(hint, 'Set adclick.user_and_ip_retention to 65 min or more, or lower adclick.future_tolerance.', 'with a hint')])
-FROM refused('SELECT adclick.apply_retention()');
+FROM oracle.refused('SELECT adclick.apply_retention()');
 SELECT unnest(ARRAY[is(health, 'warning', 'the health warns'),
 	alike(reason, 'retention of users and addresses waits: adclick.user_and_ip_retention is too short for adclick.future_tolerance%', 'and says why')]) FROM adclick.health();
 
@@ -200,8 +187,8 @@ SELECT is(array_agg(g.minute), ARRAY[(SELECT minute + interval '1 minute' FROM l
 DELETE FROM adclick_internal.gaps;
 SELECT is(array_agg(d.user_id || ' ' || d.ip ORDER BY click_minute), '{NULL,5 10.0.0.1/32}', 'differences up to there name nobody') FROM adclick.differences d;
 DELETE FROM adclick.differences;
-SELECT is_empty(differs('by_ad', 'by_ad_now'), 'counts by ad are as they were');
-SELECT is_empty(differs('log', 'adclick.click_log'), 'so is the log');
+SELECT is_empty(oracle.differs('by_ad', 'by_ad_now'), 'counts by ad are as they were');
+SELECT is_empty(oracle.differs('log', 'adclick.click_log'), 'so is the log');
 SELECT is_right('dropped');
 SELECT cmp_ok(count(*), '>', 0::bigint, 'its table is there: others may see it') FROM adclick_internal.people_0;
 SELECT is((volumes_dropped, volumes_emptied), (0, 1), 'now none does') FROM adclick.apply_retention();
@@ -216,7 +203,7 @@ CREATE VIEW old_facts_now AS SELECT 1 AS sort_order, * FROM stored(1) WHERE minu
 SELECT send(500, '20 days'), send(500, '5 hours'), send(400, '20 days') \gset
 SELECT is_right('late clicks in the tail');
 SELECT cmp_ok(counted, '>', 1000::bigint, 'a tick takes them') FROM adclick.tick();
-SELECT is_empty(differs('old_facts', 'old_facts_now'), 'none of them is kept by user and address');
+SELECT is_empty(oracle.differs('old_facts', 'old_facts_now'), 'none of them is kept by user and address');
 SELECT is_right('late clicks');
 SELECT oracle.compact() AS compacted \gset
 SELECT is_right('late clicks, compacted');
@@ -282,7 +269,7 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT gen
 SELECT tick AS ticked, oracle.compact() AS compacted FROM adclick.tick() \gset
 BEGIN;
 DELETE FROM adclick_internal.runs WHERE run_id = (SELECT max(run_id) FROM adclick_internal.runs WHERE sort_order = 3);
-SELECT is((code, message), ('XX001'::text, 'the ledger of adclick has not all clicks of the user'::text), 'the ledger lacks new clicks, and has as many old ones: ' || detail) FROM refused('SELECT adclick.forget_user(4712)');
+SELECT is((code, message), ('XX001'::text, 'the ledger of adclick has not all clicks of the user'::text), 'the ledger lacks new clicks, and has as many old ones: ' || detail) FROM oracle.refused('SELECT adclick.forget_user(4712)');
 ROLLBACK;
 SELECT is_forgotten(4712, 'known to both');
 SELECT is_forgotten(7, 'clicks like all others');
@@ -323,7 +310,7 @@ SELECT is((SELECT count(*) FROM adclick_internal.facts(2) WHERE user_id = 4713),
 BEGIN;
 SELECT count(*) AS read FROM adclick_internal.people_1 \gset
 PREPARE TRANSACTION 'retention_people reader';
-SELECT is((code, message), ('55006'::text, 'clicks of the user may be in a dropped volume that is in use'::text), 'a table is in use') FROM refused('SELECT adclick.forget_user(4713)');
+SELECT is((code, message), ('55006'::text, 'clicks of the user may be in a dropped volume that is in use'::text), 'a table is in use') FROM oracle.refused('SELECT adclick.forget_user(4713)');
 ROLLBACK PREPARED 'retention_people reader';
 SELECT is(adclick.forget_user(4713), 0::bigint, 'the ledger has none of his clicks');
 SELECT is_empty('SELECT * FROM traces(4713)', 'no trace is left of him');

@@ -518,6 +518,20 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, country, r
 SELECT click_id, ad_id, clicked_at - ago, user_id, ip, country, region, device FROM oracle.random_clicks(n, spread) WHERE clicked_at IS NOT NULL
 $$;
 
+-- A query of what one of two relations has and the other has not.
+CREATE FUNCTION oracle.differs(one text, other text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+SELECT format('(TABLE %1$s EXCEPT ALL TABLE %2$s) UNION ALL (TABLE %2$s EXCEPT ALL TABLE %1$s)', one, other)
+$$;
+
+-- What the error of a statement says.
+CREATE FUNCTION oracle.refused(statement text, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+EXCEPTION WHEN OTHERS THEN
+	GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+END
+$$;
+
 -- Rounds of compaction until there is nothing left.
 CREATE FUNCTION oracle.compact() RETURNS void
 	LANGUAGE plpgsql AS $$
