@@ -169,9 +169,9 @@ for my $table ('segments', 'people_0', 'deltas')
 	damages_ok("$table: one byte", $table, 50,
 		'data = set_byte(data, (random() * (length(data) - 1))::int, (random() * 255)::int)', kind => 'few', errors => 25);
 	damages_ok("$table: one byte of the first 64", $table, 50,
-		'data = set_byte(data, (random() * 63)::int, (random() * 255)::int)', kind => 'few', errors => 10);
+		'data = set_byte(data, (random() * least(63, length(data) - 1))::int, (random() * 255)::int)', kind => 'few', errors => 10);
 	damages_ok("$table: bits", $table, 30,
-		'data = set_bit(set_bit(data, (random() * 511)::int, (random())::int), (random() * (length(data) * 8 - 1))::int, (random())::int)',
+		'data = set_bit(set_bit(data, (random() * least(511, length(data) * 8 - 1))::int, (random())::int), (random() * (length(data) * 8 - 1))::int, (random())::int)',
 		kind => 'few', errors => 5);
 	damages_ok("$table: cut off", $table, 10, 'data = substr(data, 1, floor(random() * length(data))::int)');
 	damages_ok("$table: the front cut off", $table, 5, 'data = substr(data, 2 + (random() * 20)::int)');
@@ -207,7 +207,7 @@ for my $order (0 .. 2)
 
 	damages_ok("order $order: another version", $table, 5, 'data = set_byte(data, 0, 1 + get_byte(data, 0))', of => "sort_order = $order");
 	damages_ok("order $order: one byte of the first 64", $table, 10,
-		'data = set_byte(data, (random() * 63)::int, (random() * 255)::int)', of => "sort_order = $order", errors => 1);
+		'data = set_byte(data, (random() * least(63, length(data) - 1))::int, (random() * 255)::int)', of => "sort_order = $order", errors => 1);
 }
 
 # Segments that are in each other's run: as they are, or only their bytes.
