@@ -27,7 +27,8 @@ $$ SELECT CASE WHEN get_byte(uuid_send(id), 6) >> 4 = 7 AND get_byte(uuid_send(i
 -- What an id says that adclick.click() gave to a click whose token it refused; NULL of another.
 CREATE FUNCTION oracle.id_fault(id uuid) RETURNS text
 	LANGUAGE sql IMMUTABLE AS
-$$ SELECT CASE left(id::text, 18) WHEN '6164636c-6963-8001' THEN 'forged impression' WHEN '6164636c-6963-8002' THEN 'expired impression' END $$;
+$$ SELECT CASE WHEN id BETWEEN '6164636c-6963-8001-0000-000000000000' AND '6164636c-6963-8001-ffff-ffffffffffff' THEN 'forged impression'
+	WHEN id BETWEEN '6164636c-6963-8002-0000-000000000000' AND '6164636c-6963-8002-ffff-ffffffffffff' THEN 'expired impression' END $$;
 
 -- The dedup bucket of a time in seconds since 1970.
 CREATE FUNCTION oracle.bucket(epoch numeric, dedup_window numeric) RETURNS numeric
@@ -35,7 +36,8 @@ CREATE FUNCTION oracle.bucket(epoch numeric, dedup_window numeric) RETURNS numer
 $$ SELECT floor((epoch - 946684800) / dedup_window) $$;
 
 -- Every click with what it should be judged by: why it cannot count ("fault", NULL if
--- its id and its time are such as it can have), its key and its bucket.
+-- its id and its time are such as it can have), its key and its bucket.  OFFSET: what is
+-- named again in the next step is not computed again.
 CREATE FUNCTION oracle.judged()
 	RETURNS TABLE (ad_id bigint, minute timestamptz, country text, region text, device text, user_id bigint, ip inet,
 		key text, bucket numeric, fault text, verdict text)
@@ -51,10 +53,12 @@ WITH settings AS MATERIALIZED (
 			WHEN coalesce(c.clicked_at, c.received_at) >= c.received_at + s.ahead + interval '1 ms' THEN 'in the future'
 			WHEN coalesce(c.clicked_at, c.received_at) < c.received_at - s.behind THEN 'too old' END AS fault
 	FROM adclick.click_log c CROSS JOIN settings s
+	OFFSET 0
 ), told AS (
 	SELECT t.*, CASE WHEN fault IS NULL THEN extract(epoch FROM t.at) END AS epoch,
 		CASE WHEN fault IS NULL THEN oracle.id_time(t.click_id) END AS inside
 	FROM timed t
+	OFFSET 0
 )
 SELECT t.ad_id, CASE WHEN fault IS NULL THEN date_trunc('minute', t.at, 'UTC') END, oracle.dimension(t.country),
 	oracle.dimension(t.region), oracle.dimension(t.device), t.user_id, oracle.host(t.ip),
@@ -69,15 +73,10 @@ $$;
 CREATE FUNCTION oracle.clicks(taken_only boolean DEFAULT false)
 	RETURNS TABLE (ad_id bigint, minute timestamptz, country text, region text, device text, user_id bigint, ip inet)
 	LANGUAGE sql STABLE AS $$
-WITH valid AS (
-	SELECT * FROM oracle.judged() WHERE fault IS NULL AND (NOT taken_only OR verdict IS NOT NULL)
-)
-SELECT ad_id, minute, country, region, device, user_id, ip FROM valid WHERE key IS NULL
-UNION ALL
 SELECT ad_id, minute, country, region, device, user_id, ip
-FROM (SELECT v.*, row_number() OVER (PARTITION BY key, bucket ORDER BY (verdict = 'counted') DESC NULLS LAST) AS nr
-	FROM valid v WHERE key IS NOT NULL) c
-WHERE nr = 1
+FROM (SELECT j.*, row_number() OVER (PARTITION BY key, bucket ORDER BY (verdict = 'counted') DESC NULLS LAST) AS nr
+	FROM oracle.judged() j WHERE fault IS NULL AND (NOT taken_only OR verdict IS NOT NULL)) c
+WHERE nr = 1 OR key IS NULL
 $$;
 
 /*
@@ -172,14 +171,12 @@ CREATE FUNCTION oracle.wrong_log()
 	RETURNS TABLE (who text, click_id uuid, ad_id bigint, clicked_at timestamptz, user_id bigint, ip inet,
 		country text, region text, device text)
 	LANGUAGE sql STABLE AS $$
-WITH log AS MATERIALIZED (
-	SELECT click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM adclick.click_log
-)
-SELECT w.* FROM (
-	(SELECT 'sent', * FROM (TABLE oracle.sent EXCEPT ALL TABLE log) s)
-	UNION ALL
-	(SELECT 'in the log', * FROM (TABLE log EXCEPT ALL TABLE oracle.sent) l)) w
+SELECT CASE WHEN sum(n) > 0 THEN 'sent' ELSE 'in the log' END, click_id, ad_id, clicked_at, user_id, ip, country, region, device
+FROM (SELECT 1 AS n, * FROM oracle.sent
+	UNION ALL SELECT -1, click_id, ad_id, clicked_at, user_id, ip, country, region, device FROM adclick.click_log) c
 WHERE EXISTS (SELECT FROM pg_trigger WHERE tgname = 'witness' AND tgrelid = to_regclass('adclick.clicks'))
+GROUP BY click_id, ad_id, clicked_at, user_id, ip, country, region, device
+HAVING sum(n) <> 0
 $$;
 
 -- Clicks of the log that are in no account, or in another than their verdict's, or not as they
