@@ -170,15 +170,16 @@ static const char *const reset_statements =
 	" SELECT format('GRANT ALL ON %s %s TO %I', kind, name, pg_get_userbyid(owner)) FROM objects";
 
 /*
- * Statements that give tables, views and their types to their owner.  Sequences go with
- * their tables; functions and schemas stay with who made the extension.
+ * Statements that give tables, views and their types to their owner, but those that he
+ * has: an update shall lock no table that clicks come to.  Sequences go with their
+ * tables; functions and schemas stay with who made the extension.
  */
 static const char *const owner_statements =
 	"SELECT format('ALTER %s %s OWNER TO " OWNER_ROLE "',"
 	"  CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, oid::regclass)"
 	" FROM pg_class WHERE relnamespace IN"
 	"  (SELECT oid FROM pg_namespace WHERE nspname IN ('" ADCLICK_SCHEMA "', '" ADCLICK_INTERNAL_SCHEMA "'))"
-	" AND relkind IN ('r', 'p', 'v', 'm', 'f', 'c')";
+	" AND relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND relowner <> '" OWNER_ROLE "'::regrole";
 
 /* Run the statements that a query makes, which may be about one table ($1). */
 static void

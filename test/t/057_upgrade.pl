@@ -67,7 +67,12 @@ EOS
 wake_workers($node);
 my $writers = writers_start($node, 'shop', 1, rows => 100);
 my $counted = sql('SELECT clicks_counted FROM adclick.status');
-sql(q{ALTER EXTENSION adclick UPDATE TO '1.1'});
+# It waits for no writer that is open, and none of them for it.
+my $open = $node->background_psql('shop');
+$open->query_safe('BEGIN; INSERT INTO adclick.clicks (ad_id) VALUES (1)');
+sql(q{SET lock_timeout = '60s'; ALTER EXTENSION adclick UPDATE TO '1.1'});
+$open->query_safe('COMMIT');
+$open->quit;
 $node->poll_query_until('shop', "SELECT clicks_counted > $counted + 500 FROM adclick.status") or die 'nothing is counted';
 writers_stop($writers);
 exact_ok($node, 'shop', 'updated while clicks come');
