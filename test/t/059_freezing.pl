@@ -17,7 +17,7 @@ use Test::More;
 my $CLICKS = 250_000;
 
 my $node = adclick_node('main', 'adclick.watermark' => "'0s'",
-	'autovacuum' => 'on', 'autovacuum_naptime' => "'1s'", 'log_autovacuum_min_duration' => 0);
+	'autovacuum' => 'off', 'autovacuum_naptime' => "'1s'", 'log_autovacuum_min_duration' => 0);
 $node->start;
 adclick_database($node, 'clicks');
 
@@ -46,7 +46,13 @@ sub vacuumed
 
 sql("INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT gen_random_uuid(), i % 100, now() - interval '3 hours', (random() * 1e18)::bigint, '::'::inet + (random() * 1e18)::bigint FROM generate_series(1, $CLICKS) i");
 drained($node, 'clicks');
+compacted($node, 'clicks');
 is(sql("SELECT sum(clicks) FROM adclick_internal.runs WHERE sort_order = 3 AND volume = 0"), $CLICKS, 'the ledger is written');
+
+# Workers do not wait for WAL to be flushed; before it is, a page is frozen but not marked as all-visible.
+sql('CREATE TABLE flushed ()');
+set_conf($node, 'autovacuum' => 'on');
+
 # Of a table, once VACUUM has come to it.
 sub frozen_ok
 {
