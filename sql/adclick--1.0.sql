@@ -91,26 +91,6 @@ COMMENT ON COLUMN adclick.filters.device IS 'device, ''unknown'' for clicks with
 -- Any click: its top-N is always kept.
 INSERT INTO adclick.filters (filter_id) OVERRIDING SYSTEM VALUE VALUES (0);
 
-CREATE TABLE adclick.discarded_clicks (
-	LIKE adclick.clicks,
-	reason text NOT NULL,
-	discarded_at timestamptz NOT NULL
-);
-ALTER TABLE adclick.discarded_clicks REPLICA IDENTITY FULL;
-ALTER TABLE adclick.discarded_clicks ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
-COMMENT ON TABLE adclick.discarded_clicks IS 'clicks that were not counted, as they arrived, with the reason';
-COMMENT ON COLUMN adclick.discarded_clicks.click_id IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.ad_id IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.clicked_at IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.user_id IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.received_at IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.ip IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.country IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.region IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.device IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'', ''too old'', ''undecided'' where stored keys are damaged, ''forged impression'' or ''expired impression''';
-COMMENT ON COLUMN adclick.discarded_clicks.discarded_at IS 'when the tick ran that set it aside';
-
 -- One row, updated by each tick.
 CREATE TABLE adclick_internal.state (
 	only_row boolean PRIMARY KEY,
@@ -132,6 +112,7 @@ CREATE TABLE adclick_internal.state (
 	highest_bucket bigint,
 	late bigint NOT NULL,
 	dropped bigint NOT NULL,
+	discarded_dropped bigint NOT NULL,
 	dropped_until timestamptz,
 	people_dropped_until timestamptz
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
@@ -145,11 +126,12 @@ COMMENT ON COLUMN adclick_internal.state.raw_retention IS 'adclick.raw_retention
 COMMENT ON COLUMN adclick_internal.state.highest_bucket IS 'highest bucket of the rule with a counted click';
 COMMENT ON COLUMN adclick_internal.state.late IS 'of the clicks counted, those that arrived later than adclick.watermark after the end of their minute';
 COMMENT ON COLUMN adclick_internal.state.dropped IS 'of the clicks counted, those that retention has dropped from the ledger';
+COMMENT ON COLUMN adclick_internal.state.discarded_dropped IS 'of the clicks set aside, those that went with volumes of the ledger';
 COMMENT ON COLUMN adclick_internal.state.dropped_until IS 'the last minute in which one of them was clicked, or its dedup bucket begins; NULL: none was dropped';
 COMMENT ON COLUMN adclick_internal.state.people_dropped_until IS 'the last minute of what retention has dropped from orders user and ip: up to it nobody can ask by user or address; NULL: nothing was dropped';
 
-INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped)
-	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped, discarded_dropped)
+	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE adclick_internal.restore (
 	started_at timestamptz PRIMARY KEY,
@@ -276,6 +258,12 @@ CREATE TABLE adclick_internal.volumes (
 	opened_at timestamptz NOT NULL,
 	dropped_at timestamptz,
 	dropped_by xid8,
+	in_future bigint,
+	too_old bigint,
+	duplicates bigint,
+	undecided bigint,
+	forged bigint,
+	expired bigint,
 	PRIMARY KEY (shelf, volume)
 );
 COMMENT ON TABLE adclick_internal.volumes IS 'volumes of what is dropped as it gets old, the last of each shelf written to: volume n of the ledger is in table ledger_m, m being n modulo 32';
@@ -283,7 +271,30 @@ COMMENT ON COLUMN adclick_internal.volumes.shelf IS 'what it has: ''ledger'', or
 COMMENT ON COLUMN adclick_internal.volumes.opened_at IS 'since when it is written to; no longer since another one was opened';
 COMMENT ON COLUMN adclick_internal.volumes.dropped_at IS 'when its runs were deleted; its table waits for snapshots that still see them';
 COMMENT ON COLUMN adclick_internal.volumes.dropped_by IS 'the transaction that did so';
+COMMENT ON COLUMN adclick_internal.volumes.in_future IS 'how many clicks had been set aside as ''in the future'' when it was opened; NULL: none';
+COMMENT ON COLUMN adclick_internal.volumes.too_old IS 'how many clicks had been set aside as ''too old'' when it was opened; NULL: none';
+COMMENT ON COLUMN adclick_internal.volumes.duplicates IS 'how many clicks had been set aside as ''duplicate'' when it was opened; NULL: none';
+COMMENT ON COLUMN adclick_internal.volumes.undecided IS 'how many clicks had been set aside as ''undecided'' when it was opened; NULL: none';
+COMMENT ON COLUMN adclick_internal.volumes.forged IS 'how many clicks had been set aside as ''forged impression'' when it was opened; NULL: none';
+COMMENT ON COLUMN adclick_internal.volumes.expired IS 'how many clicks had been set aside as ''expired impression'' when it was opened; NULL: none';
 INSERT INTO adclick_internal.volumes (shelf, volume, opened_at) VALUES ('ledger', 0, now()), ('people', 0, now());
+
+/*
+ * What is set aside while a volume of the ledger is written to goes when that is dropped, and so
+ * lies in a table for each of its tables; an old volume keeps few dead rows, of users forgotten.
+ */
+DO $$
+BEGIN
+	FOR n IN 0 .. 31 LOOP
+		EXECUTE format('CREATE TABLE adclick_internal.discarded_%s (LIKE adclick.clicks, reason text NOT NULL, discarded_at timestamptz NOT NULL) WITH (
+			autovacuum_vacuum_insert_threshold = 20000, autovacuum_vacuum_insert_scale_factor = 0, autovacuum_freeze_min_age = 0)', n);
+		EXECUTE format('ALTER TABLE adclick_internal.discarded_%s REPLICA IDENTITY FULL', n);
+		EXECUTE format('ALTER TABLE adclick_internal.discarded_%s ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0', n);
+		EXECUTE format('COMMENT ON TABLE adclick_internal.discarded_%s IS %L', n,
+			format('clicks that were not counted, set aside while a volume of the ledger was written to whose number, divided by 32, leaves %s', n));
+	END LOOP;
+END
+$$;
 
 /*
  * The archive: volumes that were written to files, or dropped; and the clicks that came back
@@ -813,6 +824,28 @@ CREATE FUNCTION adclick_internal.ledger_clicks()
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.ledger_clicks() IS 'the clicks that were counted, as they arrived, from the ledger; for who may read adclick.click_log';
 
+-- It sets its search_path itself, once: this is called for each row.
+CREATE FUNCTION adclick_internal.discarded() RETURNS SETOF adclick_internal.discarded_0
+	AS 'MODULE_PATHNAME', 'adclick_discarded' LANGUAGE C
+	STABLE STRICT PARALLEL RESTRICTED ROWS 1000000;
+COMMENT ON FUNCTION adclick_internal.discarded() IS 'the clicks that were not counted, of the volumes that have not been dropped; for who may read adclick.discarded_clicks or adclick.click_log';
+
+-- A function in the list of what is selected returns rows as they are asked for, one in FROM collects them all before.
+CREATE VIEW adclick.discarded_clicks AS
+	SELECT (d.click).* FROM (SELECT adclick_internal.discarded() AS click) d;
+COMMENT ON VIEW adclick.discarded_clicks IS 'clicks that were not counted, as they arrived, with the reason, kept as long as the ledger of their time';
+COMMENT ON COLUMN adclick.discarded_clicks.click_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.ad_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.clicked_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.user_id IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.received_at IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.ip IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.country IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.region IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.device IS 'as in adclick.clicks';
+COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'', ''too old'', ''undecided'' where stored keys are damaged, ''forged impression'' or ''expired impression''';
+COMMENT ON COLUMN adclick.discarded_clicks.discarded_at IS 'when the tick ran that set it aside';
+
 CREATE VIEW adclick.click_log AS
 	SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, 'counted' AS verdict
 	FROM adclick_internal.ledger_clicks()
@@ -1203,7 +1236,7 @@ CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest 
 		OUT last_tick_at timestamptz, OUT taken bigint, OUT counted bigint, OUT in_future bigint, OUT too_old bigint,
 		OUT duplicates bigint, OUT undecided bigint, OUT forged bigint, OUT expired bigint, OUT open_minutes bigint, OUT combinations bigint,
 		OUT late bigint, OUT clicks_per_second float8, OUT dropped bigint, OUT dropped_until timestamptz,
-		OUT people_dropped_until timestamptz)
+		OUT people_dropped_until timestamptz, OUT discarded_dropped bigint)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.progress() IS 'how far ticks and compaction are; NULLs while a table of the extension is altered';
@@ -1247,6 +1280,7 @@ CREATE VIEW adclick.status AS
 		p.counted AS clicks_counted,
 		p.late AS late_clicks,
 		p.dropped AS clicks_dropped,
+		p.discarded_dropped,
 		p.dropped_until,
 		p.people_dropped_until,
 		p.duplicates,
@@ -1286,6 +1320,7 @@ COMMENT ON COLUMN adclick.status.clicks_taken IS 'clicks that ticks took since C
 COMMENT ON COLUMN adclick.status.clicks_counted IS 'of them, those counted';
 COMMENT ON COLUMN adclick.status.late_clicks IS 'of them, those that arrived later than adclick.watermark after the end of their minute';
 COMMENT ON COLUMN adclick.status.clicks_dropped IS 'of those counted, how many adclick.ledger_retention has dropped from the ledger; they still count';
+COMMENT ON COLUMN adclick.status.discarded_dropped IS 'of the duplicates and the discarded, how many have gone from adclick.discarded_clicks with the ledger of their time';
 COMMENT ON COLUMN adclick.status.dropped_until IS 'the last minute in which one of them was clicked, or its dedup window begins: up to it the ledger is not whole; NULL if none was dropped';
 COMMENT ON COLUMN adclick.status.people_dropped_until IS 'the last minute of what adclick.user_and_ip_retention has dropped: questions about users and addresses are answered from the next one on; NULL if nothing was dropped';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
@@ -1489,7 +1524,7 @@ BEGIN ATOMIC
 	HAVING count(*) FILTER (WHERE r.segments <> coalesce(s.segments, 0)) > 0
 	UNION ALL
 	SELECT format('adclick.discarded_clicks has %s of %s clicks.', d.clicks, o.clicks)
-	FROM (SELECT in_future + too_old + duplicates + undecided + forged + expired AS clicks FROM adclick_internal.state) o
+	FROM (SELECT in_future + too_old + duplicates + undecided + forged + expired - discarded_dropped AS clicks FROM adclick_internal.state) o
 	CROSS JOIN (SELECT count(*) AS clicks FROM adclick.discarded_clicks) d WHERE d.clicks <> o.clicks;
 END;
 COMMENT ON FUNCTION adclick_internal.find_missing() IS 'what has not come of the data of a dump';
@@ -1506,11 +1541,11 @@ DO $$
 DECLARE
 	relation regclass;
 	for_users CONSTANT regclass[] := '{adclick.clicks, adclick.ads}';
-	tables CONSTANT regclass[] := '{adclick.filters, adclick.discarded_clicks, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
+	tables CONSTANT regclass[] := '{adclick.filters, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
 		adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours,
 		adclick_internal.ledger_restored, adclick_internal.forgotten_users, adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
 		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore}';
-	shelves CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.%s_%s', shelf, n)::regclass FROM unnest('{ledger, people}'::text[]) shelf, generate_series(0, 31) n);
+	shelves CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.%s_%s', shelf, n)::regclass FROM unnest('{ledger, people, discarded}'::text[]) shelf, generate_series(0, 31) n);
 	-- sequences follow at the end: setval() of a dump would be for whoever is there
 	others CONSTANT regclass[] := '{adclick_internal.end_of_dump}';
 BEGIN
@@ -1571,7 +1606,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT USAGE ON TYPE adclick.ad_click TO PUBLIC;
 
 -- Functions of a view run as the one who reads it.  Without USAGE on their schema nobody calls them in other ways.
-GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(), adclick_internal.ledger_clicks(),
+GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(), adclick_internal.ledger_clicks(), adclick_internal.discarded(),
 	adclick_internal.open_writer(), adclick_internal.examine(), adclick_internal.worker(boolean), adclick_internal.judge() TO PUBLIC;
 
 -- Who may ask about users and addresses (see privileges.c), and read all that is no click.

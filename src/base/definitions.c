@@ -35,7 +35,7 @@
 #include "definitions.h"
 #include "privileges.h"
 
-#define MAX_COLUMNS 21
+#define MAX_COLUMNS 22
 
 /* Instead of a type: an array of adclick.ad_click. */
 #define AD_CLICKS InvalidOid
@@ -92,14 +92,15 @@ static const Definition volume_definition = {
 	ADCLICK_INTERNAL_SCHEMA, NULL, RELKIND_RELATION, false, {SEGMENT_COLUMNS}
 };
 
+static const Definition discarded_definition = {
+	ADCLICK_INTERNAL_SCHEMA, NULL, RELKIND_RELATION, false, {CLICK_COLUMNS, {"reason", TEXTOID}, {"discarded_at", TIMESTAMPTZOID}}
+};
+
 const char *const definitions_shelves[] = {"ledger", "people"};
 
 static const Definition definitions[] = {
 	{ADCLICK_SCHEMA, "filters", RELKIND_RELATION, false, {
 			{"filter_id", INT4OID}, {"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}
-	}},
-	{ADCLICK_SCHEMA, "discarded_clicks", RELKIND_RELATION, false, {
-			CLICK_COLUMNS, {"reason", TEXTOID}, {"discarded_at", TIMESTAMPTZOID}
 	}},
 	{ADCLICK_SCHEMA, "most_clicked_ads", RELKIND_RELATION, false, {
 			{"click_minute", TIMESTAMPTZOID}, {"filter_id", INT4OID}, {"most_clicked_ads", AD_CLICKS},
@@ -122,8 +123,8 @@ static const Definition definitions[] = {
 			{"counted", INT8OID}, {"in_future", INT8OID}, {"too_old", INT8OID}, {"duplicates", INT8OID},
 			{"undecided", INT8OID}, {"forged", INT8OID}, {"expired", INT8OID}, {"rule_id", INT4OID},
 			{"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
-			{"highest_bucket", INT8OID}, {"late", INT8OID}, {"dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID},
-			{"people_dropped_until", TIMESTAMPTZOID}
+			{"highest_bucket", INT8OID}, {"late", INT8OID}, {"dropped", INT8OID},
+			{"discarded_dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID}, {"people_dropped_until", TIMESTAMPTZOID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "restore", RELKIND_RELATION, false, {{"started_at", TIMESTAMPTZOID}, {"tried_again", BOOLOID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "restored_tables", RELKIND_RELATION, false, {{"relation", REGCLASSOID}, {"by_copy", BOOLOID}}},
@@ -158,7 +159,8 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "archived_click", RELKIND_COMPOSITE_TYPE, false, {ARCHIVED_CLICK_COLUMNS}},
 	{ADCLICK_INTERNAL_SCHEMA, "volumes", RELKIND_RELATION, false, {
 			{"shelf", TEXTOID}, {"volume", INT4OID}, {"opened_at", TIMESTAMPTZOID}, {"dropped_at", TIMESTAMPTZOID},
-			{"dropped_by", XID8OID}
+			{"dropped_by", XID8OID}, {"in_future", INT8OID}, {"too_old", INT8OID}, {"duplicates", INT8OID},
+			{"undecided", INT8OID}, {"forged", INT8OID}, {"expired", INT8OID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks", RELKIND_RELATION, false, {CLICK_COLUMNS, {"run_id", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, false, {{"minute", TIMESTAMPTZOID}}},
@@ -183,7 +185,7 @@ static uint64 changes = 1;
 static uint64 right_at = 0;
 
 /* Of volumes: those that were found right, and did not change since; how often any table may have. */
-static Oid	right_volumes[VOLUME_TABLES];
+static Oid	right_volumes[ALL_VOLUME_TABLES];
 static uint64 invalidations = 0;
 
 /* A difference: the relation, and what is wrong with it. */
@@ -373,7 +375,7 @@ forget_checked(Datum arg, Oid relid)
 			break;
 		}
 	invalidations++;
-	for (int i = 0; i < VOLUME_TABLES; i++)
+	for (int i = 0; i < ALL_VOLUME_TABLES; i++)
 		if (right_volumes[i] == relid || !OidIsValid(relid))
 			right_volumes[i] = InvalidOid;
 }
@@ -445,7 +447,8 @@ definitions_check(void)
 char *
 definitions_volume_table(int number)
 {
-	return psprintf("%s_%d", definitions_shelves[number / SHELF_TABLES], number % SHELF_TABLES);
+	return psprintf("%s_%d", number < VOLUME_TABLES ? definitions_shelves[number / SHELF_TABLES] : "discarded",
+					number % SHELF_TABLES);
 }
 
 Relation
@@ -462,7 +465,8 @@ definitions_open_volume(int number, LOCKMODE mode)
 	{
 		uint64		before = invalidations;
 
-		refuse(check_relation(relation, &volume_definition, privileges_owner()));
+		refuse(check_relation(relation, number < VOLUME_TABLES ? &volume_definition : &discarded_definition,
+							  privileges_owner()));
 		if (before == invalidations)
 			right_volumes[number] = relid;	/* nothing has changed meanwhile */
 	}

@@ -29,7 +29,8 @@ extern void definitions_check(void);
 /*
  * What is dropped as it gets old lies on a shelf, in volumes that have SHELF_TABLES tables
  * in turn: the ledger in ledger_0 and so on, what is kept by user and address in people_0.
- * They are numbered through.  Open one, with the same check.
+ * What is set aside while a volume of the ledger is written to goes with it, and lies in
+ * discarded_0 and so on.  They are numbered through.  Open one, with the same check.
  */
 typedef enum Shelf
 {
@@ -40,6 +41,7 @@ typedef enum Shelf
 
 #define SHELF_TABLES 32
 #define VOLUME_TABLES (SHELVES * SHELF_TABLES)
+#define ALL_VOLUME_TABLES (VOLUME_TABLES + SHELF_TABLES)
 
 extern const char *const definitions_shelves[SHELVES];
 extern char *definitions_volume_table(int number);

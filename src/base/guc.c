@@ -122,7 +122,7 @@ guc_define(void)
 							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("adclick.ledger_retention",
-							"How long the clicks that were counted stay in the ledger; 0: for ever.",
+							"How long the clicks that were counted stay in the ledger, and the others in adclick.discarded_clicks; 0: for ever.",
 							"Counts stay. It must be longer than copies of a click may arrive.",
 							&adclick_ledger_retention,
 							0, 0, 36500 * 24 * 60,

@@ -121,14 +121,26 @@ privileges_require_reader(Oid asker)
 			 errhint("GRANT %s TO %s.", READER_ROLE, quote_identifier(GetUserNameFromId(asker, false)))));
 }
 
+static bool
+may_read(Oid asker, const char *name)
+{
+	Oid			view = get_relname_relid(name, get_namespace_oid(ADCLICK_SCHEMA, false));
+
+	return OidIsValid(view) && pg_class_aclcheck(view, asker, ACL_SELECT) == ACLCHECK_OK;
+}
+
 void
 privileges_require_click_log(Oid asker)
 {
-	Oid			view = get_relname_relid("click_log", get_namespace_oid(ADCLICK_SCHEMA, false));
-	AclResult	result = OidIsValid(view) ? pg_class_aclcheck(view, asker, ACL_SELECT) : ACLCHECK_NO_PRIV;
+	if (!may_read(asker, "click_log"))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, "click_log");
+}
 
-	if (result != ACLCHECK_OK)
-		aclcheck_error(result, OBJECT_VIEW, "click_log");
+void
+privileges_require_discarded(Oid asker)
+{
+	if (!may_read(asker, "discarded_clicks") && !may_read(asker, "click_log"))
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_VIEW, "discarded_clicks");
 }
 
 void

@@ -53,8 +53,9 @@ extern Datum privileges_as_owner(FunctionCallInfo fcinfo, AsOwner inside);
 /* An error unless the role may ask about single users and addresses. */
 extern void privileges_require_reader(Oid asker);
 
-/* An error unless the role may read the view adclick.click_log. */
+/* An error unless the role may read the view adclick.click_log; or for a part of it, adclick.discarded_clicks. */
 extern void privileges_require_click_log(Oid asker);
+extern void privileges_require_discarded(Oid asker);
 
 /* An error unless the role may have the server write, or read, files: a member of the server's role for it. */
 extern void privileges_require_files(Oid asker, Oid role);

@@ -50,8 +50,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[19];
-	Datum		values[19];
+	bool		nulls[20];
+	Datum		values[20];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then, and the health what is the matter */
@@ -83,6 +83,7 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[17] = TimestampTzGetDatum(nulls[17] ? 0 : state.dropped_until * USECS_PER_MINUTE);
 	nulls[18] = state.people_dropped_until == PG_INT64_MIN;
 	values[18] = TimestampTzGetDatum(nulls[18] ? 0 : state.people_dropped_until * USECS_PER_MINUTE);
+	values[19] = Int64GetDatum(state.discarded_dropped);
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -95,14 +96,16 @@ is_balanced(const StoreState *state, const LedgerTotals *ledger, const StoreSetA
 {
 	int64		counted = state->verdicts[CLICK_VALID];
 	int64		set_aside = 0;
+	int64		dropped = 0;
 
 	for (ClickVerdict verdict = CLICK_VALID + 1; verdict < CLICK_VERDICTS; verdict++)
 	{
-		if (state->verdicts[verdict] != rows->verdicts[verdict])
+		if (state->verdicts[verdict] != rows->verdicts[verdict] + rows->dropped[verdict])
 			return false;
-		set_aside += rows->verdicts[verdict];
+		set_aside += state->verdicts[verdict];
+		dropped += rows->dropped[verdict];
 	}
-	return rows->unknown == 0 && state->rows_read == counted + set_aside &&
+	return rows->unknown == 0 && dropped == state->discarded_dropped && state->rows_read == counted + set_aside &&
 		counted == ledger->packed + ledger->unpacked + state->dropped && counted == ledger->facts &&
 		ledger->unpacked == rows->verdicts[CLICK_VALID] && store_count_wrong_days() == 0;
 }

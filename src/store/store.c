@@ -268,7 +268,7 @@ check_state(const StoreState *state)
 {
 	const ClickRules *rules = &state->rules;
 
-	if (state->tick < 0 || state->rows_read < 0 || state->dropped < 0 || (state->tick > 0) != (rules->dedup.rule_id > 0) ||
+	if (state->tick < 0 || state->rows_read < 0 || state->dropped < 0 || state->discarded_dropped < 0 || (state->tick > 0) != (rules->dedup.rule_id > 0) ||
 		rules->future_tolerance < 0 || rules->future_tolerance > USECS_PER_DAY ||
 		rules->raw_retention < USECS_PER_HOUR || rules->raw_retention > 3650 * USECS_PER_DAY)
 		ereport(ERROR,
@@ -324,6 +324,7 @@ store_get_state(StoreState *state)
 	state->dropped = DatumGetInt64(sql_result(0, 21, 0));
 	state->dropped_until = state_minute(22);
 	state->people_dropped_until = state_minute(24);
+	state->discarded_dropped = DatumGetInt64(sql_result(0, 25, 0));
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
 	check_state(state);
@@ -517,7 +518,7 @@ store_forget_set_aside(int64 user_id)
 	Datum		values[1] = {Int64GetDatum(user_id)};
 
 	sql_write(FORGET_DIFFERENCES, values, NULL);
-	return (int64) sql_write(FORGET_DISCARDED, values, NULL);
+	return store_forget_discarded(user_id);
 }
 
 int64
@@ -541,7 +542,7 @@ store_count_clicks(int64 minute)
 
 struct StoreSink
 {
-	SqlInserter discarded;
+	SqlInserter discarded;		/* once there are some */
 	SqlInserter unpacked;
 	int64		ledger_run;
 };
@@ -549,9 +550,8 @@ struct StoreSink
 StoreSink *
 store_set_aside_begin(int64 ledger_run)
 {
-	StoreSink  *sink = palloc(sizeof(StoreSink));
+	StoreSink  *sink = palloc0(sizeof(StoreSink));
 
-	sql_insert_begin(&sink->discarded, ADCLICK_SCHEMA, "discarded_clicks");
 	sql_insert_begin(&sink->unpacked, ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks");
 	sink->ledger_run = ledger_run;
 	return sink;
@@ -567,9 +567,12 @@ copy_click(TupleTableSlot *slot, const TupleTableSlot *click)
 static void
 discard(SqlInserter *inserter, const TupleTableSlot *click, ClickVerdict verdict)
 {
-	TupleTableSlot *slot = inserter->slot;
 	Datum		reason = CStringGetTextDatum(click_verdict_text(verdict));
+	TupleTableSlot *slot;
 
+	if (inserter->relation == NULL)
+		sql_insert_into(inserter, store_open_discarded());
+	slot = inserter->slot;
 	copy_click(slot, click);
 	slot->tts_values[CLICK_COLUMNS] = reason;
 	slot->tts_isnull[CLICK_COLUMNS] = false;
@@ -603,32 +606,8 @@ store_set_aside(StoreSink *sink, TupleTableSlot *click, ClickVerdict verdict)
 void
 store_set_aside_end(StoreSink *sink)
 {
-	sql_insert_end(&sink->discarded);
+	if (sink->discarded.relation)
+		sql_insert_end(&sink->discarded);
 	sql_insert_end(&sink->unpacked);
 	pfree(sink);
-}
-
-/* Where the rows with this reason are counted. */
-static int64 *
-count_of_reason(StoreSetAside *rows, const char *reason)
-{
-	for (ClickVerdict verdict = CLICK_VALID + 1; verdict < CLICK_VERDICTS; verdict++)
-		if (strcmp(reason, click_verdict_text(verdict)) == 0)
-			return &rows->verdicts[verdict];
-	return &rows->unknown;
-}
-
-void
-store_count_set_aside(StoreSetAside *rows)
-{
-	uint64		reasons;
-
-	memset(rows, 0, sizeof(*rows));
-	SPI_connect();
-	sql_run(COUNT_UNPACKED, NULL, NULL, true);
-	rows->verdicts[CLICK_VALID] = DatumGetInt64(sql_result(0, 1, 0));
-	reasons = sql_run(COUNT_DISCARDED, NULL, NULL, true);
-	for (uint64 i = 0; i < reasons; i++)
-		*count_of_reason(rows, TextDatumGetCString(sql_result(i, 1, 0))) += DatumGetInt64(sql_result(i, 2, 0));
-	SPI_finish();
 }

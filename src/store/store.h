@@ -65,6 +65,7 @@ typedef struct StoreState
 	ClickRules	rules;
 	int64		highest_bucket; /* of the rule in force that has a key; PG_INT64_MIN: none */
 	int64		dropped;		/* of the clicks counted, those that are no longer in the ledger */
+	int64		discarded_dropped;	/* of the others, those that are no longer kept */
 	int64		dropped_until;	/* last minute in which one was clicked, or its bucket begins; PG_INT64_MIN: none */
 	int64		people_dropped_until;	/* last minute of what orders user and ip have dropped; likewise */
 } StoreState;
@@ -148,7 +149,7 @@ extern int64 store_count_open_minutes(void);
 extern double store_count_clicks(int64 minute);
 
 /*
- * Set rows aside: into adclick.discarded_clicks, or valid ones, which order ledger
+ * Set rows aside: beside the volume of the ledger that is written to, or valid ones, which order ledger
  * has no columns for, into adclick_internal.unpacked_clicks, with the run that has their keys.  The slot has the inbox's
  * columns.  Triggers people put on the tables do not fire: workers run no code of
  * users.
@@ -158,14 +159,24 @@ extern StoreSink *store_set_aside_begin(int64 ledger_run);
 extern void store_set_aside(StoreSink *sink, TupleTableSlot *slot, ClickVerdict verdict);
 extern void store_set_aside_end(StoreSink *sink);
 
-/* How many rows there are of each verdict, and of none that there is. */
+/* How many rows there are of each verdict, and of none that there is; and how many are no longer kept. */
 typedef struct StoreSetAside
 {
 	int64		verdicts[CLICK_VERDICTS];
+	int64		dropped[CLICK_VERDICTS];
 	int64		unknown;
 } StoreSetAside;
 
 extern void store_count_set_aside(StoreSetAside *rows);
+
+/*
+ * Read the clicks that were not counted, one after the other: as the active snapshot sees
+ * them, all that it sees or the error that it is too old (72000).
+ */
+typedef struct StoreDiscarded StoreDiscarded;
+extern StoreDiscarded *store_discarded_begin(void);
+extern TupleTableSlot *store_discarded_next(StoreDiscarded *discarded);
+extern void store_discarded_end(StoreDiscarded *discarded);
 
 /*
  * Runs.  A run of order ad that is no delta has the facts of one closed minute, or
@@ -382,7 +393,7 @@ store_shelf(FactOrder order)
 	return order == ORDER_LEDGER ? SHELF_LEDGER : SHELF_PEOPLE;
 }
 
-/* Where the segments of a run are: the number of a table of volumes, or one of these. */
+/* Where the segments of a run are: the number of a table of volumes (see definitions.h), or one of these. */
 typedef int32 StoreTable;
 
 #define STORE_FINAL (-1)
@@ -393,6 +404,13 @@ static inline StoreTable
 store_volume_table(Shelf shelf, int32 volume)
 {
 	return shelf * SHELF_TABLES + volume % SHELF_TABLES;
+}
+
+/* Where clicks are set aside while a volume of the ledger is written to. */
+static inline StoreTable
+store_discarded_table(int32 volume)
+{
+	return VOLUME_TABLES + volume % SHELF_TABLES;
 }
 
 static inline StoreTable
@@ -586,8 +604,8 @@ extern int64 store_count_unreconciled(void);
 
 /*
  * Final runs on a shelf lie in volumes, the last of which is written to.  Each has a
- * table, of which there are SHELF_TABLES.  It is dropped in two steps: its runs are
- * deleted, so that snapshots taken before still read it; and when there are none of
+ * table, of which there are SHELF_TABLES; one of the ledger has another one, for what was
+ * set aside meanwhile.  It is dropped in two steps: its runs are deleted, so that snapshots taken before still read it; and when there are none of
  * those, its table is truncated.
  */
 typedef struct StoreVolume

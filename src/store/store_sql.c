@@ -100,7 +100,7 @@ static const struct
 		" counted, in_future, too_old, duplicates, undecided, forged, expired,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
 		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END,"
-		" people_dropped_until"
+		" people_dropped_until, discarded_dropped"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
@@ -166,8 +166,8 @@ static const struct
 	[ADD_STATE] = {
 		"WITH volume AS (INSERT INTO adclick_internal.volumes (shelf, volume, opened_at)"
 		" VALUES ('ledger', 0, clock_timestamp()), ('people', 0, clock_timestamp()))"
-		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped)"
-		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
+		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped, discarded_dropped)"
+		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
 	},
 	[FIND_MISSING] = {
 		"SELECT string_agg(missing, ' ') FROM adclick_internal.find_missing() missing", 0
@@ -189,9 +189,6 @@ static const struct
 	[FORGET_SECRET] = {
 		"UPDATE adclick_internal.dedup_rules SET secret = NULL WHERE rule_id = $1", 1, {INT4OID}
 	},
-	[FORGET_DISCARDED] = {
-		"UPDATE adclick.discarded_clicks SET user_id = NULL, ip = NULL WHERE user_id = $1", 1, {INT8OID}
-	},
 	[FORGET_UNPACKED] = {
 		"UPDATE adclick_internal.unpacked_clicks SET user_id = NULL, ip = NULL, run_id = coalesce(nullif($2, 0), run_id)"
 		" WHERE user_id = $1", 2, {INT8OID, INT8OID}
@@ -207,9 +204,6 @@ static const struct
 	},
 	[COUNT_UNPACKED] = {
 		"SELECT count(*) FROM adclick_internal.unpacked_clicks WHERE run_id <> 0", 0
-	},
-	[COUNT_DISCARDED] = {
-		"SELECT reason, count(*) FROM adclick.discarded_clicks GROUP BY reason", 0
 	},
 	[COUNT_OPEN_MINUTES] = {
 		"SELECT count(DISTINCT m) FROM (SELECT last_minute FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta"
@@ -569,10 +563,19 @@ static const struct
 	[GET_VOLUME] = {
 		"SELECT volume, opened_at FROM adclick_internal.volumes WHERE shelf = $1 ORDER BY volume DESC LIMIT 1", 1, {TEXTOID}
 	},
+	[GET_LEDGER_VOLUMES] = {
+		"SELECT volume, dropped_at IS NOT NULL FROM adclick_internal.volumes WHERE shelf = 'ledger'", 0
+	},
+	/* by verdict */
+	[GET_SET_ASIDE_BEFORE] = {
+		"SELECT in_future, too_old, duplicates, undecided, forged, expired FROM adclick_internal.volumes"
+		" WHERE shelf = 'ledger' AND dropped_at IS NULL ORDER BY volume LIMIT 1", 0
+	},
 	/* unless its table is that of another one */
 	[OPEN_VOLUME] = {
-		"INSERT INTO adclick_internal.volumes (shelf, volume, opened_at) SELECT $1, last.volume + 1, clock_timestamp()"
-		" FROM (SELECT max(volume) AS volume FROM adclick_internal.volumes WHERE shelf = $1) last WHERE NOT EXISTS"
+		"INSERT INTO adclick_internal.volumes (shelf, volume, opened_at, in_future, too_old, duplicates, undecided, forged, expired)"
+		" SELECT $1, last.volume + 1, clock_timestamp(), s.in_future, s.too_old, s.duplicates, s.undecided, s.forged, s.expired"
+		" FROM adclick_internal.state s, (SELECT max(volume) AS volume FROM adclick_internal.volumes WHERE shelf = $1) last WHERE NOT EXISTS"
 		" (SELECT FROM adclick_internal.volumes o WHERE o.shelf = $1 AND o.volume % 32 = (last.volume + 1) % 32)", 1, {TEXTOID}
 	},
 	[GET_CLOSED_VOLUME] = {
@@ -582,7 +585,8 @@ static const struct
 		" WHERE v.dropped_at IS NULL AND v.closed_at IS NOT NULL GROUP BY v.volume, v.closed_at ORDER BY v.volume LIMIT 1", 1, {TEXTOID}
 	},
 	/*
-	 * What is in its file stays there, if it is what the volume had.  The last hour in the books says
+	 * What is in its file stays there, if it is what the volume had.  What was set aside before the next
+	 * volume has gone.  The last hour in the books says
 	 * that later ones are to be reconciled before they go.
 	 */
 	[DROP_LEDGER] = {
@@ -598,7 +602,9 @@ static const struct
 		" hours AS (DELETE FROM adclick.reconciled_hours USING old WHERE hour < before AND hour < last),"
 		" differences AS (DELETE FROM adclick.differences USING old WHERE hour < before),"
 		" calls AS (DELETE FROM adclick.reconciliations USING old WHERE started_at < before)"
-		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until)"
+		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until),"
+		" discarded_dropped = greatest(s.discarded_dropped, (SELECT n.in_future + n.too_old + n.duplicates + n.undecided + n.forged + n.expired"
+		" FROM adclick_internal.volumes n WHERE n.shelf = 'ledger' AND n.volume > $1 ORDER BY n.volume LIMIT 1))"
 		" FROM sums d RETURNING d.clicks", 1, {INT4OID}
 	},
 	/* what cannot be asked for any more needs no gaps, and names nobody */

@@ -44,13 +44,11 @@ typedef enum Statement
 	ADD_FORGOTTEN_RULE,
 	KEEP_FORGOTTEN_RULE,
 	FORGET_SECRET,
-	FORGET_DISCARDED,
 	FORGET_UNPACKED,
 	FORGET_DIFFERENCES,
 	CLAIM_COMPACTION,
 	COUNT_LEDGER,
 	COUNT_UNPACKED,
-	COUNT_DISCARDED,
 	COUNT_OPEN_MINUTES,
 	COUNT_CLICKS,
 	GET_MINUTE_RUNS,
@@ -119,6 +117,8 @@ typedef enum Statement
 	COUNT_UNRECONCILED,
 	GET_UNRECONCILED,
 	GET_VOLUME,
+	GET_LEDGER_VOLUMES,
+	GET_SET_ASIDE_BEFORE,
 	OPEN_VOLUME,
 	GET_CLOSED_VOLUME,
 	DROP_LEDGER,
@@ -165,6 +165,12 @@ extern uint64 sql_write_segments(StoreTable table, const char *statement, int n,
 
 /* A value of the row-th result; or_else if it is NULL. */
 extern Datum sql_result(uint64 row, int column, Datum or_else);
+
+/* The table that clicks are set aside in now, open: see store_discarded.c. */
+extern Relation store_open_discarded(void);
+
+/* The user's clicks there become clicks of nobody: returns how many. */
+extern int64 store_forget_discarded(int64 user_id);
 
 extern SPIPlanPtr sql_plan(Statement statement);
 

@@ -144,21 +144,36 @@ truncate_table(const char *name)
 	SPI_finish();
 }
 
-/* Unless somebody uses the table, as nobody shall have to queue behind us. */
+/*
+ * Lock a table of a dropped volume, with what is stored apart, so that it can be truncated:
+ * if nobody uses it, as nobody shall have to queue behind us.
+ */
+static bool
+lock_table(const Dropped *dropped, StoreTable table, TimestampTz before)
+{
+	Relation	relation = definitions_open_volume(table, AccessShareLock);
+	Oid			apart = relation->rd_rel->reltoastrelid;
+	bool		can_go;
+
+	can_go = (dropped->at < before || is_seen_by_none(dropped, relation)) &&
+		ConditionalLockRelation(relation, AccessExclusiveLock) &&
+		(!OidIsValid(apart) || ConditionalLockRelationOid(apart, AccessExclusiveLock));
+	relation_close(relation, AccessShareLock);
+	return can_go;
+}
+
 static bool
 empty_volume(const Dropped *dropped, TimestampTz before)
 {
 	Datum		values[2] = {shelf_name(dropped->shelf), Int32GetDatum(dropped->volume)};
-	Relation	relation = definitions_open_volume(store_volume_table(dropped->shelf, dropped->volume), AccessShareLock);
-	char	   *name = pstrdup(RelationGetRelationName(relation));
-	bool		can_go;
+	StoreTable	tables[2] = {store_volume_table(dropped->shelf, dropped->volume), store_discarded_table(dropped->volume)};
+	int			ntables = dropped->shelf == SHELF_LEDGER ? 2 : 1;
 
-	can_go = (dropped->at < before || is_seen_by_none(dropped, relation)) &&
-		ConditionalLockRelation(relation, AccessExclusiveLock);
-	relation_close(relation, AccessShareLock);
-	if (!can_go)
-		return false;
-	truncate_table(name);
+	for (int i = 0; i < ntables; i++)
+		if (!lock_table(dropped, tables[i], before))
+			return false;
+	for (int i = 0; i < ntables; i++)
+		truncate_table(store_table_name(tables[i]));
 	sql_write(DELETE_VOLUME, values, NULL);
 	return true;
 }

@@ -3,9 +3,9 @@
 SELECT no_plan();
 
 SELECT has_schema('adclick');
-SELECT tables_are('adclick', ARRAY['clicks', 'discarded_clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'most_clicked_ads_daily', 'ads',
+SELECT tables_are('adclick', ARRAY['clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'most_clicked_ads_daily', 'ads',
 	'differences', 'reconciled_hours', 'reconciliations', 'archived_volumes', 'restored_hours']);
-SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'ad_click_counts_hourly', 'ad_click_counts_daily', 'clicks_per_minute', 'click_log']);
+SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'ad_click_counts_hourly', 'ad_click_counts_daily', 'clicks_per_minute', 'click_log', 'discarded_clicks']);
 SELECT isnt_partitioned('adclick', 'clicks', 'clicks go into one table');
 SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid WHERE c.oid = 'adclick.clicks'::regclass), 'adclick_inbox', 'of an access method of its own');
 
@@ -127,7 +127,7 @@ SELECT has_column('adclick', 'discarded_clicks', 'discarded_at', 'adclick.discar
 SELECT has_column('adclick', 'status', c, 'adclick.status.' || c || ' is there')
 FROM unnest(ARRAY['lag_rows', 'lag_seconds', 'last_tick', 'last_tick_seconds', 'worst_tick_seconds', 'clicks_per_second',
 	'clicks_taken', 'clicks_counted', 'late_clicks', 'duplicates', 'discarded', 'in_future', 'too_old', 'undecided', 'forged', 'expired',
-	'clicks_dropped', 'dropped_until', 'people_dropped_until', 'open_minutes', 'last_reconciled_at', 'errors', 'last_error', 'workers_alive', 'workers_wanted']) c;
+	'clicks_dropped', 'discarded_dropped', 'dropped_until', 'people_dropped_until', 'open_minutes', 'last_reconciled_at', 'errors', 'last_error', 'workers_alive', 'workers_wanted']) c;
 SELECT columns_are('adclick', 'storage', ARRAY['relation', 'bytes', 'purpose']);
 SELECT columns_are('adclick', 'differences', ARRAY['hour', 'what', 'click_minute', 'ad_id', 'filter_id', 'user_id', 'ip', 'expected', 'stored']);
 SELECT columns_are('adclick', 'reconciled_hours', ARRAY['hour', 'reconciled_at', 'clicks', 'differences', 'repaired', 'problem']);

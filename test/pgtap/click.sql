@@ -224,7 +224,7 @@ BEGIN
 	END IF;
 	SELECT CASE WHEN duplicates = 1 THEN 'duplicate' WHEN counted = 1 THEN 'counted' WHEN discarded = 1 THEN 'discarded' END INTO said FROM adclick.tick();
 	IF said = 'discarded' THEN
-		SELECT reason INTO said FROM adclick.discarded_clicks ORDER BY received_at DESC, ctid DESC LIMIT 1;
+		SELECT reason INTO said FROM adclick_internal.discarded_0 ORDER BY received_at DESC, ctid DESC LIMIT 1;
 	END IF;
 	RETURN said;
 END $$;
@@ -267,7 +267,7 @@ SELECT is(verdict(5, 501, token(set_bit(bytes(token), 3, 1 - get_bit(bytes(token
 -- What is set aside has the second half of its impression's id.
 SELECT adclick.new_impression(5, 501) AS token \gset
 SELECT is(verdict(6, 501, :'token'), 'forged impression', 'a forged one');
-SELECT is(click_id::text, '6164636c-6963-8001' || substr(id_of(:'token')::text, 19), 'is found by its id') FROM adclick.discarded_clicks ORDER BY received_at DESC, ctid DESC LIMIT 1;
+SELECT is(click_id::text, '6164636c-6963-8001' || substr(id_of(:'token')::text, 19), 'is found by its id') FROM adclick_internal.discarded_0 ORDER BY received_at DESC, ctid DESC LIMIT 1;
 
 -- Age: by the time inside the id, to the millisecond; standbys may be ahead.
 \set name adclick.impression_expiry
@@ -282,7 +282,7 @@ SELECT is(verdict(5, 1, signed(secret(), overlay(oracle.uuid_v7(now())::text PLA
 SELECT is(verdict(6, 1, signed(secret(), oracle.uuid_v7(now() - interval '1 day'), 5, 1)), 'forged impression', 'forged and expired: forged');
 SELECT oracle.uuid_v7(now() - interval '2 minutes') AS id \gset
 SELECT is(verdict(5, 1, signed(secret(), :'id', 5, 1)), 'expired impression', 'an expired one');
-SELECT is(click_id::text, '6164636c-6963-8002' || substr(:'id', 19), 'is found by its id') FROM adclick.discarded_clicks ORDER BY received_at DESC, ctid DESC LIMIT 1;
+SELECT is(click_id::text, '6164636c-6963-8002' || substr(:'id', 19), 'is found by its id') FROM adclick_internal.discarded_0 ORDER BY received_at DESC, ctid DESC LIMIT 1;
 \set value 130
 \i test/lib/set.psql
 SELECT is(verdict(5, 1, signed(secret(), :'id', 5, 1)), 'counted', 'expired or not is told by the setting');

@@ -106,7 +106,7 @@ BEGIN
 	INSERT INTO facts_expected SELECT * FROM oracle.facts();
 	INSERT INTO copies SELECT * FROM log_before WHERE user_id = nr AND (verdict = 'counted' OR verdict IS NULL AND clicked_at BETWEEN now() - interval '6 days' AND now());
 	SELECT count(*) INTO named FROM log_before WHERE user_id = nr;
-	ANALYZE adclick.clicks, adclick.discarded_clicks, adclick.differences, adclick_internal.unpacked_clicks, adclick_internal.deltas, adclick_internal.segments, adclick_internal.ledger_0, adclick_internal.people_0;
+	ANALYZE adclick.clicks, adclick_internal.discarded_0, adclick.differences, adclick_internal.unpacked_clicks, adclick_internal.deltas, adclick_internal.segments, adclick_internal.ledger_0, adclick_internal.people_0;
 	RETURN NEXT cmp_ok(named, '>', 0::bigint, step || ': he clicked');
 	RETURN NEXT is(adclick.forget_user(nr), named, step || ': all his clicks');
 	RETURN NEXT is_empty(format('SELECT * FROM traces(%s)', nr), step || ': no trace is left');

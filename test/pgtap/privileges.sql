@@ -62,7 +62,7 @@ FROM unnest('{
 	"adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb)",
 	"adclick.unique_users(bigint, int, jsonb)",
 	"adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)",
-	"adclick_internal.progress()", "adclick_internal.workers()", "adclick_internal.ledger_clicks()", "adclick_internal.open_writer()",
+	"adclick_internal.progress()", "adclick_internal.workers()", "adclick_internal.ledger_clicks()", "adclick_internal.discarded()", "adclick_internal.open_writer()",
 	"adclick_internal.examine()", "adclick_internal.worker(boolean)", "adclick_internal.judge()"}'::text[]) function;
 INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE'),
 	('adclick', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'USAGE');
@@ -114,7 +114,7 @@ SELECT throws_ok('SELECT * FROM adclick.health()', '42501', 'permission denied f
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
 FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.click_log,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
 SELECT throws_ok('SELECT ' || function, '42501', 'permission denied for schema adclick_internal', 'no right to call ' || function)
-FROM unnest('{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.ledger_clicks(),
+FROM unnest('{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.ledger_clicks(),adclick_internal.discarded(),
 	adclick_internal.judge(),adclick_internal.examine(),adclick_internal.worker(false),adclick_internal.open_writer(),
 	adclick_internal.reset_privileges()}'::text[]) function;
 RESET ROLE;

@@ -107,7 +107,7 @@ SELECT is(bool_and(expected < stored), true, 'more is stored than it has') FROM 
 ROLLBACK;
 
 BEGIN;
-INSERT INTO adclick.discarded_clicks (click_id, ad_id, clicked_at, received_at, reason, discarded_at)
+INSERT INTO adclick_internal.discarded_0 (click_id, ad_id, clicked_at, received_at, reason, discarded_at)
 SELECT gen_random_uuid(), 4711, now() - interval '3 hours', now(), 'duplicate', now();
 SELECT is(found(), 'duplicate 1', 'a click is set aside as a duplicate of none');
 SELECT is(ad_id, 4711::bigint, 'it is named') FROM adclick.differences;
@@ -212,7 +212,7 @@ FROM (VALUES
 		'', 'none problem', 'critical'),
 	('clicks of the ledger lost', 'DELETE FROM adclick_internal.runs WHERE run_id = (SELECT run_id FROM adclick_internal.runs WHERE sort_order = 3 ORDER BY clicks DESC LIMIT 1)',
 		'ad(, duplicate)?, ip, minute, user', 'some problem', 'critical'),
-	('a wrong duplicate', 'INSERT INTO adclick.discarded_clicks (click_id, ad_id, clicked_at, received_at, reason, discarded_at)
+	('a wrong duplicate', 'INSERT INTO adclick_internal.discarded_0 (click_id, ad_id, clicked_at, received_at, reason, discarded_at)
 		SELECT gen_random_uuid(), 4711, now() - interval ''3 hours'', now(), ''duplicate'', now()', 'duplicate', 'some problem', 'critical'),
 	('an hour that has no clicks any more', 'INSERT INTO adclick.reconciled_hours VALUES (''2001-01-01 00:00Z'', now(), 5, 1, false, NULL)', '', NULL, 'ok')
 	) d (what, damage, found, hours, health), repaired(d.damage) r;

@@ -148,11 +148,11 @@ BEGIN
 	END;
 END $$;
 SELECT statement, balanced_after(statement) FROM unnest(ARRAY['SELECT 1',
-	$$DELETE FROM adclick.discarded_clicks WHERE ctid = (SELECT min(ctid) FROM adclick.discarded_clicks WHERE reason = 'duplicate')$$,
-	$$DELETE FROM adclick.discarded_clicks WHERE ctid = (SELECT min(ctid) FROM adclick.discarded_clicks WHERE reason = 'too old')$$,
-	$$UPDATE adclick.discarded_clicks SET reason = 'too old' WHERE ctid = (SELECT min(ctid) FROM adclick.discarded_clicks WHERE reason = 'duplicate')$$,
-	$$UPDATE adclick.discarded_clicks SET reason = 'undecided' WHERE ctid = (SELECT min(ctid) FROM adclick.discarded_clicks WHERE reason = 'too old')$$,
-	$$INSERT INTO adclick.discarded_clicks SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, 'dull', now() FROM adclick.click_log LIMIT 1$$,
+	$$DELETE FROM adclick_internal.discarded_0 WHERE ctid = (SELECT min(ctid) FROM adclick_internal.discarded_0 WHERE reason = 'duplicate')$$,
+	$$DELETE FROM adclick_internal.discarded_0 WHERE ctid = (SELECT min(ctid) FROM adclick_internal.discarded_0 WHERE reason = 'too old')$$,
+	$$UPDATE adclick_internal.discarded_0 SET reason = 'too old' WHERE ctid = (SELECT min(ctid) FROM adclick_internal.discarded_0 WHERE reason = 'duplicate')$$,
+	$$UPDATE adclick_internal.discarded_0 SET reason = 'undecided' WHERE ctid = (SELECT min(ctid) FROM adclick_internal.discarded_0 WHERE reason = 'too old')$$,
+	$$INSERT INTO adclick_internal.discarded_0 SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, 'dull', now() FROM adclick.click_log LIMIT 1$$,
 	'DELETE FROM adclick_internal.unpacked_clicks WHERE ctid = (SELECT min(ctid) FROM adclick_internal.unpacked_clicks)',
 	'INSERT INTO adclick_internal.unpacked_clicks SELECT * FROM adclick_internal.unpacked_clicks LIMIT 1',
 	'DELETE FROM adclick_internal.runs WHERE run_id = (SELECT min(run_id) FROM adclick_internal.runs WHERE sort_order = 0)',

@@ -119,7 +119,7 @@ for my $table (qw(adclick.filters adclick_internal.runs adclick.ads))
 	hidden_in("$_->[0] of $table", $_->[1], $_->[2]) for places($table);
 	exact_ok($node, 'clicks', "after all that in $table");
 }
-for my $table (qw(adclick.most_clicked_ads adclick.discarded_clicks adclick_internal.state adclick_internal.compaction
+for my $table (qw(adclick.most_clicked_ads adclick_internal.discarded_0 adclick_internal.state adclick_internal.compaction
 	adclick_internal.deltas adclick_internal.segments adclick_internal.ledger_0 adclick_internal.people_0 adclick_internal.volumes adclick_internal.dedup_rules adclick_internal.gaps adclick_internal.unpacked_clicks))
 {
 	hidden_in("$_->[0] of $table", $_->[1], $_->[2]) for grep { $_->[0] =~ /^(trigger|index expression|forced policy)$/ } places($table);

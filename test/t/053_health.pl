@@ -180,7 +180,7 @@ becomes('ok', '^$', 'the compactor goes on');
 #
 my $errors = sql('SELECT errors FROM adclick.status');
 # among the random ones there may be copies
-sql(q{DELETE FROM adclick.discarded_clicks; CREATE UNIQUE INDEX one_reason ON adclick.discarded_clicks (ad_id, user_id);
+sql(q{DELETE FROM adclick_internal.discarded_0; CREATE UNIQUE INDEX one_reason ON adclick_internal.discarded_0 (ad_id, user_id);
 	INSERT INTO adclick.clicks (ad_id, user_id, clicked_at) SELECT 4711, 1, 'infinity' FROM generate_series(1, 2)});
 becomes('critical', '^the aggregator fails: tick: duplicate key value violates unique constraint "one_reason"$', 'ticks that fail');
 cmp_ok(sql('SELECT errors FROM adclick.status'), '>=', $errors + 2, 'errors are counted');
@@ -188,7 +188,7 @@ sql('ALTER DATABASE clicks SET adclick.workers = off');
 becomes('ok', "^$WORKERS_OFF\$", 'no longer when there are to be no workers');
 sql('ALTER DATABASE clicks RESET adclick.workers');
 becomes('critical', '^the aggregator fails: ', 'and again when there are');
-sql('DROP INDEX adclick.one_reason');
+sql('DROP INDEX adclick_internal.one_reason');
 pass_time(60);
 drained($node, 'clicks');
 becomes('ok', '^$', 'ticks go on');
