@@ -6,7 +6,7 @@
  * They lie beside the volumes of the ledger, in a table for each of its tables, and are
  * dropped with them: in one transaction they are no longer shown, in a later one their
  * table is truncated.  Whoever reads them locks no table that may be truncated then but
- * those that his snapshot needs, or none would ever be while somebody reads.
+ * those that his snapshot needs, and while he reads, or none would ever be while somebody does.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -145,7 +145,7 @@ store_discarded_end(StoreDiscarded *d)
 {
 	end_scan(d);
 	for (int i = 0; i < d->n; i++)
-		table_close(d->relations[i], NoLock);
+		table_close(d->relations[i], AccessShareLock);
 	UnregisterSnapshot(d->snapshot);
 	pfree(d);
 }
