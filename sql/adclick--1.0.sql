@@ -464,6 +464,33 @@ COMMENT ON COLUMN adclick.ads.active IS 'whether adclick.click() takes clicks of
 COMMENT ON COLUMN adclick.ads.created_at IS 'when it was put here';
 COMMENT ON CONSTRAINT redirect_url_is_safe ON adclick.ads IS 'http or https, no user before the host, printable ASCII without spaces, quotes, <, > and \; what else there is has to be percent-encoded';
 
+/*
+ * By name, so that dumps have them: a role that is dropped or renamed is no advertiser.
+ */
+CREATE TABLE adclick.advertiser_roles (
+	role_name name,
+	advertiser_id bigint,
+	PRIMARY KEY (role_name, advertiser_id)
+);
+COMMENT ON TABLE adclick.advertiser_roles IS 'which advertiser a role is: members of adclick_advertiser know of the ads of the advertisers that their own name, or one of a role whose rights they have, stands with';
+COMMENT ON COLUMN adclick.advertiser_roles.role_name IS 'the role';
+COMMENT ON COLUMN adclick.advertiser_roles.advertiser_id IS 'an advertiser that it is, see adclick.ads';
+
+CREATE FUNCTION adclick_internal.own_ads()
+	RETURNS TABLE (ad_id bigint, advertiser_id bigint, redirect_url text, website text, active boolean)
+	AS 'MODULE_PATHNAME', 'adclick_own_ads' LANGUAGE C
+	STABLE STRICT PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.own_ads() IS 'the ads whose clicks the asker may know; for adclick.own_ads';
+
+CREATE VIEW adclick.own_ads AS SELECT ad_id, advertiser_id, redirect_url, website, active FROM adclick_internal.own_ads();
+COMMENT ON VIEW adclick.own_ads IS 'the ads of adclick.ads that the questions and views answer you about: an advertiser''s own, a reader''s all';
+COMMENT ON COLUMN adclick.own_ads.ad_id IS 'as in adclick.ads';
+COMMENT ON COLUMN adclick.own_ads.advertiser_id IS 'as in adclick.ads';
+COMMENT ON COLUMN adclick.own_ads.redirect_url IS 'as in adclick.ads';
+COMMENT ON COLUMN adclick.own_ads.website IS 'as in adclick.ads';
+COMMENT ON COLUMN adclick.own_ads.active IS 'as in adclick.ads';
+
 --
 -- Clicks of who redirects them
 --
@@ -1540,7 +1567,7 @@ COMMENT ON COLUMN adclick_internal.end_of_dump.done IS 'nothing';
 DO $$
 DECLARE
 	relation regclass;
-	for_users CONSTANT regclass[] := '{adclick.clicks, adclick.ads}';
+	for_users CONSTANT regclass[] := '{adclick.clicks, adclick.ads, adclick.advertiser_roles}';
 	tables CONSTANT regclass[] := '{adclick.filters, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
 		adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours,
 		adclick_internal.ledger_restored, adclick_internal.forgotten_users, adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
@@ -1587,35 +1614,42 @@ SELECT adclick_internal.reset_privileges();
 GRANT USAGE ON SCHEMA adclick TO adclick_owner;
 GRANT USAGE ON SCHEMA adclick_internal TO adclick_owner;
 
--- Questions about no one in particular are everybody's who may use the schema.
+-- Functions of a view run as the one who reads it.  Without USAGE on their schema nobody calls them in other ways.
+GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(), adclick_internal.ledger_clicks(), adclick_internal.discarded(),
+	adclick_internal.open_writer(), adclick_internal.examine(), adclick_internal.worker(boolean), adclick_internal.judge(),
+	adclick_internal.own_ads() TO PUBLIC;
+
+-- Who may ask about all ads, about users and addresses (see privileges.c), and read all that is no click.
+SELECT adclick_internal.make_role('adclick_reader');
+GRANT USAGE ON SCHEMA adclick TO adclick_reader;
+GRANT EXECUTE ON FUNCTION
+	adclick.explain_top_n(int, int, jsonb),
+	adclick.explain_top_n_between(int, timestamptz, timestamptz, jsonb),
+	adclick.unique_users(bigint, int, jsonb),
+	adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)
+	TO adclick_reader;
+GRANT USAGE ON TYPE adclick.ad_click TO adclick_reader;
+GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.filters, adclick.ads,
+	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours,
+	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage TO adclick_reader;
+GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
+
+-- Who knows of his own ads alone (see scope.c): what he asks and reads, readers do, too.
+SELECT adclick_internal.make_role('adclick_advertiser');
+GRANT USAGE ON SCHEMA adclick TO adclick_advertiser;
 GRANT EXECUTE ON FUNCTION
 	adclick.ad_click_count(bigint, int, jsonb),
 	adclick.ad_click_count_between(bigint, timestamptz, timestamptz, jsonb),
 	adclick.top_n_ads(int, int, jsonb),
 	adclick.top_n_ads_between(int, timestamptz, timestamptz, jsonb),
-	adclick.explain_top_n(int, int, jsonb),
-	adclick.explain_top_n_between(int, timestamptz, timestamptz, jsonb),
 	adclick.click_series(bigint, timestamptz, timestamptz, interval, jsonb),
 	adclick.breakdown(bigint, int, text, jsonb),
 	adclick.breakdown_between(bigint, timestamptz, timestamptz, text, jsonb),
 	adclick.advertiser_click_count(bigint, int, jsonb),
-	adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb),
-	adclick.unique_users(bigint, int, jsonb),
-	adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)
-	TO PUBLIC;
-GRANT USAGE ON TYPE adclick.ad_click TO PUBLIC;
-
--- Functions of a view run as the one who reads it.  Without USAGE on their schema nobody calls them in other ways.
-GRANT EXECUTE ON FUNCTION adclick_internal.progress(), adclick_internal.workers(), adclick_internal.ledger_clicks(), adclick_internal.discarded(),
-	adclick_internal.open_writer(), adclick_internal.examine(), adclick_internal.worker(boolean), adclick_internal.judge() TO PUBLIC;
-
--- Who may ask about users and addresses (see privileges.c), and read all that is no click.
-SELECT adclick_internal.make_role('adclick_reader');
-GRANT USAGE ON SCHEMA adclick TO adclick_reader;
-GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.filters, adclick.ads,
-	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours,
-	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage TO adclick_reader;
-GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
+	adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb)
+	TO adclick_advertiser, adclick_reader;
+GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.own_ads
+	TO adclick_advertiser, adclick_reader;
 
 -- Who sends clicks and shows ads.
 SELECT adclick_internal.make_role('adclick_ingest');
@@ -1623,6 +1657,20 @@ GRANT USAGE ON SCHEMA adclick TO adclick_ingest;
 GRANT INSERT ON adclick.clicks TO adclick_ingest;
 GRANT EXECUTE ON FUNCTION adclick.click(bigint, bigint, inet, text, text, text, text), adclick.new_impression(bigint, bigint) TO adclick_ingest;
 SELECT adclick.rotate_impression_secret();
+
+-- Who runs it, and is no superuser: readers and ingest are among what he is.
+SELECT adclick_internal.make_role('adclick_admin');
+GRANT adclick_reader, adclick_ingest TO adclick_admin;
+GRANT INSERT, UPDATE, DELETE ON adclick.ads TO adclick_admin;
+GRANT SELECT, INSERT, UPDATE, DELETE ON adclick.advertiser_roles TO adclick_admin;
+GRANT SELECT ON adclick.click_log, adclick.discarded_clicks TO adclick_admin;
+GRANT EXECUTE ON FUNCTION
+	adclick.tick(), adclick.compact(), adclick.recompute(timestamptz, timestamptz), adclick.apply_retention(), adclick.check_ledger(),
+	adclick.add_filter(jsonb), adclick.drop_filter(jsonb), adclick.forget_user(bigint), adclick.rotate_impression_secret(boolean),
+	adclick.reconcile_hour(timestamptz, timestamptz, boolean, boolean),
+	adclick.archive_volume(), adclick.restore_clicks(timestamptz, timestamptz), adclick.release_clicks()
+	TO adclick_admin;
+GRANT EXECUTE ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean, boolean), adclick.archive_clicks() TO adclick_admin;
 
 -- What the REFRESH of a dump does, as the owner, and what this asks for.
 GRANT EXECUTE ON FUNCTION adclick.end_restore(boolean), adclick_internal.find_missing(), adclick_internal.has_all_tables() TO adclick_owner;

@@ -135,6 +135,7 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "impression_secrets", RELKIND_RELATION, false, {
 			{"made_at", TIMESTAMPTZOID}, {"secret", BYTEAOID}, {"retired_at", TIMESTAMPTZOID}
 	}},
+	{ADCLICK_SCHEMA, "advertiser_roles", RELKIND_RELATION, false, {{"role_name", NAMEOID}, {"advertiser_id", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "compaction", RELKIND_RELATION, false, {{"only_row", BOOLOID}, {"rounds", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "runs", RELKIND_RELATION, false, {
 			{"run_id", INT8OID}, {"sort_order", INT2OID}, {"is_delta", BOOLOID}, {"first_minute", TIMESTAMPTZOID},

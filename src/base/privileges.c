@@ -18,12 +18,14 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_auth_members.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/catcache.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -119,6 +121,41 @@ privileges_require_reader(Oid asker)
 			 errmsg("permission denied to ask about users and addresses"),
 			 errdetail("Filters on user_id and ip, and unique users, are for members of the role %s.", READER_ROLE),
 			 errhint("GRANT %s TO %s.", READER_ROLE, quote_identifier(GetUserNameFromId(asker, false)))));
+}
+
+bool
+privileges_see_all_ads(Oid role)
+{
+	Oid			reader = get_role_oid(READER_ROLE, true);
+
+	return superuser_arg(role) || (OidIsValid(reader) && has_privs_of_role(role, reader)) ||
+		has_privs_of_role(role, ROLE_PG_READ_ALL_DATA);
+}
+
+/* All that it is a member of, however, and of these those whose rights it has without SET ROLE. */
+List *
+privileges_roles_of(Oid role)
+{
+	List	   *roles = list_make1_oid(role);
+	List	   *names = NIL;
+	ListCell   *cell;
+
+	foreach(cell, roles)
+	{
+		CatCList   *memberships = SearchSysCacheList1(AUTHMEMMEMROLE, ObjectIdGetDatum(lfirst_oid(cell)));
+
+		for (int i = 0; i < memberships->n_members; i++)
+			roles = list_append_unique_oid(roles, ((Form_pg_auth_members) GETSTRUCT(&memberships->members[i]->tuple))->roleid);
+		ReleaseSysCacheList(memberships);
+	}
+	foreach(cell, roles)
+	{
+		char	   *name = GetUserNameFromId(lfirst_oid(cell), true);
+
+		if (name && has_privs_of_role(role, lfirst_oid(cell)))
+			names = lappend(names, name);
+	}
+	return names;
 }
 
 static bool

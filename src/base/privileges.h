@@ -11,6 +11,7 @@
 #define ADCLICK_PRIVILEGES_H
 
 #include "fmgr.h"
+#include "nodes/pg_list.h"
 
 /*
  * The role that owns what the extension is made of, that its workers run as, and
@@ -52,6 +53,12 @@ extern Datum privileges_as_owner(FunctionCallInfo fcinfo, AsOwner inside);
 
 /* An error unless the role may ask about single users and addresses. */
 extern void privileges_require_reader(Oid asker);
+
+/* Whether the role may know the clicks of all ads: a reader, or who may read all tables. */
+extern bool privileges_see_all_ads(Oid role);
+
+/* The names of the roles whose rights a role has, its own included. */
+extern List *privileges_roles_of(Oid role);
 
 /* An error unless the role may read the view adclick.click_log; or for a part of it, adclick.discarded_clicks. */
 extern void privileges_require_click_log(Oid asker);

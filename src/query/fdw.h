@@ -11,6 +11,10 @@
  * dimensions) by evaluating the clause once for each minute or filter that is
  * met.
  *
+ * Who asks may know some ads only (read/scope.h).  Then the scan gives no fact of another one, and evaluates
+ * nothing for a minute or filter before such a fact has it: so no clause, wherever it is evaluated, is given
+ * what it must not see.  Neither estimates nor counters tell of more.
+ *
  * Portions Copyright (c) 2026, the adclick authors
  *
  *-------------------------------------------------------------------------
@@ -77,7 +81,8 @@ typedef enum MinuteOrder
 enum
 {
 	PRIVATE_TABLE,				/* a list of its oid */
-	PRIVATE_ORDER				/* a list of the MinuteOrder */
+	PRIVATE_ORDER,				/* a list of the MinuteOrder */
+	PRIVATE_LIMITED				/* a list of whether it was planned for who knows some ads only */
 };
 
 /*
@@ -119,6 +124,9 @@ extern bool row_range_is_empty(const RowRange *range);
 /* Keep what the key chooses, too.  A list is allocated in the current context. */
 extern void row_range_narrow(RowRange *range, const RowKey *key, Datum value, bool isnull);
 
+/* Keep those ads that a sorted list has, too. */
+extern void row_range_keep(RowRange *range, const int64 *ads, int nads);
+
 static inline bool
 row_range_has_ad(const RowRange *range, int64 ad)
 {
@@ -148,6 +156,8 @@ extern void fact_scan_begin(ForeignScanState *node, int eflags);
 extern TupleTableSlot *fact_scan_next(ForeignScanState *node);
 extern void fact_scan_again(ForeignScanState *node);
 extern void fact_scan_end(ForeignScanState *node);
+
+/* NULL: they would tell of ads that the scan does not give. */
 extern const FactScanCounts *fact_scan_counts(ForeignScanState *node);
 
 #endif							/* ADCLICK_FDW_H */

@@ -340,6 +340,48 @@ narrow_to_list(RowRange *range, ArrayType *array, Oid type)
 	range->nads = nkept;
 }
 
+/* The first place in a sorted list at which there is no smaller ad. */
+static int
+find_place(const int64 *ads, int nads, int64 ad)
+{
+	int			low = 0;
+	int			high = nads;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (ads[middle] < ad)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* A scan that comes again and again asks for one ad of many. */
+void
+row_range_keep(RowRange *range, const int64 *ads, int nads)
+{
+	int			first = find_place(ads, nads, range->low);
+	int			last = first;
+	int			nkept = 0;
+	int64	   *kept;
+
+	while (last < nads && ads[last] <= range->high)
+		last++;
+	kept = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * (size_t) (last - first + 1));
+	for (int i = first; i < last; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (row_range_has_ad(range, ads[i]))
+			kept[nkept++] = ads[i];
+	}
+	range->is_list = true;
+	range->ads = kept;
+	range->nads = nkept;
+}
+
 void
 row_range_narrow(RowRange *range, const RowKey *key, Datum value, bool isnull)
 {

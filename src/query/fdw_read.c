@@ -124,11 +124,14 @@ end_of_chunk(const FactScan *scan, const StoreRun *run)
 	return run && run->order == ORDER_DAY ? Min(scan->to, day_of(scan->range.to)) : scan->to;
 }
 
-/* Whether minutes of the run's facts have to be looked at; it is NULL for the tail. */
+/*
+ * Whether minutes of the run's facts have to be looked at; it is NULL for the tail.  If limited, none is
+ * judged before a fact has it.
+ */
 static bool
 needs_minutes(const FactScan *scan, const StoreRun *run)
 {
-	return run == NULL ||
+	return run == NULL || (scan->limited && scan->minute) ||
 		(!has_one_minute(run) &&
 		 (scan->minute || run->first_minute < scan->from || run->last_minute >= end_of_chunk(scan, run)));
 }
@@ -190,6 +193,8 @@ add_facts(FactScan *scan, const StoreRun *run, const Facts *facts, size_t start,
 	{
 		int32		filter_group;
 
+		if (each_ad && !row_range_has_ad(&scan->range, facts_to_int64(facts->key[FACT_AD][i])))
+			continue;
 		if (each_minute)
 		{
 			int64		minute = facts_to_int64(facts->key[FACT_MINUTE][i]);
@@ -200,8 +205,6 @@ add_facts(FactScan *scan, const StoreRun *run, const Facts *facts, size_t start,
 			if (minute_group == PART_REJECTED)
 				continue;
 		}
-		if (each_ad && !row_range_has_ad(&scan->range, facts_to_int64(facts->key[FACT_AD][i])))
-			continue;
 		filter_group = scan->filter ? group_of_filter(scan, facts->key[FACT_FILTER][i]) : 0;
 		if (filter_group == PART_REJECTED)
 			continue;
@@ -430,6 +433,13 @@ read_slices(FactScan *scan)
 	scan->enough = Min(2 * scan->enough, LARGEST_BATCH);
 }
 
+/* Whether the minute fails a clause, if that may be asked before a fact has it. */
+static bool
+is_rejected(FactScan *scan, int64 minute)
+{
+	return !scan->limited && group_of_minute(scan, minute) == PART_REJECTED;
+}
+
 /* The next chunk of the window: its bounds, and the runs with facts in it. */
 static bool
 next_chunk(FactScan *scan)
@@ -452,7 +462,7 @@ next_chunk(FactScan *scan)
 		if (i >= scan->ndeltas && i < scan->next_run)
 			continue;
 		if (run->last_minute < scan->from || run->first_minute >= end_of_chunk(scan, run) ||
-			(has_one_minute(run) && group_of_minute(scan, run->first_minute) == PART_REJECTED))
+			(has_one_minute(run) && is_rejected(scan, run->first_minute)))
 			continue;
 		scan->chunk[scan->nchunk++] = *run;
 	}
@@ -487,8 +497,6 @@ is_passed(const FactScan *scan, const StoreRun *run)
 static bool
 next_minute(FactScan *scan)
 {
-	bool		is_rejected;
-
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -501,8 +509,7 @@ next_minute(FactScan *scan)
 			scan->next_run++;
 		if (scan->next_run < scan->nruns && has_minute(&scan->runs[scan->next_run], scan->from))
 			scan->chunk[scan->nchunk++] = scan->runs[scan->next_run];
-		is_rejected = group_of_minute(scan, scan->from) == PART_REJECTED;
-	} while (is_rejected);
+	} while (is_rejected(scan, scan->from));
 	for (int i = 0; i < scan->ndeltas; i++)
 		if (has_minute(&scan->runs[i], scan->from))
 			scan->chunk[scan->nchunk++] = scan->runs[i];

@@ -20,6 +20,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -28,7 +29,11 @@
 #include "base/privileges.h"
 #include "fdw_scan.h"
 #include "read/conditions.h"
+#include "read/scope.h"
 #include "read/tail.h"
+
+/* Ads that are looked for one by one, whether they are in the scope, rather than to read all that are. */
+#define FEW_ADS 64
 
 typedef struct MinuteGroup
 {
@@ -142,6 +147,26 @@ begin_groups(FactScan *scan, List *tlist, List *exprs)
 			*parts[part] = part_begin(&scan->node->ss.ps, scan->row, quals[part], groups[part]);
 }
 
+/*
+ * Whose clicks the scan gives is up to the role that runs it, now.  A plan has no part in that, but
+ * what it does beside the scan, and its estimates, must have been made for such a role.
+ */
+static void
+begin_scope(FactScan *scan, bool planned_limited)
+{
+	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
+	scope_of(GetUserId(), &scan->scope);
+	PopActiveSnapshot();
+	scan->limited = scan->scope.given;
+	if (scan->limited == planned_limited)
+		return;
+	ResetPlanCache();
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("the rights of role \"%s\" have changed since the statement was planned", GetUserNameFromId(GetUserId(), false)),
+			 errhint("Run it again.")));
+}
+
 void
 fact_scan_begin(ForeignScanState *node, int eflags)
 {
@@ -160,6 +185,8 @@ fact_scan_begin(ForeignScanState *node, int eflags)
 	scan->row = ExecInitExtraTupleSlot(node->ss.ps.state, CreateTupleDescCopy(RelationGetDescr(table)),
 									   &TTSOpsVirtual);
 	table_close(table, NoLock);
+	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+		begin_scope(scan, linitial_int(list_nth(plan->fdw_private, PRIVATE_LIMITED)));
 	scan->econtext = CreateExprContext(node->ss.ps.state);
 	scan->keys = palloc(sizeof(KeyState) * (list_length(ads) + list_length(window) + 1));
 	begin_keys(scan, ads);
@@ -168,6 +195,45 @@ fact_scan_begin(ForeignScanState *node, int eflags)
 				 columns_of(scan->row->tts_tupleDescriptor), plan->fdw_exprs);
 	scan->scan_context = AllocSetContextCreate(CurrentMemoryContext, "adclick fact scan",
 											   ALLOCSET_DEFAULT_SIZES);
+}
+
+static void
+load_own_ads(FactScan *scan)
+{
+	MemoryContext outer = MemoryContextSwitchTo(scan->context);
+
+	if (!scan->own.given)
+		scan->own.ids = store_get_ads(scan->scope.ids, scan->scope.n, &scan->own.n);
+	scan->own.given = true;
+	MemoryContextSwitchTo(outer);
+}
+
+/* Of ads that are named, those that the asker may know of. */
+static void
+keep_own_of_few(FactScan *scan)
+{
+	RowRange   *range = &scan->range;
+	int			nkept = 0;
+
+	for (int i = 0; i < range->nads; i++)
+		if (scope_has_ad(&scan->scope, range->ads[i]))
+			range->ads[nkept++] = range->ads[i];
+	range->nads = nkept;
+}
+
+/* Of the range, the ads that the asker may know of. */
+static void
+keep_own_ads(FactScan *scan)
+{
+	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
+	if (!scan->own.given && scan->range.is_list && scan->range.nads <= FEW_ADS)
+		keep_own_of_few(scan);
+	else
+	{
+		load_own_ads(scan);
+		row_range_keep(&scan->range, scan->own.ids, scan->own.n);
+	}
+	PopActiveSnapshot();
 }
 
 /* The range that the keys choose, with the values they have now. */
@@ -185,17 +251,19 @@ evaluate_keys(FactScan *scan)
 	}
 	if (row_range_is_empty(&scan->range))
 		return;
-	if (scan->range.is_list)
-	{
-		scan->range.low = scan->range.ads[0];
-		scan->range.high = scan->range.ads[scan->range.nads - 1];
-	}
-	else if (scan->range.low == scan->range.high)
+	if (!scan->range.is_list && scan->range.low == scan->range.high)
 	{
 		scan->range.is_list = true;
 		scan->range.nads = 1;
-		scan->range.ads = &scan->range.low;
+		scan->range.ads = palloc(sizeof(int64));
+		scan->range.ads[0] = scan->range.low;
 	}
+	if (scan->limited)
+		keep_own_ads(scan);
+	if (!scan->range.is_list || scan->range.nads == 0)
+		return;
+	scan->range.low = scan->range.ads[0];
+	scan->range.high = scan->range.ads[scan->range.nads - 1];
 }
 
 static void
@@ -265,7 +333,12 @@ load_tail(FactScan *scan)
 		conditions.ads = (IdList) {.given = scan->range.is_list, .n = scan->range.nads, .ids = scan->range.ads};
 	}
 	else
+	{
+		if (scan->limited)
+			load_own_ads(scan);
+		conditions.ads = scan->own;
 		scan->tail_is_whole = true;
+	}
 	scan->tail = tail_facts(&scan->state, &conditions, roles, FACT_COLUMNS);
 	scan->counts.tail += scan->tail->n;
 	if (scan->filter)
@@ -517,5 +590,5 @@ fact_scan_counts(ForeignScanState *node)
 {
 	FactScan   *scan = node->fdw_state;
 
-	return &scan->counts;
+	return scan->limited ? NULL : &scan->counts;
 }

@@ -21,6 +21,7 @@
 #include "core/facts.h"
 #include "fdw.h"
 #include "fdw_part.h"
+#include "read/conditions.h"
 #include "read/slices.h"
 #include "store/filters.h"
 #include "store/store.h"
@@ -73,9 +74,12 @@ typedef struct FactScan
 	AttrNumber	clicks_column;	/* 0: not asked for */
 	AttrNumber	sum_column;
 	FactScanCounts counts;
+	bool		limited;		/* to the ads of the scope, whoever planned it */
+	IdList		scope;			/* the advertisers */
 
 	/* the same in all scans of the query, as its snapshot is */
 	bool		prepared;
+	IdList		own;			/* if limited: the ads of the scope */
 	StoreState	state;
 	Facts	   *tail;
 	bool		tail_is_whole;	/* or of the range of the first scan */

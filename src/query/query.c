@@ -6,7 +6,7 @@
  * An answer is segments + deltas + tail, all seen in the caller's snapshot.
  * Each question comes twice: name() with a window of the last minutes, and
  * name_between() with one from/to.  It is answered with the rights of the
- * function's owner; who asks decides what may be asked.
+ * function's owner; who asks decides what may be asked, and of which ads.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -29,6 +29,7 @@
 #include "read/conditions.h"
 #include "read/gather.h"
 #include "read/rank.h"
+#include "read/scope.h"
 #include "read/slices.h"
 #include "store/store.h"
 #include "write/lists.h"
@@ -51,18 +52,31 @@ has_window(FunctionCallInfo fcinfo, int more)
 	return PG_NARGS() == 4 + more;
 }
 
-/* What the arguments ask for, but for the subject and more; and whether the asker may. */
+/* What the arguments ask for, but for the subject and more; and whether the asker may, in which scope. */
 static void
-read_arguments(FunctionCallInfo fcinfo, int more, Oid asker, Conditions *conditions)
+read_arguments(FunctionCallInfo fcinfo, int more, Oid asker, Conditions *conditions, IdList *scope)
 {
 	memset(conditions, 0, sizeof(*conditions));
+	scope_of(asker, scope);
 	if (has_window(fcinfo, more))
 		conditions_window(conditions, PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2));
 	else
 		conditions_last_minutes(conditions, PG_GETARG_INT32(1));
-	conditions_filters(conditions, PG_GETARG_JSONB_P(PG_NARGS() - 1));
+	conditions_filters(conditions, PG_GETARG_JSONB_P(PG_NARGS() - 1), scope);
 	if (conditions->users.given || conditions->has_ips)
 		privileges_require_reader(asker);
+}
+
+/* The same of a question about an ad, which is the subject. */
+static void
+read_arguments_of_ad(FunctionCallInfo fcinfo, int more, Oid asker, Conditions *conditions)
+{
+	int64		ad_id = PG_GETARG_INT64(0);
+	IdList		scope;
+
+	read_arguments(fcinfo, more, asker, conditions, &scope);
+	scope_require_ad(&scope, ad_id);
+	conditions_ad(conditions, ad_id);
 }
 
 static void
@@ -89,8 +103,7 @@ ad_click_count(FunctionCallInfo fcinfo, Oid asker)
 {
 	Conditions	conditions;
 
-	read_arguments(fcinfo, 0, asker, &conditions);
-	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	read_arguments_of_ad(fcinfo, 0, asker, &conditions);
 	return count_clicks(&conditions);
 }
 
@@ -98,8 +111,10 @@ static Datum
 advertiser_click_count(FunctionCallInfo fcinfo, Oid asker)
 {
 	Conditions	conditions;
+	IdList		scope;
 
-	read_arguments(fcinfo, 0, asker, &conditions);
+	read_arguments(fcinfo, 0, asker, &conditions, &scope);
+	scope_require_advertiser(&scope, PG_GETARG_INT64(0));
 	conditions_advertiser(&conditions, PG_GETARG_INT64(0));
 	return count_clicks(&conditions);
 }
@@ -113,8 +128,7 @@ unique_users(FunctionCallInfo fcinfo, Oid asker)
 	size_t		users;
 
 	privileges_require_reader(asker);
-	read_arguments(fcinfo, 0, asker, &conditions);
-	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	read_arguments_of_ad(fcinfo, 0, asker, &conditions);
 	g = gather(&conditions, by_user, lengthof(by_user), false);
 	users = gather_facts(g)->n;
 	gather_end(g);
@@ -211,8 +225,7 @@ breakdown(FunctionCallInfo fcinfo, Oid asker)
 	Conditions	conditions;
 	int			dimension = dimension_argument(PG_GETARG_TEXT_PP(has_window(fcinfo, 1) ? 3 : 2));
 
-	read_arguments(fcinfo, 1, asker, &conditions);
-	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	read_arguments_of_ad(fcinfo, 1, asker, &conditions);
 	return_breakdown(fcinfo, &conditions, dimension);
 	return (Datum) 0;
 }
@@ -329,8 +342,7 @@ click_series(FunctionCallInfo fcinfo, Oid asker)
 	const Facts *sums;
 	size_t		next = 0;
 
-	read_arguments(fcinfo, 1, asker, &conditions);
-	conditions_ad(&conditions, PG_GETARG_INT64(0));
+	read_arguments_of_ad(fcinfo, 1, asker, &conditions);
 	bounds = bucket_bounds(PG_GETARG_TIMESTAMPTZ(1), PG_GETARG_TIMESTAMPTZ(2),
 						   PG_GETARG_INTERVAL_P(3), &nbuckets);
 	g = gather(&conditions, by_minute, lengthof(by_minute), !have_whole_days(bounds, nbuckets));
@@ -361,8 +373,10 @@ rank(FunctionCallInfo fcinfo, Oid asker, Ranking *ranking)
 {
 	int32		n = PG_GETARG_INT32(0);
 	Conditions	conditions;
+	IdList		scope;
 
-	read_arguments(fcinfo, 0, asker, &conditions);
+	read_arguments(fcinfo, 0, asker, &conditions, &scope);
+	conditions_scope(&conditions, &scope);
 	if (n < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -440,12 +440,26 @@ restrict_to_advertisers(Conditions *conditions, const IdList *advertisers)
 	conditions->ads.ids = store_get_ads(advertisers->ids, advertisers->n, &conditions->ads.n);
 }
 
+/* Those of both lists, if both are given. */
+static void
+keep_in_scope(IdList *advertisers, const IdList *scope)
+{
+	int			n = 0;
+
+	for (int i = 0; i < advertisers->n; i++)
+		if (conditions_match_id(scope, advertisers->ids[i]))
+			advertisers->ids[n++] = advertisers->ids[i];
+	advertisers->n = n;
+}
+
 void
-conditions_filters(Conditions *conditions, Jsonb *filters)
+conditions_filters(Conditions *conditions, Jsonb *filters, const IdList *scope)
 {
 	IdList		advertisers = {0};
 
 	read_object(conditions, &advertisers, filters);
+	sort_ids(&advertisers);
+	keep_in_scope(&advertisers, scope);
 	sort_ids(&conditions->users);
 	for (int i = 0; i < DIMENSIONS; i++)
 		sort_values(&conditions->values[i]);
@@ -464,6 +478,13 @@ conditions_ad(Conditions *conditions, int64 ad_id)
 	ads->n = matches ? 1 : 0;
 	ads->ids = palloc(sizeof(int64));
 	ads->ids[0] = ad_id;
+}
+
+void
+conditions_scope(Conditions *conditions, const IdList *scope)
+{
+	if (!conditions->ads.given)
+		restrict_to_advertisers(conditions, scope);
 }
 
 void

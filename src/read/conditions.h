@@ -84,13 +84,18 @@ extern void conditions_check_order(TimestampTz from, TimestampTz to);
 
 /*
  * What a question's filters say.  Refers to the strings in "filters".  Values that
- * no click counts under, the empty one and those that are too long, match nothing.
+ * no click counts under, the empty one and those that are too long, match nothing; nor do
+ * advertisers that are not in the scope (see scope.h).
  */
-extern void conditions_filters(Conditions *conditions, Jsonb *filters);
+extern void conditions_filters(Conditions *conditions, Jsonb *filters, const IdList *scope);
 
-/* Only this ad, of those that there are conditions on; or the ads of an advertiser. */
+/*
+ * Then, of the ads that there are conditions on: only this ad, which is in the scope; the ads
+ * of an advertiser, who is; or all ads of the scope.
+ */
 extern void conditions_ad(Conditions *conditions, int64 ad_id);
 extern void conditions_advertiser(Conditions *conditions, int64 advertiser_id);
+extern void conditions_scope(Conditions *conditions, const IdList *scope);
 
 /* A value as an error message shows it: not too much of it. */
 extern const char *conditions_shown(const char *text, int length);

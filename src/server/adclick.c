@@ -15,6 +15,7 @@
 #include "base/adclick.h"
 #include "base/shmem.h"
 #include "core/facts.h"
+#include "query/own_ads.h"
 #include "query/restore.h"
 #include "seen/seen.h"
 #include "store/store.h"
@@ -46,6 +47,7 @@ _PG_init(void)
 	store_install();
 	seen_install();
 	restore_install();
+	own_ads_install();
 	utility_install();
 	worker_register_launcher();
 }

@@ -16,6 +16,7 @@
 #include "postgres.h"
 
 #include "executor/tuptable.h"
+#include "utils/snapshot.h"
 
 #include "base/compat.h"
 #include "base/definitions.h"
@@ -713,9 +714,28 @@ extern bool store_is_forgotten(const StoreForgotten *forgotten, int64 user_id, i
 /* Ads of some advertisers, ascending. */
 extern int64 *store_get_ads(const int64 *advertisers, int nadvertisers, int *count);
 
+/*
+ * The same, one after the other as they stand in the table; of STORE_ALL_ADS advertisers all ads, also those of
+ * none.  A row is valid to the next call.
+ */
+#define STORE_ALL_ADS (-1)
+typedef struct StoreAdScan StoreAdScan;
+extern StoreAdScan *store_ads_begin(const int64 *advertisers, int nadvertisers, Snapshot snapshot);
+extern HeapTuple store_ads_next(StoreAdScan *scan);
+extern TupleDesc store_ads_desc(const StoreAdScan *scan);
+extern void store_ads_end(StoreAdScan *scan);
+
+/* Whether it is the table of ads. */
+extern bool store_is_ads(Oid table);
+
+/* The advertisers that these roles are said to be, by name, ascending. */
+extern int64 *store_get_advertisers(List *roles, int *count);
+
 /* An ad as a click finds it, as the active snapshot sees it; false if there is none of this id. */
 typedef struct StoreAd
 {
+	bool		has_advertiser;
+	int64		advertiser_id;
 	bool		is_active;
 	text	   *redirect_url;	/* NULL: none */
 } StoreAd;

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * store_ads.c
- *	  The ads, the clicks that adclick.click() makes of them, and what impressions are
- *	  signed with.
+ *	  The ads, the clicks that adclick.click() makes of them, which advertisers roles
+ *	  are, and what impressions are signed with.
  *
  * See store.h.  Ads are read without SQL: users may give the table what they like, also
  * policies and indexes with functions, which the planner would call.
@@ -70,48 +70,103 @@ open_ads(void)
 
 /* Those with this value in the column. */
 static SysScanDesc
-begin_scan(Relation ads, Oid index, AttrNumber column, int64 value)
+begin_scan(Relation ads, Oid index, Snapshot snapshot, AttrNumber column, int64 value)
 {
 	ScanKeyData key;
 
 	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(value));
-	return systable_beginscan(ads, index, OidIsValid(index), GetActiveSnapshot(), 1, &key);
+	return systable_beginscan(ads, index, OidIsValid(index), snapshot, 1, &key);
+}
+
+struct StoreAdScan
+{
+	Relation	ads;
+	Oid			index;
+	Snapshot	snapshot;
+	const int64 *advertisers;
+	int			nleft;			/* advertisers that were not looked for yet */
+	SysScanDesc scan;			/* of the one before; NULL: of none */
+};
+
+StoreAdScan *
+store_ads_begin(const int64 *advertisers, int nadvertisers, Snapshot snapshot)
+{
+	StoreAdScan *scan = palloc(sizeof(StoreAdScan));
+
+	scan->ads = open_ads();
+	scan->index = find_index(scan->ads, ADS_ADVERTISER_ID);
+	scan->snapshot = snapshot;
+	scan->advertisers = advertisers;
+	scan->nleft = nadvertisers;
+	scan->scan = nadvertisers == STORE_ALL_ADS ? systable_beginscan(scan->ads, InvalidOid, false, snapshot, 0, NULL) : NULL;
+	return scan;
+}
+
+HeapTuple
+store_ads_next(StoreAdScan *scan)
+{
+	HeapTuple	tuple = scan->scan ? systable_getnext(scan->scan) : NULL;
+
+	CHECK_FOR_INTERRUPTS();
+	while (!HeapTupleIsValid(tuple) && scan->nleft > 0)
+	{
+		if (scan->scan)
+			systable_endscan(scan->scan);
+		scan->scan = begin_scan(scan->ads, scan->index, scan->snapshot, ADS_ADVERTISER_ID, scan->advertisers[--scan->nleft]);
+		tuple = systable_getnext(scan->scan);
+	}
+	return tuple;
+}
+
+TupleDesc
+store_ads_desc(const StoreAdScan *scan)
+{
+	return RelationGetDescr(scan->ads);
+}
+
+void
+store_ads_end(StoreAdScan *scan)
+{
+	if (scan->scan)
+		systable_endscan(scan->scan);
+	table_close(scan->ads, NoLock);
+	pfree(scan);
 }
 
 int64 *
 store_get_ads(const int64 *advertisers, int nadvertisers, int *count)
 {
-	Relation	ads = open_ads();
-	Oid			index = find_index(ads, ADS_ADVERTISER_ID);
+	StoreAdScan *scan = store_ads_begin(advertisers, nadvertisers, GetActiveSnapshot());
 	size_t		room = 64;
 	int64	   *found = palloc(sizeof(int64) * room);
 	size_t		n = 0;
+	HeapTuple	tuple;
+	bool		isnull;
 
-	for (int i = 0; i < nadvertisers; i++)
+	while (HeapTupleIsValid(tuple = store_ads_next(scan)))
 	{
-		SysScanDesc scan = begin_scan(ads, index, ADS_ADVERTISER_ID, advertisers[i]);
-		HeapTuple	tuple;
-		bool		isnull;
-
-		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		{
-			CHECK_FOR_INTERRUPTS();
-			if (n == room)
-				found = repalloc_huge(found, sizeof(int64) * (room *= 2));
-			found[n++] = DatumGetInt64(heap_getattr(tuple, ADS_AD_ID, RelationGetDescr(ads), &isnull));
-		}
-		systable_endscan(scan);
+		if (n == room)
+			found = repalloc_huge(found, sizeof(int64) * (room *= 2));
+		found[n++] = DatumGetInt64(heap_getattr(tuple, ADS_AD_ID, store_ads_desc(scan), &isnull));
 	}
-	table_close(ads, NoLock);
+	store_ads_end(scan);
 	*count = sort_unique_int64(found, n);
 	return found;
+}
+
+bool
+store_is_ads(Oid table)
+{
+	char	   *name = get_rel_name(table);
+
+	return name && strcmp(name, "ads") == 0 && get_rel_namespace(table) == get_namespace_oid(ADCLICK_SCHEMA, true);
 }
 
 bool
 store_find_ad(int64 ad_id, StoreAd *ad)
 {
 	Relation	ads = open_ads();
-	SysScanDesc scan = begin_scan(ads, find_index(ads, ADS_AD_ID), ADS_AD_ID, ad_id);
+	SysScanDesc scan = begin_scan(ads, find_index(ads, ADS_AD_ID), GetActiveSnapshot(), ADS_AD_ID, ad_id);
 	HeapTuple	tuple = systable_getnext(scan);
 	bool		isnull;
 
@@ -120,6 +175,8 @@ store_find_ad(int64 ad_id, StoreAd *ad)
 		Datum		url = heap_getattr(tuple, ADS_REDIRECT_URL, RelationGetDescr(ads), &isnull);
 
 		ad->redirect_url = isnull ? NULL : DatumGetTextPCopy(url);
+		ad->advertiser_id = DatumGetInt64(heap_getattr(tuple, ADS_ADVERTISER_ID, RelationGetDescr(ads), &isnull));
+		ad->has_advertiser = !isnull;
 		ad->is_active = DatumGetBool(heap_getattr(tuple, ADS_ACTIVE, RelationGetDescr(ads), &isnull)) && !isnull;
 	}
 	systable_endscan(scan);
@@ -155,6 +212,50 @@ store_insert_click(Datum *values, const char *nulls)
 	if (SPI_execute_plan(plan, values, nulls, false, 0) < 0)
 		elog(ERROR, "could not run \"%s\": %s", text, SPI_result_code_string(SPI_result));
 	SPI_finish();
+}
+
+/*----------
+ * Which advertisers roles are
+ *----------
+ */
+
+#define ROLES_ROLE_NAME 1
+#define ROLES_ADVERTISER_ID 2
+
+int64 *
+store_get_advertisers(List *roles, int *count)
+{
+	Relation	table;
+	Oid			index;
+	int			room = 4;
+	int64	   *found = palloc(sizeof(int64) * room);
+	size_t		n = 0;
+	ListCell   *cell;
+
+	definitions_check();
+	table = table_open(get_relname_relid("advertiser_roles", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
+	index = RelationGetPrimaryKeyIndex(table);
+	foreach(cell, roles)
+	{
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+		bool		isnull;
+
+		ScanKeyInit(&key, ROLES_ROLE_NAME, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(lfirst(cell)));
+		scan = systable_beginscan(table, index, OidIsValid(index), GetActiveSnapshot(), 1, &key);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (n == room)
+				found = repalloc(found, sizeof(int64) * (room *= 2));
+			found[n++] = DatumGetInt64(heap_getattr(tuple, ROLES_ADVERTISER_ID, RelationGetDescr(table), &isnull));
+		}
+		systable_endscan(scan);
+	}
+	table_close(table, NoLock);
+	*count = sort_unique_int64(found, n);
+	return found;
 }
 
 /*----------

@@ -59,9 +59,9 @@ public class Jdbc {
 		DatabaseMetaData data = bi.getMetaData();
 
 		equal(list(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME", "TABLE_TYPE"),
-			List.of("ads TABLE", "archived_volumes TABLE", "clicks TABLE", "differences TABLE", "filters TABLE",
+			List.of("ads TABLE", "advertiser_roles TABLE", "archived_volumes TABLE", "clicks TABLE", "differences TABLE", "filters TABLE",
 				"most_clicked_ads TABLE", "most_clicked_ads_daily TABLE", "most_clicked_ads_hourly TABLE", "reconciled_hours TABLE", "reconciliations TABLE", "restored_hours TABLE",
-				"ad_click_counts VIEW", "ad_click_counts_daily VIEW", "ad_click_counts_hourly VIEW", "click_log VIEW", "clicks_per_minute VIEW", "discarded_clicks VIEW", "status VIEW", "storage VIEW"),
+				"ad_click_counts VIEW", "ad_click_counts_daily VIEW", "ad_click_counts_hourly VIEW", "click_log VIEW", "clicks_per_minute VIEW", "discarded_clicks VIEW", "own_ads VIEW", "status VIEW", "storage VIEW"),
 			"getTables: what people use, and nothing else");
 		equal(unremarked(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME"), List.of(), "each with remarks");
 		equal(list(data.getColumns(null, "adclick", "clicks_per_minute", "%"), "COLUMN_NAME", "TYPE_NAME", "DATA_TYPE"),

@@ -18,7 +18,7 @@ class Click(base):
 db = connect()
 db.autocommit = True
 with db.cursor() as cursor:
-    cursor.execute('CREATE ROLE orm LOGIN; GRANT USAGE ON SCHEMA adclick TO orm;'
+    cursor.execute('CREATE ROLE orm LOGIN IN ROLE adclick_reader;'
                    'GRANT INSERT (click_id, ad_id, country) ON adclick.clicks TO orm')
 
 orm = connect('orm')

@@ -3,9 +3,9 @@
 SELECT no_plan();
 
 SELECT has_schema('adclick');
-SELECT tables_are('adclick', ARRAY['clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'most_clicked_ads_daily', 'ads',
+SELECT tables_are('adclick', ARRAY['clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'most_clicked_ads_daily', 'ads', 'advertiser_roles',
 	'differences', 'reconciled_hours', 'reconciliations', 'archived_volumes', 'restored_hours']);
-SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'ad_click_counts_hourly', 'ad_click_counts_daily', 'clicks_per_minute', 'click_log', 'discarded_clicks']);
+SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'ad_click_counts_hourly', 'ad_click_counts_daily', 'clicks_per_minute', 'click_log', 'discarded_clicks', 'own_ads']);
 SELECT isnt_partitioned('adclick', 'clicks', 'clicks go into one table');
 SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid WHERE c.oid = 'adclick.clicks'::regclass), 'adclick_inbox', 'of an access method of its own');
 
@@ -17,7 +17,7 @@ SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between'
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
 	'no function name is overloaded');
 
--- The signatures; questions are strict and stable, and for everybody.
+-- The signatures; questions are strict and stable, and for readers.
 CREATE TEMP TABLE signatures (function regprocedure, arguments text, result text, is_question boolean);
 INSERT INTO signatures VALUES
 	('adclick.ad_click_count(bigint, int, jsonb)', 'ad_id bigint, minutes integer, filters jsonb DEFAULT ''{}''::jsonb', 'bigint', true),
@@ -68,7 +68,7 @@ SELECT is(pg_get_function_arguments(function), arguments, 'arguments of ' || fun
 SELECT is(pg_get_function_result(function), result, 'result of ' || function) FROM signatures;
 SELECT ok(provolatile = 's' AND proisstrict AND NOT prosecdef AND proparallel = 'r', function || ' is stable, strict and knows its caller')
 FROM signatures JOIN pg_proc ON oid = function WHERE is_question;
-SELECT is(has_function_privilege('pg_monitor', function, 'EXECUTE'), is_question, 'who may run ' || function) FROM signatures;
+SELECT is(has_function_privilege('adclick_reader', function, 'EXECUTE'), is_question, 'who may run ' || function) FROM signatures;
 SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER BY oid), 'and there are no others')
 FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
 	AND proname NOT IN ('tick', 'compact', 'apply_retention', 'check_ledger', 'health', 'archive_clicks', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
@@ -114,6 +114,10 @@ SELECT col_type_is('adclick', 'most_clicked_ads', 'click_minute', 'timestamp wit
 SELECT col_type_is('adclick', 'most_clicked_ads', 'most_clicked_ads', 'adclick.ad_click[]', 'adclick.most_clicked_ads.most_clicked_ads is ad_click[]');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'cut_off', 'bigint', 'adclick.most_clicked_ads.cut_off is bigint');
 SELECT columns_are('adclick', 'ads', ARRAY['ad_id', 'advertiser_id', 'redirect_url', 'website', 'active', 'created_at']);
+SELECT columns_are('adclick', 'advertiser_roles', ARRAY['role_name', 'advertiser_id']);
+SELECT col_is_pk('adclick', 'advertiser_roles', ARRAY['role_name', 'advertiser_id'], 'a role is an advertiser once');
+SELECT col_type_is('adclick', 'advertiser_roles', 'role_name', 'name', 'adclick.advertiser_roles.role_name is a name');
+SELECT columns_are('adclick', 'own_ads', ARRAY['ad_id', 'advertiser_id', 'redirect_url', 'website', 'active']);
 SELECT col_is_pk('adclick', 'ads', 'ad_id', 'adclick.ads.ad_id is the key');
 SELECT col_type_is('adclick', 'ads', 'advertiser_id', 'bigint', 'adclick.ads.advertiser_id is bigint');
 SELECT col_is_null('adclick', 'ads', 'advertiser_id', 'adclick.ads.advertiser_id may be missing');

@@ -42,6 +42,9 @@ CREATE ROLE regress_stranger;
 GRANT USAGE ON SCHEMA adclick TO regress_writer, regress_reader;
 GRANT INSERT (click_id, ad_id, clicked_at, user_id, ip, country, region, device) ON adclick.clicks TO regress_writer;
 GRANT SELECT ON adclick.filters, adclick.most_clicked_ads, adclick.status TO regress_reader;
+-- Of advertiser 7, as long as he is no reader.
+GRANT adclick_advertiser TO regress_reader;
+INSERT INTO adclick.advertiser_roles VALUES ('regress_reader', 7);
 GRANT SELECT, INSERT, UPDATE, DELETE ON adclick.ads TO regress_writer;
 
 SET ROLE regress_writer;

@@ -1,6 +1,6 @@
 # docs/reference.md tells the truth: each example on it is run, in the order of the
 # page and in one session, and prints what stands there; each error in its tables
-# is raised; and each function, column and setting there is stands on it.
+# is raised; and each function, column, setting and right there is stands on it.
 #
 # With --write the outputs on the page are replaced by those of this run.  That takes
 # an installed extension, a user other than root, and what test/run sets for kind tap:
@@ -64,7 +64,9 @@ foreach my $example (@examples)
 all_listed('functions', [ functions() ],
 	map { s/\n {8,}/ /gr } $text =~ /^    (adclick\.\w+\(.*(?:\n {8}.*)*)/mg);
 all_listed('columns', [ columns() ], page_columns());
-all_listed('settings', [ settings() ], $text =~ /^(\| `adclick\.\w+` \| .*? \| .*? \| .*? \| [\w ]+ \|)/mg);
+all_listed('settings', [ settings() ], $text =~ /^(\| `adclick\.\w+` \| .*? \| .*? \| .*? \| (?:reload|restart|ALTER DATABASE or reload) \|)/mg);
+
+all_listed('rights', [ rights() ], $text =~ /^(\| `adclick\.\w+(?:\(\))?`(?: \| [-A-Z, ]+){5} \|)$/mg);
 
 done_testing();
 
@@ -216,4 +218,18 @@ sub settings
 			CASE context WHEN 'sighup' THEN 'reload' WHEN 'postmaster' THEN 'restart'
 				WHEN 'superuser' THEN 'ALTER DATABASE or reload' END)
 		FROM pg_settings WHERE name LIKE 'adclick.%'});
+}
+
+# What each role may do with each object.
+sub rights
+{
+	return rows(q{
+		SELECT format('| `adclick.%s` | %s |', name, string_agg(coalesce(rights, '-'), ' | ' ORDER BY place))
+		FROM (SELECT name, place, string_agg(privilege, ', ' ORDER BY nr) FILTER (WHERE CASE is_function
+				WHEN true THEN has_function_privilege(role, oid, privilege) ELSE has_table_privilege(role, oid, privilege) END) AS rights
+			FROM (SELECT oid, relname || '' AS name, false AS is_function FROM pg_class WHERE relnamespace = 'adclick'::regnamespace AND relkind IN ('r', 'v')
+				UNION ALL SELECT oid, proname || '()', true FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace) o
+			JOIN (VALUES (false, 'SELECT', 1), (false, 'INSERT', 2), (false, 'UPDATE', 3), (false, 'DELETE', 4), (true, 'EXECUTE', 5)) p (is_function, privilege, nr) USING (is_function)
+			CROSS JOIN unnest('{adclick_ingest,adclick_advertiser,adclick_reader,adclick_admin,pg_monitor}'::name[]) WITH ORDINALITY r (role, place)
+			GROUP BY 1, 2) x GROUP BY name ORDER BY name COLLATE "C"});
 }

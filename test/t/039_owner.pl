@@ -213,10 +213,10 @@ sub refused
 for my $attribute (qw(SUPERUSER CREATEROLE CREATEDB REPLICATION BYPASSRLS))
 {
 	refused("ALTER ROLE $_ $attribute", "ALTER ROLE $_ NO$attribute", qr/role "$_" may do more than adclick needs/)
-		for qw(adclick_owner adclick_reader adclick_ingest);
+		for qw(adclick_owner adclick_reader adclick_ingest adclick_advertiser adclick_admin);
 }
 refused("ALTER ROLE $_ LOGIN", "ALTER ROLE $_ NOLOGIN", qr/role "$_" exists and serves others.*It may log in\./s)
-	for qw(adclick_owner adclick_reader adclick_ingest);
+	for qw(adclick_owner adclick_reader adclick_ingest adclick_advertiser adclick_admin);
 refused('GRANT adclick_owner TO eve, postgres', 'REVOKE adclick_owner FROM eve, postgres', qr/Its members are eve, postgres\./);
 refused('GRANT pg_read_all_data, eve TO adclick_owner', 'REVOKE pg_read_all_data, eve FROM adclick_owner',
 	qr/It is a member of eve, pg_read_all_data\./);
