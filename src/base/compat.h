@@ -96,6 +96,13 @@ typedef bool compat_update_indexes;
 #include "commands/explain.h"
 #endif
 
+/* 18 asks whether a deferrable key will do */
+#if PG_VERSION_NUM >= 180000
+#define compat_primary_key(relation) RelationGetPrimaryKeyIndex(relation, false)
+#else
+#define compat_primary_key(relation) RelationGetPrimaryKeyIndex(relation)
+#endif
+
 /* 17 can ask for stronger modes, too */
 #if PG_VERSION_NUM >= 170000
 #define compat_lock_held_by_me(tag, mode) LockHeldByMe(tag, mode, false)

@@ -234,7 +234,7 @@ store_get_advertisers(List *roles, int *count)
 
 	definitions_check();
 	table = table_open(get_relname_relid("advertiser_roles", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
-	index = RelationGetPrimaryKeyIndex(table);
+	index = compat_primary_key(table);
 	foreach(cell, roles)
 	{
 		ScanKeyData key;
