@@ -109,7 +109,7 @@ as($node, 'shop', 'runs_it', q{SELECT adclick.drop_filter('{"country": "CA"}')})
 refused($node, 'shop', 'runs_it', $_->[0], $_->[1], "not the admin: $_->[0]")
 	for [ 'SELECT adclick.begin_restore()', qr/42501: permission denied for function begin_restore/ ], [ 'SELECT adclick.schedule()', qr/42501: permission denied for function schedule/ ],
 	[ 'DROP EXTENSION adclick', qr/42501/ ], [ 'SELECT adclick.archive_volume()', qr/42501: permission denied to have the server use files|55000/ ],
-	[ 'DELETE FROM adclick.discarded_clicks', qr/42501/ ], [ 'TABLE adclick_internal.state', qr/42501/ ], [ 'SET ROLE adclick_owner', qr/42501/ ];
+	[ 'DELETE FROM adclick.reconciled_hours', qr/42501/ ], [ 'TABLE adclick_internal.state', qr/42501/ ], [ 'SET ROLE adclick_owner', qr/42501/ ];
 all_see_own($node, 'shop', 'after what the admin did');
 
 #
