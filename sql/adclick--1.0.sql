@@ -454,7 +454,7 @@ CREATE TABLE adclick.ads (
 	active boolean NOT NULL DEFAULT true,
 	created_at timestamptz NOT NULL DEFAULT statement_timestamp()
 );
-CREATE INDEX ads_advertiser_id_idx ON adclick.ads (advertiser_id);
+CREATE INDEX ads_advertiser_id_ad_id_idx ON adclick.ads (advertiser_id, ad_id);
 COMMENT ON TABLE adclick.ads IS 'your ads: fill it to ask by advertiser, and for adclick.click()';
 COMMENT ON COLUMN adclick.ads.ad_id IS 'the ad, as in adclick.clicks';
 COMMENT ON COLUMN adclick.ads.advertiser_id IS 'whose ad it is';

@@ -46,10 +46,10 @@ scope_of(Oid role, IdList *advertisers)
 bool
 scope_has_ad(const IdList *scope, int64 ad_id)
 {
-	StoreAd		ad;
-
-	return !scope->given ||
-		(store_find_ad(ad_id, &ad) && ad.has_advertiser && conditions_match_id(scope, ad.advertiser_id));
+	for (int i = 0; i < scope->n; i++)
+		if (store_has_ad(scope->ids[i], ad_id))
+			return true;
+	return !scope->given;
 }
 
 void

@@ -618,6 +618,9 @@ typedef struct StoreVolume
 	int64		last_minute;	/* PG_INT64_MIN: it has no runs */
 } StoreVolume;
 
+/* A number as adclick_internal.volumes has it, or an error if none can be so. */
+extern int32 store_volume_number(Datum value);
+
 /* The volume to write to, whatever the active snapshot sees, and since when. */
 extern int32 store_current_volume(Shelf shelf, TimestampTz *opened_at);
 
@@ -734,13 +737,17 @@ extern int64 *store_get_advertisers(List *roles, int *count);
 /* An ad as a click finds it, as the active snapshot sees it; false if there is none of this id. */
 typedef struct StoreAd
 {
-	bool		has_advertiser;
-	int64		advertiser_id;
 	bool		is_active;
 	text	   *redirect_url;	/* NULL: none */
 } StoreAd;
 
 extern bool store_find_ad(int64 ad_id, StoreAd *ad);
+
+/*
+ * Whether an advertiser has an ad.  By a key of both, so that the server's counters of what was read, which anybody
+ * can see, are the same for an ad of another one and for none.
+ */
+extern bool store_has_ad(int64 advertiser_id, int64 ad_id);
 
 /* Insert a click into the inbox: all its columns but the arrival, in their order; "nulls" as in SPI_execute_plan. */
 #define STORE_CLICK_VALUES (CLICK_COLUMNS - 1)

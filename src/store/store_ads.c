@@ -37,9 +37,17 @@
 #define ADS_REDIRECT_URL 3
 #define ADS_ACTIVE 5
 
-/* An index on one of their bigints alone, or InvalidOid. */
+/* Whether this column of an index is this one of theirs, a bigint. */
+static bool
+is_column(Relation index, int number, AttrNumber column)
+{
+	return index->rd_index->indnkeyatts > number && index->rd_index->indkey.values[number] == column &&
+		index->rd_opfamily[number] == INTEGER_BTREE_FAM_OID;
+}
+
+/* An index that begins with these columns ("second" may be InvalidAttrNumber), or InvalidOid. */
 static Oid
-find_index(Relation ads, AttrNumber column)
+find_index(Relation ads, AttrNumber first, AttrNumber second)
 {
 	List	   *indexes = RelationGetIndexList(ads);
 	Oid			found = InvalidOid;
@@ -49,9 +57,8 @@ find_index(Relation ads, AttrNumber column)
 	{
 		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
 
-		if (index->rd_index->indisvalid && index->rd_index->indnatts == 1 &&
-			index->rd_index->indkey.values[0] == column &&
-			index->rd_opfamily[0] == INTEGER_BTREE_FAM_OID &&
+		if (index->rd_index->indisvalid && is_column(index, 0, first) &&
+			(second == InvalidAttrNumber || is_column(index, 1, second)) &&
 			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
 			found = RelationGetRelid(index);
 		index_close(index, AccessShareLock);
@@ -94,7 +101,7 @@ store_ads_begin(const int64 *advertisers, int nadvertisers, Snapshot snapshot)
 	StoreAdScan *scan = palloc(sizeof(StoreAdScan));
 
 	scan->ads = open_ads();
-	scan->index = find_index(scan->ads, ADS_ADVERTISER_ID);
+	scan->index = find_index(scan->ads, ADS_ADVERTISER_ID, InvalidAttrNumber);
 	scan->snapshot = snapshot;
 	scan->advertisers = advertisers;
 	scan->nleft = nadvertisers;
@@ -166,7 +173,7 @@ bool
 store_find_ad(int64 ad_id, StoreAd *ad)
 {
 	Relation	ads = open_ads();
-	SysScanDesc scan = begin_scan(ads, find_index(ads, ADS_AD_ID), GetActiveSnapshot(), ADS_AD_ID, ad_id);
+	SysScanDesc scan = begin_scan(ads, find_index(ads, ADS_AD_ID, InvalidAttrNumber), GetActiveSnapshot(), ADS_AD_ID, ad_id);
 	HeapTuple	tuple = systable_getnext(scan);
 	bool		isnull;
 
@@ -175,13 +182,29 @@ store_find_ad(int64 ad_id, StoreAd *ad)
 		Datum		url = heap_getattr(tuple, ADS_REDIRECT_URL, RelationGetDescr(ads), &isnull);
 
 		ad->redirect_url = isnull ? NULL : DatumGetTextPCopy(url);
-		ad->advertiser_id = DatumGetInt64(heap_getattr(tuple, ADS_ADVERTISER_ID, RelationGetDescr(ads), &isnull));
-		ad->has_advertiser = !isnull;
 		ad->is_active = DatumGetBool(heap_getattr(tuple, ADS_ACTIVE, RelationGetDescr(ads), &isnull)) && !isnull;
 	}
 	systable_endscan(scan);
 	table_close(ads, NoLock);
 	return HeapTupleIsValid(tuple);
+}
+
+bool
+store_has_ad(int64 advertiser_id, int64 ad_id)
+{
+	Relation	ads = open_ads();
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	Oid			index = find_index(ads, ADS_ADVERTISER_ID, ADS_AD_ID);
+	bool		found;
+
+	ScanKeyInit(&keys[0], ADS_ADVERTISER_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(advertiser_id));
+	ScanKeyInit(&keys[1], ADS_AD_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(ad_id));
+	scan = systable_beginscan(ads, index, OidIsValid(index), GetActiveSnapshot(), 2, keys);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(ads, NoLock);
+	return found;
 }
 
 /*

@@ -46,7 +46,7 @@ get_shown(Shown *shown)
 	n = sql_run(GET_LEDGER_VOLUMES, NULL, NULL, true);
 	for (uint64 i = 0; i < n; i++)
 	{
-		int32		volume = DatumGetInt32(sql_result(i, 1, 0));
+		int32		volume = store_volume_number(sql_result(i, 1, 0));
 
 		shown->volumes[volume % SHELF_TABLES] = volume;
 		shown->dropped[volume % SHELF_TABLES] |= DatumGetBool(sql_result(i, 2, 0));

@@ -33,6 +33,19 @@ shelf_name(Shelf shelf)
 }
 
 int32
+store_volume_number(Datum value)
+{
+	int32		volume = DatumGetInt32(value);
+
+	if (volume < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the volumes of adclick are damaged"),
+				 errdetail("A row of adclick_internal.volumes has the number %d.", volume)));
+	return volume;
+}
+
+int32
 store_current_volume(Shelf shelf, TimestampTz *opened_at)
 {
 	Datum		values[1] = {shelf_name(shelf)};
@@ -45,7 +58,7 @@ store_current_volume(Shelf shelf, TimestampTz *opened_at)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the volumes of adclick are missing"),
 				 errdetail("adclick_internal.volumes should have a row of shelf \"%s\".", definitions_shelves[shelf])));
-	volume = DatumGetInt32(sql_result(0, 1, Int32GetDatum(NO_VOLUME)));
+	volume = store_volume_number(sql_result(0, 1, Int32GetDatum(NO_VOLUME)));
 	*opened_at = DatumGetTimestampTz(sql_result(0, 2, TimestampTzGetDatum(DT_NOEND)));
 	SPI_finish();
 	PopActiveSnapshot();
@@ -74,7 +87,7 @@ store_get_closed_volume(Shelf shelf, StoreVolume *volume)
 		TimestampTz last = DatumGetTimestampTz(sql_result(0, 4, TimestampTzGetDatum(DT_NOBEGIN)));
 
 		volume->shelf = shelf;
-		volume->volume = DatumGetInt32(sql_result(0, 1, 0));
+		volume->volume = store_volume_number(sql_result(0, 1, 0));
 		volume->closed_at = DatumGetTimestampTz(sql_result(0, 2, 0));
 		volume->first_minute = first == DT_NOEND ? PG_INT64_MAX : minute_of(first);
 		volume->last_minute = last == DT_NOBEGIN ? PG_INT64_MIN : minute_of(last);
@@ -112,7 +125,7 @@ get_dropped(int *count)
 	for (int i = 0; i < *count; i++)
 		dropped[i] = (Dropped) {
 			DatumGetBool(sql_result(i, 1, 0)) ? SHELF_LEDGER : SHELF_PEOPLE,
-			DatumGetInt32(sql_result(i, 2, 0)), DatumGetTimestampTz(sql_result(i, 3, 0)),
+			store_volume_number(sql_result(i, 2, 0)), DatumGetTimestampTz(sql_result(i, 3, 0)),
 			DatumGetFullTransactionId(sql_result(i, 4, FullTransactionIdGetDatum(FirstNormalFullTransactionId)))
 		};
 	SPI_finish();

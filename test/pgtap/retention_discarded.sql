@@ -267,6 +267,13 @@ SELECT is((code, message), ('42501'::text, 'permission denied for view discarded
 FROM unnest('{TABLE adclick.discarded_clicks, SELECT * FROM adclick_internal.discarded(), SELECT adclick_internal.discarded(), TABLE through}'::text[]) statement, oracle.refused(statement);
 RESET ROLE;
 
+-- A number that no volume can have.
+BEGIN;
+UPDATE adclick_internal.volumes SET volume = -5 WHERE shelf = 'ledger' AND volume = (SELECT max(volume) FROM ledger_volumes);
+SELECT is((code, message), ('XX001'::text, 'the volumes of adclick are damaged'::text), 'damaged books: ' || statement)
+FROM unnest('{TABLE adclick.discarded_clicks, SELECT adclick.check_ledger()}'::text[]) statement, oracle.refused(statement);
+ROLLBACK;
+
 ALTER SYSTEM RESET ALL;
 SELECT pg_reload_conf() AS reloaded \gset
 SELECT * FROM finish();

@@ -310,6 +310,23 @@ FROM plain.all_questions, unnest('{202,208}'::bigint[]) n WHERE question ~ '[(]A
 SELECT is(min(plain.error_of('tap_one', replace(question, 'ADVERTISER', n::text), n)), '(42501,"permission denied to ask about this advertiser","Advertiser N is another one.","Ads that may be asked about stand in adclick.own_ads.")', 'and: ' || question)
 FROM plain.all_questions, unnest('{2222,99}'::bigint[]) n WHERE question ~ 'ADVERTISER' GROUP BY question;
 
+-- Nor is there another one in what the server counts of what was read, which anybody can see.
+CREATE FUNCTION plain.read_of_ads() RETURNS bigint[] LANGUAGE sql AS $$
+SELECT array_agg(ARRAY[pg_stat_get_xact_numscans(o), pg_stat_get_xact_tuples_returned(o), pg_stat_get_xact_tuples_fetched(o)] ORDER BY o)
+FROM (SELECT 'adclick.ads'::regclass AS o UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = 'adclick.ads'::regclass) r
+$$;
+CREATE FUNCTION plain.read_for(question text, number bigint) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	before bigint[] := plain.read_of_ads();
+BEGIN
+	PERFORM plain.error_of('tap_one', replace(question, 'AD', number::text), number);
+	RETURN (SELECT string_agg((a - b)::text, ' ' ORDER BY nr) FROM unnest(plain.read_of_ads(), before) WITH ORDINALITY AS u (a, b, nr));
+END $$;
+SELECT isnt(plain.read_for('SELECT adclick.ad_click_count(AD, 60)', 201), plain.read_for('SELECT adclick.ad_click_count(AD, 60)', 202), 'an own ad is read');
+SELECT is(count(DISTINCT plain.read_for(question, n)), 1::bigint, 'as much is read for an ad of another as for none: ' || question)
+FROM unnest(ARRAY['SELECT adclick.ad_click_count(AD, 60)', 'SELECT * FROM adclick.clicks_per_minute WHERE ad_id = AD', 'SELECT * FROM adclick.breakdown(AD, 60, ''country'')']) question,
+	unnest('{202,208,300,9223372036854775807}'::bigint[]) n GROUP BY question;
+
 --
 -- What functions and operators of one's own are given
 --
