@@ -1133,6 +1133,128 @@ $$;
 COMMENT ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean, boolean) IS 'compare the hours of a range with the ledger, all or those that changed since the last time, and if asked for repair them; see adclick.reconciliations, adclick.reconciled_hours and adclick.differences';
 
 --
+-- Log files: sources whose clicks are lines of files that grow
+--
+
+CREATE TABLE adclick_internal.log_sources (
+	name text PRIMARY KEY,
+	path text NOT NULL,
+	format text NOT NULL,
+	columns jsonb NOT NULL,
+	added_by text NOT NULL,
+	added_at timestamptz NOT NULL,
+	lines bigint NOT NULL,
+	bad_lines bigint NOT NULL,
+	bytes_waiting bigint NOT NULL,
+	last_read_at timestamptz,
+	last_error text,
+	last_error_at timestamptz
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+COMMENT ON TABLE adclick_internal.log_sources IS 'what adclick.add_source() added, and how far it is read: see adclick.sources';
+
+/*
+ * What has been read of a file is known by its hashes, whatever it is called now: in the
+ * transaction that puts the clicks of some lines into the inbox, "read_to" moves behind them.
+ */
+CREATE TABLE adclick_internal.log_files (
+	source text NOT NULL,
+	file int NOT NULL,
+	path text NOT NULL,
+	device bigint NOT NULL,
+	inode bigint NOT NULL,
+	size bigint NOT NULL,
+	modified_at bigint NOT NULL,
+	compressed boolean NOT NULL,
+	rotated boolean NOT NULL,
+	read_to bigint NOT NULL,
+	in_line boolean NOT NULL,
+	begin_hash uuid NOT NULL,
+	end_hash uuid NOT NULL,
+	copy_of int,
+	gone_at timestamptz,
+	lines bigint NOT NULL,
+	bad_lines bigint NOT NULL,
+	PRIMARY KEY (source, file)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1);
+COMMENT ON TABLE adclick_internal.log_files IS 'files of sources of which something was read, and how far';
+COMMENT ON COLUMN adclick_internal.log_files.path IS 'where it was seen last';
+COMMENT ON COLUMN adclick_internal.log_files.size IS 'its bytes when it was seen last';
+COMMENT ON COLUMN adclick_internal.log_files.modified_at IS 'when it was modified last, in nanoseconds, by the file system';
+COMMENT ON COLUMN adclick_internal.log_files.compressed IS 'whether gzip has compressed it; other positions are those of what it was';
+COMMENT ON COLUMN adclick_internal.log_files.rotated IS 'whether it is finished: it has another name than at first, or is a copy of one that is no more';
+COMMENT ON COLUMN adclick_internal.log_files.read_to IS 'all before this byte was read';
+COMMENT ON COLUMN adclick_internal.log_files.in_line IS 'whether that is within a line that is too long';
+COMMENT ON COLUMN adclick_internal.log_files.begin_hash IS 'of the first bytes that were read, 1024 at most';
+COMMENT ON COLUMN adclick_internal.log_files.end_hash IS 'of the last ones';
+COMMENT ON COLUMN adclick_internal.log_files.copy_of IS 'the file that this one is a copy of: nothing is read of it while that one is there';
+COMMENT ON COLUMN adclick_internal.log_files.gone_at IS 'since when no file has what was read';
+
+CREATE TABLE adclick.bad_lines (
+	source text NOT NULL,
+	file text NOT NULL,
+	byte_offset bigint NOT NULL,
+	line text NOT NULL,
+	sqlstate text NOT NULL,
+	reason text NOT NULL,
+	set_aside_at timestamptz NOT NULL
+);
+CREATE INDEX bad_lines_source_idx ON adclick.bad_lines (source);
+ALTER TABLE adclick.bad_lines REPLICA IDENTITY FULL;
+ALTER TABLE adclick.bad_lines ALTER line SET STATISTICS 0;
+COMMENT ON TABLE adclick.bad_lines IS 'lines of log files that are no clicks, at most 10000 of each source; delete them at will';
+COMMENT ON COLUMN adclick.bad_lines.source IS 'the source, see adclick.sources';
+COMMENT ON COLUMN adclick.bad_lines.file IS 'the file, by the name that it had';
+COMMENT ON COLUMN adclick.bad_lines.byte_offset IS 'where in it the line begins, 0 for the first one; of a compressed file, in what it was';
+COMMENT ON COLUMN adclick.bad_lines.line IS 'the line, up to 1000 bytes of it; bytes that are no text are written as \xNN';
+COMMENT ON COLUMN adclick.bad_lines.sqlstate IS 'the error''s SQLSTATE';
+COMMENT ON COLUMN adclick.bad_lines.reason IS 'the error';
+COMMENT ON COLUMN adclick.bad_lines.set_aside_at IS 'when it was read';
+
+CREATE VIEW adclick.sources AS
+	SELECT s.name, s.path, s.format, s.columns, s.added_by, s.added_at,
+		coalesce(f.files, 0) AS files,
+		coalesce(f.bytes, 0)::bigint AS bytes_read,
+		s.bytes_waiting,
+		s.lines,
+		s.bad_lines,
+		s.last_read_at,
+		s.last_error,
+		s.last_error_at
+	FROM adclick_internal.log_sources s
+	LEFT JOIN (SELECT source, count(*) FILTER (WHERE gone_at IS NULL AND copy_of IS NULL) AS files, sum(read_to) FILTER (WHERE copy_of IS NULL) AS bytes
+		FROM adclick_internal.log_files GROUP BY source) f ON f.source = s.name;
+COMMENT ON VIEW adclick.sources IS 'log files that clicks are read from, and how far they are read';
+COMMENT ON COLUMN adclick.sources.name IS 'name of the source';
+COMMENT ON COLUMN adclick.sources.path IS 'the files, by a pattern of the shell perhaps';
+COMMENT ON COLUMN adclick.sources.format IS '''csv'' or ''json''';
+COMMENT ON COLUMN adclick.sources.columns IS 'columns of adclick.clicks, and what they are called in the files; {}: the same names';
+COMMENT ON COLUMN adclick.sources.added_by IS 'who added it: it is read as long as this role may read files of the server';
+COMMENT ON COLUMN adclick.sources.added_at IS 'when';
+COMMENT ON COLUMN adclick.sources.files IS 'files of which something was read, and that are there; a copy of another one is none';
+COMMENT ON COLUMN adclick.sources.bytes_read IS 'bytes that were read of all files, those of the last days that are no more included';
+COMMENT ON COLUMN adclick.sources.bytes_waiting IS 'bytes that the files had beyond that when they were looked at last';
+COMMENT ON COLUMN adclick.sources.lines IS 'clicks that were put into adclick.clicks';
+COMMENT ON COLUMN adclick.sources.bad_lines IS 'lines that are no clicks, see adclick.bad_lines';
+COMMENT ON COLUMN adclick.sources.last_read_at IS 'when something was read last';
+COMMENT ON COLUMN adclick.sources.last_error IS 'why the source, or one of its files, is not read; NULL: all are';
+COMMENT ON COLUMN adclick.sources.last_error_at IS 'since when';
+
+CREATE FUNCTION adclick.add_source(name text, path text, format text DEFAULT 'csv', columns jsonb DEFAULT '{}') RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_add_source' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.add_source(text, text, text, jsonb) IS 'read clicks from files of the server as they grow: an absolute path, a pattern perhaps, of CSV files with a header or of JSON lines';
+
+CREATE FUNCTION adclick.drop_source(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_drop_source' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.drop_source(text) IS 'read a source no more; its clicks stay, what is known of its files and its bad lines go';
+
+CREATE FUNCTION adclick.read_sources(OUT lines bigint, OUT bad_lines bigint, OUT more boolean)
+	AS 'MODULE_PATHNAME', 'adclick_read_sources' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.read_sources() IS 'read what was appended to the files of all sources now, as the reader does; more: not all of it fitted one round';
+
+--
 -- Schedule
 --
 
@@ -1509,7 +1631,8 @@ DECLARE
 	tables CONSTANT regclass[] := '{adclick.filters, adclick.discarded_clicks, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
 		adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours,
 		adclick_internal.ledger_restored, adclick_internal.forgotten_users, adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
-		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore}';
+		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore,
+		adclick_internal.log_sources, adclick_internal.log_files, adclick.bad_lines}';
 	shelves CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.%s_%s', shelf, n)::regclass FROM unnest('{ledger, people}'::text[]) shelf, generate_series(0, 31) n);
 	-- sequences follow at the end: setval() of a dump would be for whoever is there
 	others CONSTANT regclass[] := '{adclick_internal.end_of_dump}';
