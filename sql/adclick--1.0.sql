@@ -1423,8 +1423,8 @@ COMMENT ON COLUMN adclick.status.last_reconciled_at IS 'when an hour was last co
 COMMENT ON COLUMN adclick.status.errors IS 'rounds of the workers that failed since the server started';
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';
 COMMENT ON COLUMN adclick.status.last_error_at IS 'when that was';
-COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator and the compactor, how many run: 2 when all is well';
-COMMENT ON COLUMN adclick.status.workers_wanted IS 'how many should run: 0 on a standby, where adclick.workers is off, and while the data of a dump is awaited; else 2';
+COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator, the compactor and, where there are sources, the reader of log files, how many run: workers_wanted when all is well';
+COMMENT ON COLUMN adclick.status.workers_wanted IS 'how many should run: 0 on a standby, where adclick.workers is off, and while the data of a dump is awaited; else 2, or 3 where there are sources';
 COMMENT ON COLUMN adclick.status.aggregator_pid IS 'process id of the aggregator, NULL if it does not run';
 COMMENT ON COLUMN adclick.status.compactor_pid IS 'process id of the compactor, NULL if it does not run';
 COMMENT ON COLUMN adclick.status.dedup_bytes IS 'shared memory in use for click keys';
@@ -1449,10 +1449,10 @@ COMMENT ON COLUMN adclick.storage.purpose IS 'what it is for';
 --
 
 CREATE FUNCTION adclick_internal.examine(OUT problem text, OUT locked boolean, OUT waiting bigint, OUT waiting_seconds float8,
-		OUT combinations bigint, OUT unreconciled bigint, OUT retention text)
+		OUT combinations bigint, OUT unreconciled bigint, OUT retention text, OUT sources text)
 	AS 'MODULE_PATHNAME', 'adclick_examine' LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, and that retention waits and why';
+COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, that retention waits and why, and that log files are not read and why';
 
 CREATE FUNCTION adclick_internal.worker(compactor boolean, OUT paused boolean, OUT missing float8, OUT overdue float8,
 		OUT behind float8, OUT failed int, OUT failure text, OUT left_out int, OUT undecided float8, OUT said text)
@@ -1469,7 +1469,7 @@ BEGIN ATOMIC
 			CASE WHEN NOT standby THEN CASE WHEN paused THEN waiting_seconds ELSE least(waiting_seconds, behind) END END AS lag
 		FROM (SELECT pg_is_in_recovery() AS standby, max_filters.setting::bigint AS max_filters,
 				extract(epoch FROM clock_timestamp() - w.since) AS open_for, coalesce('process ' || w.pid, 'prepared transaction ' || w.prepared) AS writer,
-				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled, e.retention,
+				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled, e.retention, e.sources,
 				a.paused, a.missing, a.overdue, a.behind, a.failed, a.failure, a.left_out, a.undecided, a.said,
 				c.missing AS c_missing, c.overdue AS c_overdue, c.failed AS c_failed, c.failure AS c_failure, c.said AS c_said
 			FROM adclick_internal.examine() e
@@ -1504,6 +1504,7 @@ BEGIN ATOMIC
 			(13, 1, CASE WHEN combinations >= 0.9 * max_filters THEN
 				format('adclick.max_filters is nearly reached: %s of %s combinations', combinations, max_filters) END),
 			(14, 1, retention),
+			(17, 1, sources),
 			(15, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
 			(16, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
 		) r (nr, level, reason) WHERE r.reason IS NOT NULL
@@ -1702,7 +1703,7 @@ SELECT adclick_internal.make_role('adclick_reader');
 GRANT USAGE ON SCHEMA adclick TO adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.filters, adclick.ads,
 	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours,
-	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage TO adclick_reader;
+	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage, adclick.sources TO adclick_reader;
 GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
 
 -- Who sends clicks and shows ads.
@@ -1726,5 +1727,5 @@ GRANT EXECUTE ON FUNCTION adclick_internal.archived_clicks(bigint), adclick_inte
 
 -- Who watches the server need not be one of them.
 GRANT USAGE ON SCHEMA adclick TO pg_monitor;
-GRANT SELECT ON adclick.status, adclick.storage, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours TO pg_monitor;
+GRANT SELECT ON adclick.status, adclick.storage, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.sources TO pg_monitor;
 GRANT EXECUTE ON FUNCTION adclick.health() TO pg_monitor;
