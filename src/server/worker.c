@@ -55,9 +55,8 @@
 /* Pause between two looks at what retention has to do, ms. */
 #define RETENTION_PAUSE (60 * 1000)
 
-/* After a round in which nothing was read, that is this part of the time; and the longest pause, ms. */
-#define READER_IDLE_SHARE 20
-#define READER_MAX_PAUSE (60 * 1000)
+/* A round in which nothing was read is followed by a pause so many times as long. */
+#define READER_PAUSES 20
 
 /* Memory a worker does not give back between rounds, in bytes. */
 #define KEPT_MEMORY (128 * 1024 * 1024)
@@ -411,8 +410,7 @@ reader_round(void)
 
 	(void) sources_round();
 	sources_read(&result);
-	reader_chores[0].pause = result.lines + result.bad_lines > 0 ? 0 :
-		Min(READER_MAX_PAUSE, READER_IDLE_SHARE * (steady_ms() - begun));
+	reader_chores[0].pause = result.lines + result.bad_lines > 0 ? 0 : READER_PAUSES * (steady_ms() - begun);
 	return result.more;
 }
 

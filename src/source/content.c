@@ -179,6 +179,20 @@ content_consume(Content *content, const char *bytes, int n)
 	content->nend = kept + n;
 }
 
+/* Nothing is kept of it. */
+bool
+content_is_whole(const DiskFile *file)
+{
+	const char *problem = NULL;
+	Content    *content = content_open(file, &problem);
+	char	   *buffer = palloc(PIECE);
+
+	while (content && content_fetch(content, buffer, PIECE, PG_INT64_MAX) > 0)
+		;
+	pfree(buffer);
+	return content && content_close(content);
+}
+
 static pg_uuid_t
 hash_bytes_of(const char *bytes, int n)
 {

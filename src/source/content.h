@@ -71,7 +71,10 @@ extern bool content_is_intact(const Content *content);
 /* Whether all of it is the beginning of another one. */
 extern bool content_is_prefix(Content *content, Content *of);
 
-/* Of a compressed one that was fetched to its end: false if it is not whole. */
+/* False if gzip did not get to the end of it. */
 extern bool content_close(Content *content);
+
+/* Whether gzip can read all of a compressed file. */
+extern bool content_is_whole(const DiskFile *file);
 
 #endif							/* ADCLICK_CONTENT_H */

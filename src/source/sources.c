@@ -46,6 +46,7 @@ typedef struct Reading
 	LineSink	sink;
 	char	   *chunk;			/* LINES_CHUNK bytes; NULL: nothing was read yet */
 	int64		budget;			/* bytes that may be read */
+	bool		progress;		/* some were */
 
 	/* the file that is read */
 	LogFile    *file;
@@ -76,11 +77,9 @@ has_more(const LogFile *file)
 	if (!file->has_place || file->is_deleted || file->row.copy_of != 0)
 		return false;
 	if (file->row.compressed)
-		return file->row.size != file->disk.size;
-	if (file->row.read_to < file->limit && is_settled(file))
-		return true;
+		return file->limit > 0 && file->row.size != file->disk.size;
 	return file->row.read_to < file->limit &&
-		(file->row.size != file->limit || file->row.modified_at != file->disk.modified_at);
+		(is_settled(file) || file->row.size != file->limit || file->row.modified_at != file->disk.modified_at);
 }
 
 static void
@@ -179,14 +178,14 @@ begin_content(Reading *r)
 	LogFile    *file = r->file;
 	int			header;
 
+	/* what gzip has not finished, or nobody can read, puts nothing into the inbox that would be rolled back */
+	if (r->content->compressed && !content_is_whole(&file->disk))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("gzip cannot read it")));
+	/* what became of it the next round will find out */
 	if (file->row.read_to > 0 && !content_resume(r->content, &file->row))
-	{
-		if (file->row.compressed)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("gzip cannot read it, or it has not what was read of it before")));
-		return false;			/* what became of it the next round will find out */
-	}
+		return false;
 	if (r->source->is_json)
 		return true;
 	header = read_header(r);
@@ -213,10 +212,7 @@ end_content(Reading *r)
 	content_note(r->content, &file->row);
 	file->row.size = compressed ? file->disk.size : r->at_limit ? r->limit : r->content->at;
 	file->row.modified_at = file->disk.modified_at;
-	if (!content_close(r->content))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("gzip cannot read it")));
+	(void) content_close(r->content);
 }
 
 static void
@@ -299,12 +295,17 @@ try_file(Reading *r, LogFile *file)
 	r->file = file;
 	error = attempt(read_file, r);
 	if (error == NULL)
+	{
+		r->progress |= file->row.read_to != before.row.read_to;
+		if (file->row.read_to == before.row.read_to)
+			file->limit = 0;	/* there is no whole line: not once more in this round */
 		return;
+	}
 	rethrow_unless_local(error);
 	r->sink = sink;
 	MemoryContextReset(r->sink.batch);
 	*file = before;
-	file->limit = 0;			/* not once more in this round */
+	file->limit = 0;
 	if (r->files.problem == NULL)
 		r->files.problem = psprintf("file \"%s\": %s", file->disk.path, error->message ? error->message : "unknown error");
 }
@@ -386,7 +387,7 @@ read_source(void *arg)
 	{
 		result->lines = r.sink.lines;
 		result->bad_lines = r.sink.bad_lines;
-		result->more |= r.files.undecided;
+		result->more |= r.files.undecided && r.progress;
 		inbox_put_end(r.sink.inbox);
 		lines_end(&r.shape);
 	}
