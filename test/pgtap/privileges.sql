@@ -67,14 +67,14 @@ FROM unnest('{
 INSERT INTO decided VALUES ('adclick.ad_click', 'PUBLIC', 'USAGE'), ('adclick', 'adclick_reader', 'USAGE'),
 	('adclick', 'adclick_owner', 'USAGE'), ('adclick_internal', 'adclick_owner', 'USAGE');
 INSERT INTO decided SELECT 'adclick.' || name, 'adclick_reader', 'SELECT'
-FROM unnest('{ad_click_counts,ad_click_counts_hourly,ad_click_counts_daily,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,most_clicked_ads_daily,status,storage,differences,reconciled_hours,reconciliations,archived_volumes,restored_hours}'::text[]) name;
+FROM unnest('{ad_click_counts,ad_click_counts_hourly,ad_click_counts_daily,clicks_per_minute,filters,ads,most_clicked_ads,most_clicked_ads_hourly,most_clicked_ads_daily,status,storage,differences,reconciled_hours,reconciliations,archived_volumes,restored_hours,sources}'::text[]) name;
 INSERT INTO decided SELECT 'adclick.health()', role, 'EXECUTE' FROM unnest('{adclick_reader,pg_monitor}'::text[]) role;
 INSERT INTO decided VALUES ('adclick', 'adclick_ingest', 'USAGE'), ('adclick.clicks', 'adclick_ingest', 'INSERT');
 INSERT INTO decided SELECT function::regprocedure::text, 'adclick_ingest', 'EXECUTE'
 FROM unnest('{"adclick.click(bigint, bigint, inet, text, text, text, text)","adclick.new_impression(bigint, bigint)"}'::text[]) function;
 INSERT INTO decided VALUES ('adclick', 'pg_monitor', 'USAGE'), ('adclick.status', 'pg_monitor', 'SELECT'), ('adclick.storage', 'pg_monitor', 'SELECT'),
 	('adclick.reconciled_hours', 'pg_monitor', 'SELECT'), ('adclick.reconciliations', 'pg_monitor', 'SELECT'),
-	('adclick.archived_volumes', 'pg_monitor', 'SELECT'), ('adclick.restored_hours', 'pg_monitor', 'SELECT');
+	('adclick.archived_volumes', 'pg_monitor', 'SELECT'), ('adclick.restored_hours', 'pg_monitor', 'SELECT'), ('adclick.sources', 'pg_monitor', 'SELECT');
 INSERT INTO decided SELECT function::regprocedure::text, 'adclick_owner', 'EXECUTE' FROM unnest('{"adclick_internal.find_differences(timestamptz, boolean)",
 	"adclick_internal.facts(int, timestamptz, timestamptz)","adclick_internal.ledger(timestamptz, timestamptz)",
 	"adclick_internal.agreed_hours(timestamptz, timestamptz)","adclick_internal.archived_clicks(bigint)","adclick_internal.is_restored(timestamptz)","adclick.end_restore(boolean)",adclick_internal.find_missing(),adclick_internal.has_all_tables()}'::text[]) function;
@@ -112,7 +112,7 @@ SELECT is(adclick.ad_click_count(5, 60), 1::bigint, 'but clicks may be counted')
 SELECT is(current_user::text, 'tap_asker', 'a question gives no rights away');
 SELECT throws_ok('SELECT * FROM adclick.health()', '42501', 'permission denied for function health', 'the health is not everybody''s');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
-FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.click_log,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
+FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.bad_lines,adclick.click_log,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
 SELECT throws_ok('SELECT ' || function, '42501', 'permission denied for schema adclick_internal', 'no right to call ' || function)
 FROM unnest('{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.ledger_clicks(),
 	adclick_internal.judge(),adclick_internal.examine(),adclick_internal.worker(false),adclick_internal.open_writer(),
@@ -123,7 +123,7 @@ SET ROLE tap_member;
 SELECT lives_ok(question, 'a member asks: ' || question) FROM personal;
 SELECT is(adclick.ad_click_count(5, 60, '{"user_id": 42, "ip": "203.0.113.64/26"}'), 1::bigint, 'and is answered');
 SELECT lives_ok('TABLE ' || relation, 'a member reads ' || relation)
-FROM unnest('{adclick.ad_click_counts,adclick.ad_click_counts_hourly,adclick.ad_click_counts_daily,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.most_clicked_ads_daily,adclick.status,adclick.storage,adclick.differences,adclick.reconciled_hours,adclick.reconciliations,adclick.archived_volumes,adclick.restored_hours}'::text[]) relation;
+FROM unnest('{adclick.ad_click_counts,adclick.ad_click_counts_hourly,adclick.ad_click_counts_daily,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.most_clicked_ads_daily,adclick.status,adclick.storage,adclick.differences,adclick.reconciled_hours,adclick.reconciliations,adclick.archived_volumes,adclick.restored_hours,adclick.sources}'::text[]) relation;
 SELECT is(health, 'ok', 'and is told the health') FROM adclick.health();
 SELECT isnt((SELECT workers_alive FROM adclick.status), NULL, 'the status has what the workers say');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
