@@ -205,7 +205,7 @@ end_content(Reading *r)
 
 	if (!content_is_intact(r->content))
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
+				(errcode(ERRCODE_IO_ERROR),
 				 errmsg("it was truncated while it was read")));
 	if (r->content->at != file->row.read_to || file->row.number != 0)
 		file->is_changed = true;
