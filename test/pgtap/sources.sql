@@ -446,6 +446,13 @@ $$;
 SELECT rotations_ok('log');
 SELECT rotations_ok('log*');
 
+-- Another content that begins with the same kilobyte.
+SELECT begin_files('log') \gset
+SELECT sh('(printf ad_id,; head -c 2000 /dev/zero | tr ''\0'' x; echo) > log'), log_clicks('log', 5) \gset
+SELECT once_ok('a long header');
+SELECT sh('head -n 1 log > header; cat header > log'), log_clicks('log', 10) \gset
+SELECT once_ok('and the same in front of others');
+
 -- A header alone is like any other; what follows is not.
 SELECT begin_files('log*') \gset
 SELECT sh('echo ad_id,text > log1; cp log1 log2; cp log1 log3') \gset
