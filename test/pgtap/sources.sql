@@ -471,6 +471,8 @@ SELECT once_ok('links');
 SELECT begin_files('log') \gset
 SELECT log_clicks('log', 1), append('log', '77,without an end') \gset
 SELECT once_ok('a last line');
+SELECT sh('touch -d ''1 hour ago'' log') \gset
+SELECT once_ok('which nobody writes to, where it is');
 SELECT sh('mv log log.1; touch log.1') \gset
 SELECT once_ok('a moment later');
 SELECT sh('touch -d ''1 minute ago'' log.1') \gset
