@@ -1193,6 +1193,128 @@ $$;
 COMMENT ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean, boolean) IS 'compare the hours of a range with the ledger, all or those that changed since the last time, and if asked for repair them; see adclick.reconciliations, adclick.reconciled_hours and adclick.differences';
 
 --
+-- Log files: sources whose clicks are lines of files that grow
+--
+
+CREATE TABLE adclick_internal.log_sources (
+	name text PRIMARY KEY,
+	path text NOT NULL,
+	format text NOT NULL,
+	columns jsonb NOT NULL,
+	added_by text NOT NULL,
+	added_at timestamptz NOT NULL,
+	lines bigint NOT NULL,
+	bad_lines bigint NOT NULL,
+	bytes_waiting bigint NOT NULL,
+	last_read_at timestamptz,
+	last_error text,
+	last_error_at timestamptz
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+COMMENT ON TABLE adclick_internal.log_sources IS 'what adclick.add_source() added, and how far it is read: see adclick.sources';
+
+/*
+ * What has been read of a file is known by its hashes, whatever it is called now: in the
+ * transaction that puts the clicks of some lines into the inbox, "read_to" moves behind them.
+ */
+CREATE TABLE adclick_internal.log_files (
+	source text NOT NULL,
+	file int NOT NULL,
+	path text NOT NULL,
+	device bigint NOT NULL,
+	inode bigint NOT NULL,
+	size bigint NOT NULL,
+	modified_at bigint NOT NULL,
+	compressed boolean NOT NULL,
+	rotated boolean NOT NULL,
+	read_to bigint NOT NULL,
+	in_line boolean NOT NULL,
+	begin_hash uuid NOT NULL,
+	end_hash uuid NOT NULL,
+	copy_of int,
+	gone_at timestamptz,
+	lines bigint NOT NULL,
+	bad_lines bigint NOT NULL,
+	PRIMARY KEY (source, file)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1);
+COMMENT ON TABLE adclick_internal.log_files IS 'files of sources of which something was read, and how far';
+COMMENT ON COLUMN adclick_internal.log_files.path IS 'where it was seen last';
+COMMENT ON COLUMN adclick_internal.log_files.size IS 'its bytes when it was seen last';
+COMMENT ON COLUMN adclick_internal.log_files.modified_at IS 'when it was modified last, in nanoseconds, by the file system';
+COMMENT ON COLUMN adclick_internal.log_files.compressed IS 'whether gzip has compressed it; other positions are those of what it was';
+COMMENT ON COLUMN adclick_internal.log_files.rotated IS 'whether it is finished: it has another name than at first, or is a copy of one that is no more';
+COMMENT ON COLUMN adclick_internal.log_files.read_to IS 'all before this byte was read';
+COMMENT ON COLUMN adclick_internal.log_files.in_line IS 'whether that is within a line that is too long';
+COMMENT ON COLUMN adclick_internal.log_files.begin_hash IS 'of the first bytes that were read, 1024 at most';
+COMMENT ON COLUMN adclick_internal.log_files.end_hash IS 'of the last ones';
+COMMENT ON COLUMN adclick_internal.log_files.copy_of IS 'the file that this one is a copy of: nothing is read of it while that one is there';
+COMMENT ON COLUMN adclick_internal.log_files.gone_at IS 'since when no file has what was read';
+
+CREATE TABLE adclick.bad_lines (
+	source text NOT NULL,
+	file text NOT NULL,
+	byte_offset bigint NOT NULL,
+	line text NOT NULL,
+	sqlstate text NOT NULL,
+	reason text NOT NULL,
+	set_aside_at timestamptz NOT NULL
+);
+CREATE INDEX bad_lines_source_idx ON adclick.bad_lines (source);
+ALTER TABLE adclick.bad_lines REPLICA IDENTITY FULL;
+ALTER TABLE adclick.bad_lines ALTER line SET STATISTICS 0;
+COMMENT ON TABLE adclick.bad_lines IS 'lines of log files that are no clicks, at most 10000 of each source; delete them at will';
+COMMENT ON COLUMN adclick.bad_lines.source IS 'the source, see adclick.sources';
+COMMENT ON COLUMN adclick.bad_lines.file IS 'the file, by the name that it had';
+COMMENT ON COLUMN adclick.bad_lines.byte_offset IS 'where in it the line begins, 0 for the first one; of a compressed file, in what it was';
+COMMENT ON COLUMN adclick.bad_lines.line IS 'the line, up to 1000 bytes of it; bytes that are no text are written as \xNN';
+COMMENT ON COLUMN adclick.bad_lines.sqlstate IS 'the error''s SQLSTATE';
+COMMENT ON COLUMN adclick.bad_lines.reason IS 'the error';
+COMMENT ON COLUMN adclick.bad_lines.set_aside_at IS 'when it was read';
+
+CREATE VIEW adclick.sources AS
+	SELECT s.name, s.path, s.format, s.columns, s.added_by, s.added_at,
+		coalesce(f.files, 0) AS files,
+		coalesce(f.bytes, 0)::bigint AS bytes_read,
+		s.bytes_waiting,
+		s.lines,
+		s.bad_lines,
+		s.last_read_at,
+		s.last_error,
+		s.last_error_at
+	FROM adclick_internal.log_sources s
+	LEFT JOIN (SELECT source, count(*) FILTER (WHERE gone_at IS NULL AND copy_of IS NULL) AS files, sum(read_to) FILTER (WHERE copy_of IS NULL) AS bytes
+		FROM adclick_internal.log_files GROUP BY source) f ON f.source = s.name;
+COMMENT ON VIEW adclick.sources IS 'log files that clicks are read from, and how far they are read';
+COMMENT ON COLUMN adclick.sources.name IS 'name of the source';
+COMMENT ON COLUMN adclick.sources.path IS 'the files, by a pattern of the shell perhaps';
+COMMENT ON COLUMN adclick.sources.format IS '''csv'' or ''json''';
+COMMENT ON COLUMN adclick.sources.columns IS 'columns of adclick.clicks, and what they are called in the files; {}: the same names';
+COMMENT ON COLUMN adclick.sources.added_by IS 'who added it: it is read as long as this role may read files of the server';
+COMMENT ON COLUMN adclick.sources.added_at IS 'when';
+COMMENT ON COLUMN adclick.sources.files IS 'files of which something was read, and that are there; a copy of another one is none';
+COMMENT ON COLUMN adclick.sources.bytes_read IS 'bytes that were read of all files, those of the last days that are no more included';
+COMMENT ON COLUMN adclick.sources.bytes_waiting IS 'bytes that the files had beyond that when they were looked at last';
+COMMENT ON COLUMN adclick.sources.lines IS 'clicks that were put into adclick.clicks';
+COMMENT ON COLUMN adclick.sources.bad_lines IS 'lines that are no clicks, see adclick.bad_lines';
+COMMENT ON COLUMN adclick.sources.last_read_at IS 'when something was read last';
+COMMENT ON COLUMN adclick.sources.last_error IS 'why the source, or one of its files, is not read; NULL: all are';
+COMMENT ON COLUMN adclick.sources.last_error_at IS 'since when';
+
+CREATE FUNCTION adclick.add_source(name text, path text, format text DEFAULT 'csv', columns jsonb DEFAULT '{}') RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_add_source' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.add_source(text, text, text, jsonb) IS 'read clicks from files of the server as they grow: an absolute path, a pattern perhaps, of CSV files with a header or of JSON lines';
+
+CREATE FUNCTION adclick.drop_source(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_drop_source' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.drop_source(text) IS 'read a source no more; its clicks stay, what is known of its files and its bad lines go';
+
+CREATE FUNCTION adclick.read_sources(OUT lines bigint, OUT bad_lines bigint, OUT more boolean)
+	AS 'MODULE_PATHNAME', 'adclick_read_sources' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.read_sources() IS 'read what was appended to the files of all sources now, as the reader does; more: not all of it fitted one round';
+
+--
 -- Schedule
 --
 
@@ -1363,8 +1485,8 @@ COMMENT ON COLUMN adclick.status.last_reconciled_at IS 'when an hour was last co
 COMMENT ON COLUMN adclick.status.errors IS 'rounds of the workers that failed since the server started';
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';
 COMMENT ON COLUMN adclick.status.last_error_at IS 'when that was';
-COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator and the compactor, how many run: 2 when all is well';
-COMMENT ON COLUMN adclick.status.workers_wanted IS 'how many should run: 0 on a standby, where adclick.workers is off, and while the data of a dump is awaited; else 2';
+COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator, the compactor and, where there are sources, the reader of log files, how many run: workers_wanted when all is well';
+COMMENT ON COLUMN adclick.status.workers_wanted IS 'how many should run: 0 on a standby, where adclick.workers is off, and while the data of a dump is awaited; else 2, or 3 where there are sources';
 COMMENT ON COLUMN adclick.status.aggregator_pid IS 'process id of the aggregator, NULL if it does not run';
 COMMENT ON COLUMN adclick.status.compactor_pid IS 'process id of the compactor, NULL if it does not run';
 COMMENT ON COLUMN adclick.status.dedup_bytes IS 'shared memory in use for click keys';
@@ -1389,10 +1511,10 @@ COMMENT ON COLUMN adclick.storage.purpose IS 'what it is for';
 --
 
 CREATE FUNCTION adclick_internal.examine(OUT problem text, OUT locked boolean, OUT waiting bigint, OUT waiting_seconds float8,
-		OUT combinations bigint, OUT unreconciled bigint, OUT retention text)
+		OUT combinations bigint, OUT unreconciled bigint, OUT retention text, OUT sources text)
 	AS 'MODULE_PATHNAME', 'adclick_examine' LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, and that retention waits and why';
+COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, that retention waits and why, and that log files are not read and why';
 
 CREATE FUNCTION adclick_internal.worker(compactor boolean, OUT paused boolean, OUT missing float8, OUT overdue float8,
 		OUT behind float8, OUT failed int, OUT failure text, OUT left_out int, OUT undecided float8, OUT said text)
@@ -1409,7 +1531,7 @@ BEGIN ATOMIC
 			CASE WHEN NOT standby THEN CASE WHEN paused THEN waiting_seconds ELSE least(waiting_seconds, behind) END END AS lag
 		FROM (SELECT pg_is_in_recovery() AS standby, max_filters.setting::bigint AS max_filters,
 				extract(epoch FROM clock_timestamp() - w.since) AS open_for, coalesce('process ' || w.pid, 'prepared transaction ' || w.prepared) AS writer,
-				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled, e.retention,
+				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled, e.retention, e.sources,
 				a.paused, a.missing, a.overdue, a.behind, a.failed, a.failure, a.left_out, a.undecided, a.said,
 				c.missing AS c_missing, c.overdue AS c_overdue, c.failed AS c_failed, c.failure AS c_failure, c.said AS c_said
 			FROM adclick_internal.examine() e
@@ -1444,6 +1566,7 @@ BEGIN ATOMIC
 			(13, 1, CASE WHEN combinations >= 0.9 * max_filters THEN
 				format('adclick.max_filters is nearly reached: %s of %s combinations', combinations, max_filters) END),
 			(14, 1, retention),
+			(17, 1, sources),
 			(15, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
 			(16, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
 		) r (nr, level, reason) WHERE r.reason IS NOT NULL
@@ -1571,7 +1694,8 @@ DECLARE
 	tables CONSTANT regclass[] := '{adclick.filters, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
 		adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours,
 		adclick_internal.ledger_restored, adclick_internal.forgotten_users, adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
-		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore}';
+		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore,
+		adclick_internal.log_sources, adclick_internal.log_files, adclick.bad_lines}';
 	shelves CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.%s_%s', shelf, n)::regclass FROM unnest('{ledger, people, discarded}'::text[]) shelf, generate_series(0, 31) n);
 	-- sequences follow at the end: setval() of a dump would be for whoever is there
 	others CONSTANT regclass[] := '{adclick_internal.end_of_dump}';
@@ -1631,7 +1755,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT USAGE ON TYPE adclick.ad_click TO adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.filters, adclick.ads,
 	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours,
-	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage TO adclick_reader;
+	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage, adclick.sources TO adclick_reader;
 GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
 
 -- Who knows of his own ads alone (see scope.c): what he asks and reads, readers do, too.
@@ -1664,11 +1788,13 @@ GRANT adclick_reader, adclick_ingest TO adclick_admin;
 GRANT INSERT, UPDATE, DELETE ON adclick.ads TO adclick_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON adclick.advertiser_roles TO adclick_admin;
 GRANT SELECT ON adclick.click_log, adclick.discarded_clicks TO adclick_admin;
+GRANT SELECT, DELETE ON adclick.bad_lines TO adclick_admin;
 GRANT EXECUTE ON FUNCTION
 	adclick.tick(), adclick.compact(), adclick.recompute(timestamptz, timestamptz), adclick.apply_retention(), adclick.check_ledger(),
 	adclick.add_filter(jsonb), adclick.drop_filter(jsonb), adclick.forget_user(bigint), adclick.rotate_impression_secret(boolean),
 	adclick.reconcile_hour(timestamptz, timestamptz, boolean, boolean),
-	adclick.archive_volume(), adclick.restore_clicks(timestamptz, timestamptz), adclick.release_clicks()
+	adclick.archive_volume(), adclick.restore_clicks(timestamptz, timestamptz), adclick.release_clicks(),
+	adclick.add_source(text, text, text, jsonb), adclick.drop_source(text), adclick.read_sources()
 	TO adclick_admin;
 GRANT EXECUTE ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean, boolean), adclick.archive_clicks() TO adclick_admin;
 
@@ -1686,5 +1812,5 @@ GRANT EXECUTE ON FUNCTION adclick_internal.archived_clicks(bigint), adclick_inte
 
 -- Who watches the server need not be one of them.
 GRANT USAGE ON SCHEMA adclick TO pg_monitor;
-GRANT SELECT ON adclick.status, adclick.storage, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours TO pg_monitor;
+GRANT SELECT ON adclick.status, adclick.storage, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.sources TO pg_monitor;
 GRANT EXECUTE ON FUNCTION adclick.health() TO pg_monitor;

@@ -62,6 +62,9 @@ extern bool in_dump(void);
 /* A function writes: say so before it starts. */
 extern void prevent_read_only(const char *function);
 
+/* A path as one word of the shell. */
+extern char *shell_word(const char *path);
+
 /* floor(a / b) for b > 0, also when a is negative */
 static inline int64
 floor_div(int64 a, int64 b)
