@@ -930,7 +930,7 @@ CREATE TABLE adclick.differences (
 CREATE INDEX differences_hour_idx ON adclick.differences (hour);
 ALTER TABLE adclick.differences REPLICA IDENTITY FULL;
 ALTER TABLE adclick.differences ALTER user_id SET STATISTICS 0, ALTER ip SET STATISTICS 0;
-COMMENT ON TABLE adclick.differences IS 'where adclick.reconcile() found that what is stored is not what the ledger says, at most 1000 of each hour; those of an hour go when it is reconciled again';
+COMMENT ON TABLE adclick.differences IS 'where adclick.reconcile() found that what is stored is not what the ledger says, at most 1000 of each kind in an hour; those of an hour go when it is reconciled again';
 COMMENT ON COLUMN adclick.differences.hour IS 'the hour (UTC) that was reconciled';
 COMMENT ON COLUMN adclick.differences.what IS 'what differs: ''ad'', ''user'' or ''ip'', facts of this order; ''minute'', the sum of a minute in the directory; ''day'', facts of a day summed up, or, without an ad, their sum in the directory; ''list'', ''hourly list'' or ''daily list'', of most clicked ads; ''key'', a click counted twice; ''duplicate'', a click set aside as one of which no copy is counted';
 COMMENT ON COLUMN adclick.differences.click_minute IS 'the minute; of a hourly list its hour, of a day or a daily list the day, of a key the minute in which its dedup bucket begins';

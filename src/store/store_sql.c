@@ -529,7 +529,9 @@ static const struct
 	/* the clicks are those of the directory, which is compared, too */
 	[FIND_DIFFERENCES] = {
 		"WITH found AS MATERIALIZED (SELECT * FROM adclick_internal.find_differences($1, $2)),"
-		" noted AS (INSERT INTO adclick.differences SELECT $1, f.* FROM (SELECT * FROM found LIMIT 1000) f)"
+		" noted AS (INSERT INTO adclick.differences"
+		" SELECT $1, f.what, f.click_minute, f.ad_id, f.filter_id, f.user_id, f.ip, f.expected, f.stored"
+		" FROM (SELECT *, row_number() OVER (PARTITION BY what) AS nr FROM found) f WHERE nr <= 1000)"
 		" SELECT (SELECT count(*) FROM found), (SELECT count(*) FROM found WHERE " OF_LEDGER "),"
 		" (SELECT coalesce(sum(u.clicks), 0)::bigint FROM adclick_internal.runs, unnest(minutes, minute_clicks) u (minute, clicks)"
 		" WHERE sort_order = 0 AND is_delta IN (false, true) AND last_minute >= $1 AND first_minute < $1 + interval '1 hour'"

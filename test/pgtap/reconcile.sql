@@ -217,13 +217,15 @@ FROM (VALUES
 	('an hour that has no clicks any more', 'INSERT INTO adclick.reconciled_hours VALUES (''2001-01-01 00:00Z'', now(), 5, 1, false, NULL)', '', NULL, 'ok')
 	) d (what, damage, found, hours, health), repaired(d.damage) r;
 
--- More than a thousand differences are counted, and not all of them noted.
+-- More than a thousand differences are counted, and not all of them noted, of any kind.
 BEGIN;
 SELECT oracle.send_past_clicks(3000, '1 hour', '20 hours') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 DELETE FROM adclick_internal.runs WHERE sort_order < 3;
 SELECT isnt(found(), 'nothing', 'everything is lost');
-SELECT is(bool_and(n <= 1000), true, 'no more than a thousand of an hour') FROM (SELECT count(*) AS n FROM adclick.differences GROUP BY hour) d;
+SELECT is(bool_and(n <= 1000), true, 'no more than a thousand of a kind and an hour') FROM (SELECT count(*) AS n FROM adclick.differences GROUP BY hour, what) d;
+SELECT is(array_agg(DISTINCT what ORDER BY what) @> '{ad,ip,minute,user}', true, 'but of each kind there is') FROM adclick.differences
+WHERE hour = (SELECT hour FROM adclick.reconciled_hours ORDER BY differences DESC LIMIT 1);
 SELECT cmp_ok(max(differences), '>', 1000::bigint, 'they are counted') FROM adclick.reconciled_hours;
 ROLLBACK;
 

@@ -245,6 +245,13 @@ $$;
 SELECT is(rest(), (SELECT count(*) - 14 FROM kept), 'by a cursor');
 COMMIT;
 
+-- A number that no volume can have.
+BEGIN;
+UPDATE adclick_internal.volumes SET volume = -5 WHERE shelf = 'ledger' AND volume = (SELECT max(volume) FROM ledger_volumes);
+SELECT is((code, message), ('XX001'::text, 'the volumes of adclick are damaged'::text), 'damaged books: ' || statement)
+FROM unnest('{TABLE adclick.discarded_clicks, SELECT adclick.check_ledger()}'::text[]) statement, oracle.refused(statement);
+ROLLBACK;
+
 -- Who may read it: who has SELECT on it, or on the log, which has it too; nobody else, also by the function behind it.
 CREATE ROLE tap_auditor;
 CREATE ROLE tap_logger;
@@ -266,13 +273,6 @@ SET ROLE tap_nobody;
 SELECT is((code, message), ('42501'::text, 'permission denied for view discarded_clicks'::text), 'without: ' || statement)
 FROM unnest('{TABLE adclick.discarded_clicks, SELECT * FROM adclick_internal.discarded(), SELECT adclick_internal.discarded(), TABLE through}'::text[]) statement, oracle.refused(statement);
 RESET ROLE;
-
--- A number that no volume can have.
-BEGIN;
-UPDATE adclick_internal.volumes SET volume = -5 WHERE shelf = 'ledger' AND volume = (SELECT max(volume) FROM ledger_volumes);
-SELECT is((code, message), ('XX001'::text, 'the volumes of adclick are damaged'::text), 'damaged books: ' || statement)
-FROM unnest('{TABLE adclick.discarded_clicks, SELECT adclick.check_ledger()}'::text[]) statement, oracle.refused(statement);
-ROLLBACK;
 
 ALTER SYSTEM RESET ALL;
 SELECT pg_reload_conf() AS reloaded \gset
