@@ -33,7 +33,7 @@ my $node = adclick_node('main', 'adclick.max_filters' => 500);
 
 $node->start;
 adclick_database($node, 'clicks');
-$node->safe_psql('clicks', 'CREATE ROLE exporter LOGIN; GRANT pg_monitor TO exporter');
+$node->safe_psql('clicks', 'CREATE ROLE exporter LOGIN; GRANT pg_monitor, adclick_reader TO exporter');
 send_clicks($node, 'clicks', 1000, '2 minutes');
 send_copies($node, 'clicks', 50);
 $node->safe_psql('clicks', q{
