@@ -308,38 +308,6 @@ trim_list(RowRange *range)
 	range->nads = nkept;
 }
 
-/* Keep those ads that the list has, too. */
-static void
-narrow_to_list(RowRange *range, ArrayType *array, Oid type)
-{
-	int16		length;
-	bool		by_value;
-	char		align;
-	Datum	   *values;
-	bool	   *nulls;
-	int			nvalues;
-	int64	   *ads;
-	int			nads = 0;
-	int			nkept = 0;
-
-	get_typlenbyvalalign(type, &length, &by_value, &align);
-	deconstruct_array(array, type, length, by_value, align, &values, &nulls, &nvalues);
-	ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * (nvalues + 1));
-	for (int i = 0; i < nvalues; i++)
-		if (!nulls[i])
-			ads[nads++] = ad_of(values[i], type);
-	nads = sort_unique_int64(ads, nads);
-	for (int i = 0; i < nads; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (row_range_has_ad(range, ads[i]))
-			ads[nkept++] = ads[i];
-	}
-	range->is_list = true;
-	range->ads = ads;
-	range->nads = nkept;
-}
-
 /* The first place in a sorted list at which there is no smaller ad. */
 static int
 find_place(const int64 *ads, int nads, int64 ad)
@@ -380,6 +348,28 @@ row_range_keep(RowRange *range, const int64 *ads, int nads)
 	range->is_list = true;
 	range->ads = kept;
 	range->nads = nkept;
+}
+
+/* Keep those ads that the list has, too. */
+static void
+narrow_to_list(RowRange *range, ArrayType *array, Oid type)
+{
+	int16		length;
+	bool		by_value;
+	char		align;
+	Datum	   *values;
+	bool	   *nulls;
+	int			nvalues;
+	int64	   *ads;
+	int			nads = 0;
+
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	deconstruct_array(array, type, length, by_value, align, &values, &nulls, &nvalues);
+	ads = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * (nvalues + 1));
+	for (int i = 0; i < nvalues; i++)
+		if (!nulls[i])
+			ads[nads++] = ad_of(values[i], type);
+	row_range_keep(range, ads, sort_unique_int64(ads, nads));
 }
 
 void

@@ -167,7 +167,7 @@ INSERT INTO plain.queries VALUES
 	('SELECT date_trunc($$day$$, click_minute, $$UTC$$), sum(click_count) FROM adclick.clicks_per_minute c GROUP BY 1'),
 	('SELECT click_day, sum(click_count) FROM adclick.ad_click_counts_daily c GROUP BY 1'), ('SELECT click_hour, ad_id, sum(click_count) FROM adclick.ad_click_counts_hourly c GROUP BY 1, 2'),
 	('SELECT ad_id, sum(click_count) FROM adclick.clicks_per_minute c GROUP BY 1'), ('SELECT advertiser_id, sum(click_count) FROM adclick.ad_click_counts c GROUP BY 1'),
-	('SELECT min(click_minute), max(click_minute) FROM adclick.clicks_per_minute c'), ('SELECT max(click_minute) FROM adclick.ad_click_counts c WHERE country_is IS NULL'),
+	('SELECT min(click_minute), max(click_minute) FROM adclick.clicks_per_minute c'), ('SELECT max(click_minute) FROM adclick.ad_click_counts c WHERE filter_id IS NULL'),
 	('SELECT count(DISTINCT ad_id), min(ad_id), max(advertiser_id) FROM adclick.ad_click_counts_hourly c'),
 	('SELECT DISTINCT click_minute FROM (SELECT click_minute FROM adclick.clicks_per_minute c ORDER BY click_minute LIMIT 30) x'),
 	('SELECT DISTINCT click_minute FROM (SELECT click_minute FROM adclick.clicks_per_minute c ORDER BY click_minute DESC LIMIT 30) x'),
@@ -180,7 +180,6 @@ INSERT INTO plain.queries VALUES
 	('SELECT n, s FROM generate_series(1, 9) n, LATERAL (SELECT sum(click_count) AS s FROM adclick.clicks_per_minute c WHERE advertiser_id = n) x'),
 	('SELECT c.ad_id, d.click_count FROM adclick.ad_click_counts_daily c JOIN adclick.ad_click_counts d USING (ad_id, filter_id) WHERE ad_id > 200'),
 	('SELECT c.ad_id, e.n FROM adclick.ad_click_counts_daily c RIGHT JOIN generate_series(201, 208) e (n) ON e.n = c.ad_id');
-UPDATE plain.queries SET query = replace(query, 'country_is', 'filter_id');
 
 CREATE FUNCTION plain.wrong_views() RETURNS TABLE (role name, query text, expected text, answer text) LANGUAGE sql AS $$
 SELECT role, query, left(expected, 500), left(answer, 500)

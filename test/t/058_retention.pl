@@ -1,5 +1,5 @@
 # Retention of the ledger by the workers: volumes are opened and dropped as time goes, which
-# the test lets pass (lib/AdclickClock.pm), one an hour, and none while the clock may be
+# the test lets pass (lib/AdclickRetention.pm), one an hour, and none while the clock may be
 # wrong.  All counts stay, through crashes, on a standby, and for snapshots from before,
 # which see the clicks that they saw, or an error.
 
@@ -9,59 +9,16 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 
-use AdclickClock;
+use AdclickRetention;
 use AdclickTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my ($MINUTE, $HOUR, $DAY) = (60, 3600, 86400);
-
-my $node = clocked(adclick_node('main', allows_streaming => 1,
-	'restart_after_crash' => 'on', 'autovacuum' => 'off', 'adclick.watermark' => "'0s'",
-	'adclick.raw_retention' => "'1h'", 'adclick.ledger_retention' => "'3d'"));
-my ($clock, $steady) = (0, 0);
-
-$node->start;
-adclick_database($node, 'clicks');
-$node->safe_psql('clicks', q{CREATE VIEW ledger_volumes AS SELECT * FROM adclick_internal.volumes WHERE shelf = 'ledger'});
+my $node = retention_node('ledger', 'ledger_volumes', 'adclick.ledger_retention' => "'3d'");
 
 sub sql { return $node->safe_psql('clicks', $_[0]) }
-
-# Time passes.
-sub pass_time
-{
-	$clock += $_[0];
-	$steady += $_[0];
-	clocks_are($clock, $steady);
-	return;
-}
-
-# Wait for something.
-sub becomes
-{
-	my ($query, $what) = @_;
-
-	$node->poll_query_until('clicks', $query)
-	  or die "$what does not happen: " . sql(q{SELECT now(), string_agg(v::text, ' ' ORDER BY volume), (SELECT h FROM adclick.health() h) FROM ledger_volumes v});
-	return;
-}
-
-# A round of retention that begins from now on: it empties the table of a volume that was
-# dropped long ago.  Its number is one whose table is free.
-sub retention_round
-{
-	my $free = sql(q{
-		INSERT INTO adclick_internal.volumes
-		SELECT 'ledger', n, '2000-01-01', '2000-01-01', '3' FROM generate_series(0, 31) n
-		WHERE NOT EXISTS (SELECT FROM ledger_volumes WHERE volume % 32 = n) AND n < (SELECT max(volume) FROM ledger_volumes)
-		ORDER BY n LIMIT 1 RETURNING volume});
-	die 'no table is free' if $free eq '';
-	pass_time($MINUTE + 1);
-	becomes("SELECT NOT EXISTS (SELECT FROM ledger_volumes WHERE volume = $free)", 'a round of retention');
-	return;
-}
 
 # What the counts are of, from now on: ad, minute and dimensions.
 my $COUNTS = q{SELECT md5(string_agg(f::text, ',' ORDER BY f::text)) FROM (
@@ -170,8 +127,7 @@ eval { $far_reader->quit };
 pass_time(2 * $HOUR);
 becomes("SELECT ($OLDEST) > $third", 'that a fourth volume is dropped');
 my $fourth = sql($OLDEST);
-$clock += 2 * $DAY;
-clocks_are($clock, $steady);
+set_clock(2 * $DAY);
 retention_round();
 pass_time(57 * $MINUTE);
 my $volumes = sql('SELECT max(volume) FROM ledger_volumes');
@@ -188,8 +144,7 @@ send_clicks($node, 'clicks', 300, '1 hour');
 drained($node, 'clicks');
 $counts = sql($COUNTS);
 becomes("SELECT max(volume) > $volumes FROM ledger_volumes", 'that a volume is opened');
-$clock -= 2 * $DAY;
-clocks_are($clock, $steady);
+set_clock(-2 * $DAY);
 retention_round();
 pass_time(61 * $MINUTE);
 retention_round();

@@ -1,5 +1,5 @@
 # Retention of what is found by user and by address, by the workers, as time goes, which the
-# test lets pass (lib/AdclickClock.pm).  Questions up to the line are refused, all others have
+# test lets pass (lib/AdclickRetention.pm).  Questions up to the line are refused, all others have
 # the answers of the log: through crashes, also between the two steps of a drop, on a standby,
 # and for snapshots from before, which see what they saw, or an error.
 
@@ -9,26 +9,17 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 
-use AdclickClock;
+use AdclickRetention;
 use AdclickTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-my ($MINUTE, $HOUR, $DAY) = (60, 3600, 86400);
-
-my $node = clocked(adclick_node('main', allows_streaming => 1,
-	'restart_after_crash' => 'on', 'autovacuum' => 'off', 'adclick.watermark' => "'0s'",
-	'adclick.raw_retention' => "'1h'", 'adclick.user_and_ip_retention' => "'3d'"));
-my ($clock, $steady) = (0, 0);
-
-$node->start;
-adclick_database($node, 'clicks');
+my $node = retention_node('people', 'people', 'adclick.user_and_ip_retention' => "'3d'");
 sub sql { return $node->safe_psql('clicks', $_[0]) }
 
 sql(q{
-	CREATE VIEW people AS SELECT * FROM adclick_internal.volumes WHERE shelf = 'people';
 	CREATE FUNCTION line() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT coalesce(people_dropped_until, '2000-01-01') FROM adclick_internal.state $$;
 
 	-- Of each ad, the users that clicked it behind the line: by a question, and by the log.
@@ -52,40 +43,6 @@ sql(q{
 	SELECT count(*) FROM ((TABLE stored EXCEPT ALL TABLE expected) UNION ALL (TABLE expected EXCEPT ALL TABLE stored)) d
 	$$;
 });
-
-# Time passes.
-sub pass_time
-{
-	$clock += $_[0];
-	$steady += $_[0];
-	clocks_are($clock, $steady);
-	return;
-}
-
-# Wait for something.
-sub becomes
-{
-	my ($query, $what) = @_;
-
-	$node->poll_query_until('clicks', $query)
-	  or die "$what does not happen: " . sql(q{SELECT now(), string_agg(v::text, ' ' ORDER BY volume), (SELECT h FROM adclick.health() h) FROM people v});
-	return;
-}
-
-# A round of retention that begins from now on: it empties the table of a volume that was
-# dropped long ago.  Its number is one whose table is free.
-sub retention_round
-{
-	my $free = sql(q{
-		INSERT INTO adclick_internal.volumes
-		SELECT 'people', n, '2000-01-01', '2000-01-01', '3' FROM generate_series(0, 31) n
-		WHERE NOT EXISTS (SELECT FROM people WHERE volume % 32 = n) AND n < (SELECT max(volume) FROM people)
-		ORDER BY n LIMIT 1 RETURNING volume});
-	die 'no table is free' if $free eq '';
-	pass_time($MINUTE + 1);
-	becomes("SELECT NOT EXISTS (SELECT FROM people WHERE volume = $free)", 'a round of retention');
-	return;
-}
 
 # What the counts by ad are of, from now on.
 my $COUNTS = q{SELECT md5(string_agg(f::text, ',' ORDER BY f::text)) FROM (

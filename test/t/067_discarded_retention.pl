@@ -1,5 +1,5 @@
 # What was not counted ends with the ledger of its time, by the workers, as time goes, which the
-# test lets pass (lib/AdclickClock.pm).  It is shown whole, less what was dropped as a whole, and
+# test lets pass (lib/AdclickRetention.pm).  It is shown whole, less what was dropped as a whole, and
 # the books say so: through crashes, also between the two steps of a drop, on a standby, from
 # a dump, and for snapshots from before, which see what they saw, or an error.
 
@@ -9,61 +9,20 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 
-use AdclickClock;
+use AdclickRetention;
 use AdclickTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my ($MINUTE, $HOUR, $DAY) = (60, 3600, 86400);
-
-my $node = clocked(adclick_node('main', allows_streaming => 1,
-	'restart_after_crash' => 'on', 'autovacuum' => 'off', 'adclick.watermark' => "'0s'",
-	'adclick.raw_retention' => "'1h'", 'adclick.ledger_retention' => "'3d'"));
-my ($clock, $steady) = (0, 0);
-
-$node->start;
-adclick_database($node, 'clicks');
+my $node = retention_node('ledger', 'ledger_volumes', 'adclick.ledger_retention' => "'3d'");
 sub sql { return $node->safe_psql('clicks', $_[0]) }
 
 # What was set aside, by the test's own notes, with the volume of that time.
 sql(q{
-	CREATE VIEW ledger_volumes AS SELECT * FROM adclick_internal.volumes WHERE shelf = 'ledger';
 	CREATE TABLE notes (era int, LIKE adclick.discarded_clicks);
 	CREATE VIEW of_notes AS SELECT click_id, ad_id, clicked_at, user_id, received_at, ip, country, region, device, reason, discarded_at
 		FROM notes WHERE era >= (SELECT min(volume) FROM ledger_volumes WHERE dropped_at IS NULL)});
-
-sub pass_time
-{
-	$clock += $_[0];
-	$steady += $_[0];
-	clocks_are($clock, $steady);
-	return;
-}
-
-sub becomes
-{
-	my ($query, $what) = @_;
-
-	$node->poll_query_until('clicks', $query)
-	  or die "$what does not happen: " . sql(q{SELECT now(), string_agg(v::text, ' ' ORDER BY volume), (SELECT h FROM adclick.health() h) FROM ledger_volumes v});
-	return;
-}
-
-# A round of retention that begins from now on: it empties the table of a volume that was
-# dropped long ago.  Its number is one whose table is free.
-sub retention_round
-{
-	my $free = sql(q{
-		INSERT INTO adclick_internal.volumes
-		SELECT 'ledger', n, '2000-01-01', '2000-01-01', '3' FROM generate_series(0, 31) n
-		WHERE NOT EXISTS (SELECT FROM ledger_volumes WHERE volume % 32 = n) AND n < (SELECT max(volume) FROM ledger_volumes)
-		ORDER BY n LIMIT 1 RETURNING volume});
-	die 'no table is free' if $free eq '';
-	pass_time($MINUTE + 1);
-	becomes("SELECT NOT EXISTS (SELECT FROM ledger_volumes WHERE volume = $free)", 'a round of retention');
-	return;
-}
 
 my $OLDEST = 'SELECT min(volume) FROM ledger_volumes WHERE dropped_at IS NULL';
 my $SHOWN = 'SELECT count(*) FROM adclick.discarded_clicks';

@@ -1,0 +1,82 @@
+# Retention by the workers, as time goes: a server whose volumes of a shelf are opened and
+# dropped while the test lets time pass (AdclickClock.pm).
+
+package AdclickRetention;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use AdclickClock;
+use AdclickTest;
+
+our @EXPORT = qw($MINUTE $HOUR $DAY retention_node pass_time set_clock becomes retention_round);
+
+our ($MINUTE, $HOUR, $DAY) = (60, 3600, 86400);
+
+my ($node, $shelf, $volumes);
+my ($clock, $steady) = (0, 0);
+
+# The server, with a database clicks; names of the shelf and of a view there of its volumes; settings, how long they are kept among them.
+sub retention_node
+{
+	my %settings;
+
+	($shelf, $volumes, %settings) = @_;
+	$node = clocked(adclick_node('main', allows_streaming => 1,
+		'restart_after_crash' => 'on', 'autovacuum' => 'off', 'adclick.watermark' => "'0s'",
+		'adclick.raw_retention' => "'1h'", %settings));
+	$node->start;
+	adclick_database($node, 'clicks');
+	$node->safe_psql('clicks', "CREATE VIEW $volumes AS SELECT * FROM adclick_internal.volumes WHERE shelf = '$shelf'");
+	return $node;
+}
+
+# Time passes.
+sub pass_time
+{
+	my ($seconds) = @_;
+
+	$clock += $seconds;
+	$steady += $seconds;
+	clocks_are($clock, $steady);
+	return;
+}
+
+# Somebody sets the clock, so many seconds ahead.
+sub set_clock
+{
+	my ($seconds) = @_;
+
+	$clock += $seconds;
+	clocks_are($clock, $steady);
+	return;
+}
+
+# Wait for something.
+sub becomes
+{
+	my ($query, $what) = @_;
+
+	$node->poll_query_until('clicks', $query)
+	  or die "$what does not happen: "
+	  . $node->safe_psql('clicks', "SELECT now(), string_agg(v::text, ' ' ORDER BY volume), (SELECT h FROM adclick.health() h) FROM $volumes v");
+	return;
+}
+
+# A round of retention that begins from now on: it empties the table of a volume that was
+# dropped long ago.  Its number is one whose table is free.
+sub retention_round
+{
+	my $free = $node->safe_psql('clicks', qq{
+		INSERT INTO adclick_internal.volumes
+		SELECT '$shelf', n, '2000-01-01', '2000-01-01', '3' FROM generate_series(0, 31) n
+		WHERE NOT EXISTS (SELECT FROM $volumes WHERE volume % 32 = n) AND n < (SELECT max(volume) FROM $volumes)
+		ORDER BY n LIMIT 1 RETURNING volume});
+	die 'no table is free' if $free eq '';
+	pass_time($MINUTE + 1);
+	becomes("SELECT NOT EXISTS (SELECT FROM $volumes WHERE volume = $free)", 'a round of retention');
+	return;
+}
+
+1;
