@@ -53,7 +53,7 @@ typedef struct Reading
 	Content    *content;
 	int64		limit;			/* of bytes of it */
 	int64		until;			/* it is read no further than about this */
-	int			have;			/* bytes of the chunk that were fetched and not consumed */
+	size_t		have;			/* bytes of the chunk that were fetched and not consumed */
 	bool		at_limit;		/* there are no more */
 } Reading;
 
@@ -136,7 +136,7 @@ skip_line(Reading *r)
 	const char *newline = memchr(r->chunk, '\n', r->have);
 
 	r->file->row.in_line = newline == NULL && !(r->at_limit && is_settled(r->file));
-	consume(r, newline ? (int) (newline - r->chunk) + 1 : r->have);
+	consume(r, newline ? (int) (newline - r->chunk) + 1 : (int) r->have);
 }
 
 /* Read lines; a last one that is not whole if the file is finished.  Returns whether there can be more. */
@@ -163,7 +163,7 @@ read_chunk(Reading *r)
 		return true;
 	}
 	if (n == 0 && r->at_limit && is_settled(r->file))
-		n = r->have;
+		n = (int) r->have;
 	if (n == 0)
 		return false;
 	lines_read(&r->shape, &r->sink, r->chunk, n, offset);
