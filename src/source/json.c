@@ -20,6 +20,7 @@
 
 #include "lines.h"
 
+/* An empty string is no value, as in CSV: servers that write logs have no other way to say so. */
 static char *
 text_of(const JsonbValue *value, const char *name)
 {
@@ -28,7 +29,7 @@ text_of(const JsonbValue *value, const char *name)
 		case jbvNull:
 			return NULL;
 		case jbvString:
-			return pnstrdup(value->val.string.val, value->val.string.len);
+			return value->val.string.len == 0 ? NULL : pnstrdup(value->val.string.val, value->val.string.len);
 		case jbvNumeric:
 			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 		default:

@@ -293,10 +293,10 @@ BEGIN
 		RETURN;
 	END IF;
 	o := convert_from(bytes, 'UTF8')::jsonb;
-	IF jsonb_typeof(o) <> 'object' OR o ->> 'ad' IS NULL OR (SELECT bool_or(jsonb_typeof(value) IN ('object', 'array', 'boolean')) FROM jsonb_each(o) WHERE key IN ('ad', 'at', 'user_id', 'ip')) THEN
+	IF jsonb_typeof(o) <> 'object' OR nullif(o ->> 'ad', '') IS NULL OR (SELECT bool_or(jsonb_typeof(value) IN ('object', 'array', 'boolean')) FROM jsonb_each(o) WHERE key IN ('ad', 'at', 'user_id', 'ip')) THEN
 		RETURN;
 	END IF;
-	click := ROW((o ->> 'ad')::bigint, (o ->> 'at')::timestamptz, (o ->> 'user_id')::bigint, (o ->> 'ip')::inet, NULL, NULL, NULL, NULL)::seen;
+	click := ROW((o ->> 'ad')::bigint, nullif(o ->> 'at', '')::timestamptz, nullif(o ->> 'user_id', '')::bigint, nullif(o ->> 'ip', '')::inet, NULL, NULL, NULL, NULL)::seen;
 	is_bad := false;
 EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
 	RETURN;
@@ -310,7 +310,9 @@ BEGIN
 	IF random() < 0.8 THEN
 		RETURN convert_to(line, 'UTF8');
 	END IF;
-	CASE floor(random() * 16)::int
+	CASE floor(random() * 18)::int
+		WHEN 16 THEN RETURN convert_to(format('{"ad": %s, "at": "2026-03-01 00:00Z", "user_id": "", "ip": ""}', n), 'UTF8');
+		WHEN 17 THEN RETURN convert_to('{"ad": ""}', 'UTF8');
 		WHEN 0 THEN RETURN '';
 		WHEN 1 THEN RETURN convert_to(left(line, -1), 'UTF8');
 		WHEN 2 THEN RETURN convert_to('[' || line || ']', 'UTF8');
