@@ -238,6 +238,16 @@ content_may_have(Content *content, const StoreLogFile *file)
 	return same_hash(&content->hash, &file->begin_hash);
 }
 
+bool
+content_head_has(const Content *content, const StoreLogFile *file)
+{
+	int			n = hashed_bytes(file->read_to);
+	pg_uuid_t	begin = hash_bytes_of(content->head, n);
+	pg_uuid_t	end = hash_bytes_of(content->head + file->read_to - n, n);
+
+	return same_hash(&begin, &file->begin_hash) && same_hash(&end, &file->end_hash);
+}
+
 /* Fetch and consume up to a place. */
 static void
 skip_to(Content *content, int64 place)

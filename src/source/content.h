@@ -56,6 +56,9 @@ extern bool content_go(Content *content, int64 place);
 /* Whether the first bytes are those that were read of a file, as far as both have them: a quick look. */
 extern bool content_may_have(Content *content, const StoreLogFile *file);
 
+/* Whether they have all that was read of a file, if it is not more than them. */
+extern bool content_head_has(const Content *content, const StoreLogFile *file);
+
 /* Fetch the next bytes, up to "limit" of the whole file; returns how many there are, 0 at the end. */
 extern int	content_fetch(Content *content, char *buffer, int room, int64 limit);
 

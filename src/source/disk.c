@@ -104,6 +104,27 @@ look_at_each(const glob_t *found, DiskFiles *files)
 }
 
 void
+disk_check(const char *pattern)
+{
+	size_t		literal = strcspn(pattern, "*?[\\");
+	bool		is_literal = pattern[literal] == '\0';
+	char	   *directory = pnstrdup(pattern, literal);
+	char	   *slash = strrchr(directory, '/');
+	struct stat status;
+
+	slash[slash == directory ? 1 : 0] = '\0';
+	if (access(directory, is_literal ? X_OK : R_OK | X_OK) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not read directory \"%s\": %m", directory)));
+	if (is_literal && stat(pattern, &status) == 0 && S_ISDIR(status.st_mode))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a directory", pattern),
+				 errhint("Choose a pattern that its files meet, such as \"%s/*\".", pattern)));
+}
+
+void
 disk_find(const char *pattern, DiskFiles *files)
 {
 	glob_t		found;

@@ -33,6 +33,12 @@ typedef struct DiskFiles
 /* More files than this meet no pattern. */
 #define DISK_MAX_FILES 100000
 
+/*
+ * An error if the directory that a pattern begins with cannot be read, or is not there: then
+ * nothing is known of its files, which may be there as before.
+ */
+extern void disk_check(const char *pattern);
+
 /* Those that meet a pattern of glob(); links lead to what they point to, and what is no regular file is passed by. */
 extern void disk_find(const char *pattern, DiskFiles *files);
 

@@ -183,7 +183,7 @@ find_number(LogFiles *files, int32 number)
 	return NULL;
 }
 
-/* A copy is no longer one, or has to be compared once more: it becomes a file that is not known. */
+/* A copy has to be compared once more: it becomes a file that is not known. */
 static void
 disown(Follower *f, LogFile *copy)
 {
@@ -191,6 +191,14 @@ disown(Follower *f, LogFile *copy)
 	if (copy->has_place)
 		f->claimed[disk_search(&f->found, copy->disk.device, copy->disk.inode) - f->found.files] = false;
 	copy->has_place = false;
+}
+
+/* What was equal has been read, and the rest is its own. */
+static void
+stand_alone(LogFile *copy)
+{
+	copy->row.copy_of = 0;
+	copy->is_changed = true;
 }
 
 static void
@@ -204,9 +212,10 @@ check_copies(Follower *f)
 		if (copy->row.copy_of == 0)
 			continue;
 		original = find_number(f->files, copy->row.copy_of);
-		if (original == NULL || !copy->has_place ||
-			(original->has_place && !looks_the_same(copy, &copy->disk)))
+		if (original == NULL || (copy->has_place && original->has_place && !looks_the_same(copy, &copy->disk)))
 			disown(f, copy);
+		else if (!copy->has_place)
+			stand_alone(copy);	/* it may come back when the original is not there */
 	}
 }
 
@@ -228,29 +237,21 @@ move_to(LogFile *file, const DiskFile *disk, bool compressed)
 	file->is_changed = true;
 }
 
-/*
- * The copy takes over.  If it was made before all was read, it has nothing more, and what
- * was read of it is what it has.
- */
+/* The copy takes over, if it has all that was read; one that was made before that has not. */
 static bool
-inherit(Follower *f, LogFile *file, LogFile *copy)
+inherit(LogFile *file, LogFile *copy)
 {
 	const char *problem = NULL;
 	Content    *content = content_open(&copy->disk, &problem);
-	bool		result;
+	bool		result = content && content_resume(content, &file->row);
 
-	if (content == NULL)
-		return false;
-	result = content_resume(content, &file->row);
-	if (!result && !content->compressed && content->file.size < file->row.read_to &&
-		content_go(content, content->file.size))
-	{
-		content_note(content, &file->row);
-		result = true;
-	}
 	if (result)
+	{
 		move_to(file, &copy->disk, content->compressed);
-	(void) content_close(content);
+		copy->is_deleted = true;
+	}
+	if (content)
+		(void) content_close(content);
 	return result;
 }
 
@@ -283,18 +284,11 @@ let_copies_inherit(Follower *f)
 	for (int i = 0; i < f->files->n; i++)
 	{
 		LogFile    *file = f->files->files[i];
-		LogFile    *copy = is_lost(file) ? find_copy(f->files, file) : NULL;
+		LogFile    *copy;
 
-		if (copy == NULL)
-			continue;
-		if (inherit(f, file, copy))
-			copy->is_deleted = true;
-		else
-		{
-			/* what was equal was read, and the rest is its own */
-			copy->row.copy_of = 0;
-			copy->is_changed = true;
-		}
+		while (is_lost(file) && (copy = find_copy(f->files, file)) != NULL)
+			if (!inherit(file, copy))
+				stand_alone(copy);
 	}
 }
 
@@ -308,6 +302,8 @@ has_lost(Content *content, const LogFile *file)
 
 	if (!content_may_have(content, &file->row))
 		return false;
+	if (file->row.read_to <= content->nhead)
+		return content_head_has(content, &file->row);
 	if (!content->compressed)
 		return content_resume(content, &file->row);
 	again = content_open(&content->file, &problem);
@@ -317,47 +313,63 @@ has_lost(Content *content, const LogFile *file)
 	return result;
 }
 
+/* Of several, the one of which most was read: others are beginnings of it, such as a header alone. */
 static LogFile *
 find_lost(LogFiles *files, Content *content)
 {
+	LogFile    *best = NULL;
+
 	for (int i = 0; i < files->n; i++)
 	{
+		LogFile    *file = files->files[i];
+
 		CHECK_FOR_INTERRUPTS();
-		if (is_lost(files->files[i]) && has_lost(content, files->files[i]))
-			return files->files[i];
+		if (is_lost(file) && (best == NULL || file->row.read_to > best->row.read_to) && has_lost(content, file))
+			best = file;
 	}
-	return NULL;
+	return best;
 }
 
 typedef enum Likeness
 {
 	ANOTHER,
-	A_COPY,
+	A_COPY,						/* all of it is the beginning of the other one */
+	LONGER,						/* the other one is the beginning of it */
 	NOT_TOLD
 } Likeness;
 
-/* Whether all of a file is the beginning of one that is there; not told if that changes meanwhile. */
+/* False as well if one of them cannot be read now: then it is "told" no longer. */
+static bool
+begins_with(const DiskFile *whole, const DiskFile *beginning, bool *told)
+{
+	const char *problem = NULL;
+	Content    *x = content_open(beginning, &problem);
+	Content    *y = content_open(whole, &problem);
+	bool		result = x && y && content_is_prefix(x, y);
+
+	*told &= x && y;
+	if (x)
+		(void) content_close(x);
+	if (y)
+		(void) content_close(y);
+	return result;
+}
+
+/* What a file is to one that is there; not told if that changes meanwhile. */
 static Likeness
 compare_with(const DiskFile *disk, const LogFile *file)
 {
 	const char *problem = NULL;
-	Content    *content = content_open(disk, &problem);
-	Content    *original = content_open(&file->disk, &problem);
 	Content    *guard = content_open(&file->disk, &problem);
-	Likeness	likeness = NOT_TOLD;
+	Likeness	likeness = ANOTHER;
+	bool		told = guard && (file->row.number == 0 || content_resume(guard, &file->row));
 
-	if (content && original && guard &&
-		(file->row.number == 0 || content_resume(guard, &file->row)))
-	{
-		if (content_is_prefix(content, original))
-			likeness = A_COPY;
-		else if (content_is_intact(guard))
-			likeness = ANOTHER;
-	}
-	if (content)
-		(void) content_close(content);
-	if (original)
-		(void) content_close(original);
+	if (told && begins_with(&file->disk, disk, &told))
+		likeness = A_COPY;
+	else if (told && begins_with(disk, &file->disk, &told))
+		likeness = LONGER;
+	if (!told || (likeness != A_COPY && !content_is_intact(guard)))
+		likeness = NOT_TOLD;
 	if (guard)
 		(void) content_close(guard);
 	return likeness;
@@ -373,15 +385,14 @@ may_be_copy(Content *content, const LogFile *file)
 	return memcmp(content->head, file->head, Min(content->nhead, file->nhead)) == 0;
 }
 
-/* A row by which a copy is known when it has to take over. */
+/* A row by which a copy is known when it has to take over: what was "read" of it is what it has. */
 static void
 add_copy(Follower *f, Content *content, const LogFile *original)
 {
 	StoreLogFile row = {.number = ++f->last_number, .path = content->file.path, .copy_of = original->row.number};
 	LogFile    *copy;
 
-	(void) content_go(content, content->compressed ? original->row.read_to :
-					  Min(original->row.read_to, content->file.size));
+	(void) content_go(content, content->compressed ? PG_INT64_MAX : content->file.size);
 	content_note(content, &row);
 	copy = add_file(f, &row);
 	move_to(copy, &content->file, content->compressed);
@@ -403,18 +414,17 @@ add_new(Follower *f, Content *content)
 	memcpy(file->head, content->head, file->nhead);
 }
 
-/* What a file is that is not known by its inode. */
-static void
-recognise(Follower *f, Content *content)
+/*
+ * What a file is that is not known by its inode.  If one that is known is its beginning,
+ * it takes over, as it may have what was never read; the other one is a copy then.  Others are
+ * left until the "last" time, when all those have their places; returns whether this one was not.
+ */
+static bool
+recognise(Follower *f, Content *content, bool last)
 {
-	LogFile    *lost = find_lost(f->files, content);
+	LogFile    *known = find_lost(f->files, content);
 	int			n = f->files->n;
 
-	if (lost)
-	{
-		move_to(lost, &content->file, content->compressed);
-		return;
-	}
 	for (int i = 0; i < n; i++)
 	{
 		LogFile    *file = f->files->files[i];
@@ -424,16 +434,25 @@ recognise(Follower *f, Content *content)
 		if (likeness == A_COPY && file->row.number != 0)
 		{
 			add_copy(f, content, file);
-			return;
+			return true;
 		}
 		/* of one of which nothing was read it is told when something was */
-		if (likeness != ANOTHER)
+		if (likeness == NOT_TOLD || (likeness != ANOTHER && file->row.number == 0))
 		{
 			f->files->undecided = true;
-			return;
+			return true;
 		}
+		if (likeness == LONGER && (known == NULL || file->row.read_to > known->row.read_to))
+			known = file;
 	}
-	add_new(f, content);
+	if (known)
+	{
+		f->files->undecided |= known->has_place;
+		move_to(known, &content->file, content->compressed);
+	}
+	else if (last)
+		add_new(f, content);
+	return known || last;
 }
 
 static int
@@ -447,6 +466,28 @@ compare_sizes(const void *a, const void *b)
 	return strcmp(x->path, y->path);
 }
 
+static void
+recognise_each(Follower *f, const DiskFile **unknown, int n, bool last)
+{
+	for (int i = 0; i < n; i++)
+	{
+		const char *problem = NULL;
+		Content    *content;
+
+		CHECK_FOR_INTERRUPTS();
+		if (f->claimed[unknown[i] - f->found.files])
+			continue;
+		content = content_open(unknown[i], &problem);
+		if (problem)
+			note_problem(f->files, problem);
+		if (content == NULL)
+			continue;
+		if (content->nhead > 0)
+			f->claimed[unknown[i] - f->found.files] = recognise(f, content, last);
+		(void) content_close(content);
+	}
+}
+
 /* The longest first, so that of two alike the longer one is not taken for another file. */
 static void
 recognise_all(Follower *f)
@@ -458,20 +499,8 @@ recognise_all(Follower *f)
 		if (!f->claimed[i] && f->found.files[i].size > 0)
 			unknown[n++] = &f->found.files[i];
 	qsort(unknown, n, sizeof(DiskFile *), compare_sizes);
-	for (int i = 0; i < n; i++)
-	{
-		const char *problem = NULL;
-		Content    *content = content_open(unknown[i], &problem);
-
-		CHECK_FOR_INTERRUPTS();
-		if (problem)
-			note_problem(f->files, problem);
-		if (content == NULL)
-			continue;
-		if (content->nhead > 0)
-			recognise(f, content);
-		(void) content_close(content);
-	}
+	recognise_each(f, unknown, n, false);
+	recognise_each(f, unknown, n, true);
 }
 
 /* A copy of a file that is no more, which meets no pattern. */
@@ -521,6 +550,7 @@ follow_files(LogFiles *files)
 {
 	Follower	f = {files};
 
+	disk_check(files->source->path);
 	disk_find(files->source->path, &f.before);
 	load(&f);
 	if (are_as_before(&f))

@@ -220,6 +220,9 @@ lines_read(const LineShape *shape, LineSink *sink, const char *bytes, int n, int
 	const char *end = bytes + n;
 	const char *next = bytes;
 
+	/* a byte order mark */
+	if (offset == 0 && n >= 3 && memcmp(bytes, "\xEF\xBB\xBF", 3) == 0)
+		next += 3;
 	while (next < end)
 	{
 		int			count = 0;

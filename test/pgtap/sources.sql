@@ -311,6 +311,7 @@ BEGIN
 		RETURN convert_to(line, 'UTF8');
 	END IF;
 	CASE floor(random() * 18)::int
+		WHEN 18 THEN RETURN CASE n WHEN 1 THEN '\xefbbbf'::bytea ELSE '' END || convert_to(line, 'UTF8');
 		WHEN 16 THEN RETURN convert_to(format('{"ad": %s, "at": "2026-03-01 00:00Z", "user_id": "", "ip": ""}', n), 'UTF8');
 		WHEN 17 THEN RETURN convert_to('{"ad": ""}', 'UTF8');
 		WHEN 0 THEN RETURN '';
@@ -448,6 +449,89 @@ $$;
 SELECT rotations_ok('log');
 SELECT rotations_ok('log*');
 
+-- What was read of a file that is no more is remembered, whatever shorter copies of it there are, such as a header alone.
+SELECT begin_files('log*') \gset
+SELECT log_clicks('log.one'), sh('head -n 1 log.one > log.two') \gset
+SELECT once_ok('a header beside a file');
+SELECT sh('gzip log.one') \gset
+SELECT once_ok('which is compressed');
+SELECT log_clicks('log.two') \gset
+SELECT once_ok('and one with lines of its own');
+SELECT sh('cp log.two log.three'), log_clicks('log.two') \gset
+SELECT once_ok('a copy, which is shorter then');
+SELECT sh('mkdir other; mv log.two other'), log_clicks('log.three') \gset
+SELECT once_ok('a copy goes on by itself when the file has gone');
+SELECT sh('cp other/log.two log.four'), log_clicks('log.four') \gset
+SELECT once_ok('and so does the file when it is back');
+
+-- Files in any order of what can become of them, with rounds between or not.
+CREATE FUNCTION ls(pattern text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	CREATE TEMP TABLE IF NOT EXISTS listed (file text);
+	TRUNCATE listed;
+	EXECUTE format('COPY listed FROM PROGRAM %L', format('cd ''%s'' && ls -d %s 2> /dev/null || true', (SELECT directory FROM place), pattern));
+	RETURN QUERY SELECT file FROM listed ORDER BY random();
+END
+$$;
+-- Writers go on with what was renamed, and never write to copies.
+CREATE FUNCTION history_ok(n int) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	steps text[] := '{}';
+	written_to text[] := '{log}';
+	command text;
+	file text;
+BEGIN
+	PERFORM begin_files('log*'), sh('mkdir other');
+	FOR i IN 1 .. n LOOP
+		IF random() < 0.6 THEN
+			file := written_to[1 + floor(random() * cardinality(written_to))];
+			PERFORM log_clicks(file, 1 + floor(random() * 3)::int);
+			steps := steps || ('lines in ' || file);
+		END IF;
+		file := (SELECT ls FROM ls('log*') WHERE ls !~ 'gz$' LIMIT 1);
+		command := CASE floor(random() * 10)
+			WHEN 0 THEN 'test -e log || echo ad_id,text > log'
+			WHEN 1 THEN 'mv ' || file || ' log.' || i
+			WHEN 2 THEN 'cp ' || file || ' log.' || i
+			WHEN 3 THEN 'cp ' || file || ' log.' || i || '; : > ' || file
+			WHEN 4 THEN 'test -e ' || file || '.gz || gzip ' || file
+			WHEN 5 THEN 'gzip -c ' || file || ' > other/z; rm ' || file || '; mv other/z log.' || i || '.gz'
+			WHEN 6 THEN 'mv ' || file || ' other/' || i
+			WHEN 7 THEN (ARRAY['cp ', 'mv '])[1 + floor(random() * 2)] || (SELECT ls FROM ls('other/*') LIMIT 1) || ' log.' || i
+		END;
+		IF command IS NOT NULL THEN
+			PERFORM sh(command);
+			steps := steps || command;
+			IF command ~ '^mv log' AND file = ANY (written_to) THEN
+				written_to := array_replace(written_to, file, 'log.' || i);
+			END IF;
+			written_to := text 'log' || ARRAY(SELECT w FROM unnest(written_to) w WHERE w <> 'log' AND w IN (SELECT ls FROM ls('log*')));
+		END IF;
+		IF random() < 0.6 THEN
+			PERFORM read_all();
+			steps := steps || text 'read';
+		END IF;
+	END LOOP;
+	-- what is elsewhere comes back
+	PERFORM sh(format('mv %s log.%s', ls, regexp_replace(ls, '.*/', 'back'))) FROM ls('other/*');
+	PERFORM read_all();
+	IF EXISTS ((SELECT ad_id FROM adclick.clicks EXCEPT ALL TABLE written) UNION ALL (TABLE written EXCEPT ALL SELECT ad_id FROM adclick.clicks))
+		OR EXISTS (SELECT FROM adclick.bad_lines) OR EXISTS (SELECT FROM adclick.sources WHERE last_error IS NOT NULL) THEN
+		RETURN NEXT fail(array_to_string(steps, '; ') || ': ' || (SELECT count(*) FROM (SELECT ad_id FROM adclick.clicks EXCEPT ALL TABLE written) x)
+			|| ' too often, lacking ' || (SELECT count(*) FROM (TABLE written EXCEPT ALL SELECT ad_id FROM adclick.clicks) x));
+	END IF;
+END
+$$;
+CREATE FUNCTION histories_ok(n int) RETURNS SETOF text LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. n LOOP
+		RETURN QUERY SELECT history_ok(12);
+	END LOOP;
+	RETURN NEXT pass(n || ' histories of files');
+END
+$$;
+SELECT histories_ok(400);
+
 -- Another content that begins with the same kilobyte.
 SELECT begin_files('log') \gset
 SELECT sh('(printf ad_id,; head -c 2000 /dev/zero | tr ''\0'' x; echo) > log'), log_clicks('log', 5) \gset
@@ -528,6 +612,18 @@ SELECT problem_is('file "/log.gz": gzip cannot read it', 'half of another one');
 SELECT adclick.drop_source('log'), adclick.add_source('log', place_of('log*'), 'csv', '{"ad_id": "ad_id", "country": "land"}') \gset
 SELECT sh('rm log.gz') \gset
 SELECT problem_is('file "/log": the header has no column "land"', 'a header without a column that was named');
+
+-- Where a directory cannot be read, nothing is known of its files.
+SELECT begin_files('d/log*') \gset
+SELECT sh('mkdir d'), log_clicks('d/log') \gset
+SELECT once_ok('a directory');
+SELECT sh('mv d e') \gset
+SELECT problem_is('could not read directory "/d": No such file or directory', 'a missing directory');
+SELECT is(count(*), 1::bigint, 'its files are not gone') FROM adclick_internal.log_files WHERE gone_at IS NULL;
+SELECT sh('mv e d'), log_clicks('d/log') \gset
+SELECT once_ok('back again');
+SELECT adclick.drop_source('log'), adclick.add_source('log', place_of('d')) \gset
+SELECT problem_is('"/d" is a directory', 'a directory for a path');
 
 -- A transaction sees its own source, and what is rolled back is read again.
 SELECT begin_files('log') \gset
