@@ -414,6 +414,27 @@ add_new(Follower *f, Content *content)
 	memcpy(file->head, content->head, file->nhead);
 }
 
+/* What was read most of goes on there: a lost one, or one that is its beginning.  The others are copies, as the next round will see. */
+static void
+take_over(Follower *f, Content *content, LogFile *lost, List *beginnings)
+{
+	LogFile    *known = lost;
+	ListCell   *cell;
+
+	foreach(cell, beginnings)
+	{
+		LogFile    *file = lfirst(cell);
+
+		if (known == NULL || file->row.read_to > known->row.read_to)
+			known = file;
+	}
+	foreach(cell, beginnings)
+		if (lfirst(cell) != known)
+			disown(f, lfirst(cell));
+	f->files->undecided |= beginnings != NIL;
+	move_to(known, &content->file, content->compressed);
+}
+
 /*
  * What a file is that is not known by its inode.  If one that is known is its beginning,
  * it takes over, as it may have what was never read; the other one is a copy then.  Others are
@@ -424,6 +445,7 @@ recognise(Follower *f, Content *content, bool last)
 {
 	LogFile    *known = find_lost(f->files, content);
 	int			n = f->files->n;
+	List	   *beginnings = NIL;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -442,17 +464,17 @@ recognise(Follower *f, Content *content, bool last)
 			f->files->undecided = true;
 			return true;
 		}
-		if (likeness == LONGER && (known == NULL || file->row.read_to > known->row.read_to))
-			known = file;
+		if (likeness == LONGER)
+			beginnings = lappend(beginnings, file);
 	}
-	if (known)
+	if (known || beginnings != NIL)
 	{
-		f->files->undecided |= known->has_place;
-		move_to(known, &content->file, content->compressed);
+		take_over(f, content, known, beginnings);
+		return true;
 	}
-	else if (last)
+	if (last)
 		add_new(f, content);
-	return known || last;
+	return last;
 }
 
 static int
