@@ -154,12 +154,13 @@ leave(DatabaseInterest interest)
 static void
 pin_settings(void)
 {
-	static const char *const settings[][2] = {
+	const char *const settings[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
 		{"session_replication_role", "replica"},	/* no triggers of users */
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
-		{"synchronous_commit", "off"},	/* what is lost is taken again */
+		/* what is lost is taken again; but a file that was read may have another name by then, which meets no pattern */
+		{"synchronous_commit", my_kind == WORKER_READER ? "local" : "off"},
 		{"statement_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
