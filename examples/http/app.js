@@ -14,6 +14,8 @@ const { Problem, send, sendRaw } = require('./errors');
 const questions = require('./questions');
 
 const isBigint = text => /^-?[0-9]{1,19}$/.test(text) && BigInt.asIntN(64, BigInt(text)) === BigInt(text);
+// As the table's own constraint has it, but for what an older ad may have: bytes that end no header.
+const isSafe = /^https?:\/\/[!-~]+$/;
 const CLICK = {
 	summary: 'Record a click and redirect to where the ad leads to',
 	params: { type: 'object', properties: { id: { type: 'string', format: 'bigint', description: 'id of the ad' } } },
@@ -51,7 +53,10 @@ module.exports = async function build(config) {
 	});
 	app.addHook('onSend', async (request, reply) => {
 		reply.header('x-content-type-options', 'nosniff');
+		if (!app.server.listening)
+			reply.header('connection', 'close'); // an idle connection would hold up the end
 	});
+	app.removeContentTypeParser('text/plain');
 	app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, async (request, text) => Object.fromEntries(new URLSearchParams(text)));
 	await app.register(require('@fastify/jwt'), { secret: { public: config.key }, verify: { algorithms: config.algorithms, requiredClaims: ['role', 'exp'] },
 		formatUser: ({ role }) => ({ role: typeof role === 'string' ? role : '' }) });
@@ -73,7 +78,7 @@ module.exports = async function build(config) {
 		const { id } = request.params;
 		const ad = await ads.find(id);
 
-		if (!ad?.url)
+		if (!isSafe.test(ad?.url ?? ''))
 			throw new Problem(404, `ad ${id} is unknown, or leads nowhere`);
 		if (!ad.active)
 			throw new Problem(410, `ad ${id} is not active`);

@@ -21,6 +21,10 @@ const QUESTIONS = [
 	['/ads/clicksPerMinute', 'clicks_per_minute', 'Clicks of each minute, of all ads one may know', { from, to }],
 ];
 
+const authorize = request => request.jwtVerify().catch(({ message }) => {
+	throw new Problem(401, message);
+});
+
 async function ask(database, role, name, values) {
 	const marks = values.map((_, i) => `$${i + 1}`).join(', ');
 
@@ -45,7 +49,7 @@ module.exports = function questions(app) {
 			...id && { params: { type: 'object', properties: { id } } },
 		};
 
-		app.get(url, { schema, onRequest: request => request.jwtVerify() }, async (request, reply) => {
+		app.get(url, { schema, onRequest: authorize }, async (request, reply) => {
 			const values = [...id ? [request.params.id] : [], ...required.map(key => request.query[key]), ...query.filters ? [request.query.filters ?? ''] : []];
 
 			reply.type('application/json; charset=utf-8').header('cache-control', 'no-store');

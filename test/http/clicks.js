@@ -11,9 +11,11 @@ before(async () => {
 	gateway = await Gateway.start();
 });
 after(async () => {
-	assert.equal(await gateway.stop(), 0);
+	const code = await gateway.stop();
+
 	agent.destroy();
 	await database.end();
+	assert.equal(code, 0);
 });
 
 const clicksOf = ad => sql('SELECT user_id, host(ip), country, region, device FROM adclick.click_log WHERE ad_id = $1 ORDER BY 1', [ad]);
