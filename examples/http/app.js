@@ -46,7 +46,7 @@ module.exports = async function build(config) {
 	};
 
 	app.setErrorHandler(send);
-	await app.register(rateLimit, { max: config.rateLimit, timeWindow: '1 minute', cache: 100000, keyGenerator: request => rateLimit.normalizeIP(addressOf(request) ?? ''),
+	await app.register(rateLimit, { max: config.rateLimit, timeWindow: '1 minute', cache: 100000, addHeadersOnExceeding: { 'x-ratelimit-limit': false, 'x-ratelimit-remaining': false, 'x-ratelimit-reset': false }, keyGenerator: request => rateLimit.normalizeIP(addressOf(request) ?? ''),
 		errorResponseBuilder: (request, { after }) => new Problem(429, `too many requests; try again in ${after}`) });
 	app.setNotFoundHandler({ preHandler: app.rateLimit() }, () => {
 		throw new Problem(404, 'there is nothing here');
