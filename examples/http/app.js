@@ -38,9 +38,10 @@ module.exports = async function build(config) {
 		frameworkErrors: send, clientErrorHandler: sendRaw,
 	});
 	// What a header says is believed if the proxy says it, who overwrites what its clients send.
-	const said = (request, name) => config.proxies.includes(request.socket.remoteAddress) ? request.headers[name]?.slice(0, 64) : undefined;
+	const peerOf = ({ socket: { remoteAddress } }) => remoteAddress?.replace(/^::ffff:/, '');
+	const said = (request, name) => config.proxies.includes(peerOf(request)) ? request.headers[name]?.slice(0, 64) : undefined;
 	const addressOf = request => {
-		const address = config.proxies.includes(request.socket.remoteAddress) ? request.headers['x-real-ip'] : request.socket.remoteAddress;
+		const address = config.proxies.includes(peerOf(request)) ? request.headers['x-real-ip'] : peerOf(request);
 
 		return isIP(address) ? address : undefined;
 	};

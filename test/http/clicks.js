@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { after, before, test } = require('node:test');
-const { Gateway, agent, database, isProblem, pgCtl, sql, until, value } = require('./lib/gateway');
+const { Gateway, cleanUp, isProblem, pgCtl, sql, until, value } = require('./lib/gateway');
 
 let gateway;
 
@@ -13,8 +13,7 @@ before(async () => {
 after(async () => {
 	const code = await gateway.stop();
 
-	agent.destroy();
-	await database.end();
+	await cleanUp();
 	assert.equal(code, 0);
 });
 

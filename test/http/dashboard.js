@@ -6,7 +6,7 @@ const { execFileSync } = require('node:child_process');
 const path = require('node:path');
 const { after, before, test } = require('node:test');
 const Browser = require('./lib/browser');
-const { Gateway, agent, database, pgCtl, sql, token, until, value } = require('./lib/gateway');
+const { Gateway, cleanUp, pgCtl, sql, token, until, value } = require('./lib/gateway');
 
 const program = ['chromium', 'chromium-browser', 'google-chrome'].find(name => {
 	try {
@@ -32,8 +32,7 @@ after(async () => {
 	await browser.close();
 	const code = await gateway.stop();
 
-	agent.destroy();
-	await database.end();
+	await cleanUp();
 	assert.equal(code, 0);
 });
 

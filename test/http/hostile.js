@@ -4,7 +4,7 @@
 const assert = require('node:assert/strict');
 const { generateKeyPairSync, createSign } = require('node:crypto');
 const { after, before, test } = require('node:test');
-const { Gateway, SECRET, agent, database, isProblem, raw, request, sql, token, value } = require('./lib/gateway');
+const { Gateway, SECRET, cleanUp, isProblem, raw, request, sql, token, value } = require('./lib/gateway');
 
 const QUESTION = '/ads/2/adClickCount?from=-infinity&to=infinity';
 let gateway;
@@ -15,8 +15,7 @@ before(async () => {
 after(async () => {
 	const code = await gateway.stop();
 
-	agent.destroy();
-	await database.end();
+	await cleanUp();
 	assert.equal(code, 0);
 	assert.doesNotMatch(gateway.log, /203\.0\.113|eyJ|"stack"/, 'no address, no token, and nothing went wrong inside');
 });

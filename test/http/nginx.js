@@ -8,7 +8,7 @@ const os = require('node:os');
 const path = require('node:path');
 const { once } = require('node:events');
 const { after, before, test } = require('node:test');
-const { Gateway, agent, database, freePort, isProblem, request, root, sql, token, until } = require('./lib/gateway');
+const { Gateway, cleanUp, freePort, isProblem, request, root, sql, token, until } = require('./lib/gateway');
 
 try {
 	execFileSync('nginx', ['-v'], { stdio: 'ignore' });
@@ -40,11 +40,11 @@ before(async () => {
 	await start();
 });
 after(async () => {
-	agent.destroy();
-	nginx.kill('SIGQUIT');
+	nginx.kill();
 	await once(nginx, 'exit');
 	const code = await gateway.stop();
-	await database.end();
+
+	await cleanUp();
 	assert.equal(code, 0);
 });
 

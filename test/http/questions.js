@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { after, before, test } = require('node:test');
-const { Gateway, agent, database, isProblem, sql, value } = require('./lib/gateway');
+const { Gateway, cleanUp, isProblem, sql, value } = require('./lib/gateway');
 
 const DAY = new Date(Date.now() - 864e5).toISOString().slice(0, 10); // yesterday
 const ALL = 'from=-infinity&to=infinity';
@@ -19,8 +19,7 @@ before(async () => {
 after(async () => {
 	const code = await gateway.stop();
 
-	agent.destroy();
-	await database.end();
+	await cleanUp();
 	assert.equal(code, 0);
 });
 

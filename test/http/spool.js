@@ -5,12 +5,9 @@ const assert = require('node:assert/strict');
 const fs = require('node:fs');
 const path = require('node:path');
 const { after, test } = require('node:test');
-const { Gateway, agent, database, isProblem, pgCtl, sql, until, value } = require('./lib/gateway');
+const { Gateway, cleanUp, database, isProblem, pgCtl, sql, until, value } = require('./lib/gateway');
 
-after(async () => {
-	agent.destroy();
-	await database.end();
-});
+after(cleanUp);
 
 const stop = () => pgCtl('-m', 'fast', 'stop');
 const start = () => pgCtl('start');
@@ -208,8 +205,8 @@ test('what changed while nobody was listening is known afterwards', async () => 
 
 	await clickAll(gateway, 12, [0]);
 	await sql('ALTER ROLE adclick_gateway NOLOGIN');
-	await sql("UPDATE adclick.ads SET redirect_url = 'https://unheard.example/' WHERE ad_id = 12");
 	await sql("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'adclick_gateway'");
+	await sql("UPDATE adclick.ads SET redirect_url = 'https://unheard.example/' WHERE ad_id = 12");
 	await sql('ALTER ROLE adclick_gateway LOGIN');
 	await until('the new address', async () => (await gateway.click(12)).headers.location === 'https://unheard.example/');
 	assert.equal(await gateway.stop(), 0);

@@ -76,6 +76,15 @@ async function raw(port, bytes) {
 	return text;
 }
 
+const running = new Set();
+
+// In the end, also after a failure: what still runs would keep this process from ending.
+async function cleanUp() {
+	running.forEach(gateway => gateway.process.kill('SIGKILL'));
+	agent.destroy();
+	await database.end();
+}
+
 class Gateway {
 	static async start(env = {}) {
 		const gateway = new Gateway();
@@ -86,7 +95,8 @@ class Gateway {
 			cwd: gatewayDirectory, stdio: ['ignore', 'pipe', 'pipe'],
 			env: { ...process.env, PGUSER: 'adclick_gateway', JWT_SECRET: SECRET, PORT: gateway.port, RATE_LIMIT: '1000000', ...env, SPOOL: gateway.spool },
 		});
-		gateway.exited = once(gateway.process, 'exit');
+		running.add(gateway);
+		gateway.exited = once(gateway.process, 'exit').finally(() => running.delete(gateway));
 		gateway.log = '';
 		for (const stream of [gateway.process.stdout, gateway.process.stderr])
 			stream.setEncoding('utf8').on('data', text => gateway.log += text);
@@ -150,4 +160,4 @@ function pgCtl(...args) {
 	return once(child, 'exit').then(([code]) => assert.equal(code, 0, `pg_ctl ${args}`));
 }
 
-module.exports = { Gateway, agent, database, delay, freePort, isProblem, pgCtl, raw, request, root, sql, token, until, value, SECRET };
+module.exports = { Gateway, cleanUp, database, delay, freePort, isProblem, pgCtl, raw, request, root, sql, token, until, value, SECRET };
