@@ -30,25 +30,48 @@ const CLICK = {
 	response: { 302: { description: 'to the redirect_url of the ad', type: 'null' } },
 };
 
-module.exports = async function build(config) {
-	const app = fastify({
-		logger: { level: config.logLevel, serializers: { req: ({ method, routeOptions }) => ({ method, url: routeOptions?.url }), err: ({ code }) => ({ code }) } },
-		logController: new LogController({ disableRequestLogging: true }), bodyLimit: 4096, requestTimeout: 10000, return503OnClosing: false,
-		ajv: { customOptions: { coerceTypes: false, removeAdditional: false, formats: { bigint: isBigint } } },
-		frameworkErrors: send, clientErrorHandler: sendRaw,
-	});
-	// What a header says is believed if the proxy says it, who overwrites what its clients send.
+// What a header says is believed if the proxy says it, who overwrites what its clients send.
+function readers(proxies) {
 	const peerOf = ({ socket: { remoteAddress } }) => remoteAddress?.replace(/^::ffff:/, '');
-	const said = (request, name) => config.proxies.includes(peerOf(request)) ? request.headers[name]?.slice(0, 64) : undefined;
+	const said = (request, name) => proxies.includes(peerOf(request)) ? request.headers[name]?.slice(0, 64) : undefined;
 	const addressOf = request => {
-		const address = config.proxies.includes(peerOf(request)) ? request.headers['x-real-ip'] : peerOf(request);
+		const address = proxies.includes(peerOf(request)) ? request.headers['x-real-ip'] : peerOf(request);
 
 		return isIP(address) ? address : undefined;
 	};
 
+	return { said, addressOf };
+}
+
+// Rates, tokens, and what describes the endpoints.
+async function addParts(app, config, addressOf) {
+	await app.register(rateLimit, {
+		max: config.rateLimit, timeWindow: '1 minute', cache: 100000, keyGenerator: request => rateLimit.normalizeIP(addressOf(request) ?? ''),
+		addHeadersOnExceeding: { 'x-ratelimit-limit': false, 'x-ratelimit-remaining': false, 'x-ratelimit-reset': false },
+		errorResponseBuilder: (request, { after }) => new Problem(429, `too many requests; try again in ${after}`),
+	});
+	await app.register(require('@fastify/jwt'), {
+		secret: { public: config.key }, verify: { algorithms: config.algorithms, requiredClaims: ['role', 'exp'] },
+		formatUser: ({ role }) => ({ role: typeof role === 'string' ? role : '' }),
+	});
+	await app.register(require('@fastify/swagger'), { openapi: { info: { title: 'adclick', version: '1.0.0' },
+		components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } } } });
+	await app.register(require('@fastify/swagger-ui'), { routePrefix: '/docs', staticCSP: true });
+}
+
+// A pool for questions, and one for clicks and ads.
+async function addPools(app, config) {
+	const connection = { connectionString: config.database, connectionTimeoutMillis: 2000 };
+
+	await app.register(require('@fastify/postgres'), { ...connection, name: 'questions', max: config.connections, query_timeout: 15000,
+		options: '-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout=10s' });
+	await app.register(require('@fastify/postgres'), { ...connection, name: 'clicks', max: 4, query_timeout: 3000, options: '-c timezone=UTC -c statement_timeout=2s' });
+	for (const { pool } of [app.pg.questions, app.pg.clicks])
+		pool.on('error', ({ code }) => app.log.warn({ code }, 'a connection was lost'));
+}
+
+function answerRest(app) {
 	app.setErrorHandler(send);
-	await app.register(rateLimit, { max: config.rateLimit, timeWindow: '1 minute', cache: 100000, addHeadersOnExceeding: { 'x-ratelimit-limit': false, 'x-ratelimit-remaining': false, 'x-ratelimit-reset': false }, keyGenerator: request => rateLimit.normalizeIP(addressOf(request) ?? ''),
-		errorResponseBuilder: (request, { after }) => new Problem(429, `too many requests; try again in ${after}`) });
 	app.setNotFoundHandler({ preHandler: app.rateLimit() }, () => {
 		throw new Problem(404, 'there is nothing here');
 	});
@@ -59,19 +82,9 @@ module.exports = async function build(config) {
 	});
 	app.removeContentTypeParser('text/plain');
 	app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, async (request, text) => Object.fromEntries(new URLSearchParams(text)));
-	await app.register(require('@fastify/jwt'), { secret: { public: config.key }, verify: { algorithms: config.algorithms, requiredClaims: ['role', 'exp'] },
-		formatUser: ({ role }) => ({ role: typeof role === 'string' ? role : '' }) });
-	await app.register(require('@fastify/swagger'), { openapi: { info: { title: 'adclick', version: '1.0.0' },
-		components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } } } });
-	await app.register(require('@fastify/swagger-ui'), { routePrefix: '/docs', staticCSP: true });
+}
 
-	const connection = { connectionString: config.database, connectionTimeoutMillis: 2000, query_timeout: 15000 };
-	await app.register(require('@fastify/postgres'), { ...connection, name: 'questions', max: config.connections,
-		options: '-c timezone=UTC -c default_transaction_read_only=on -c statement_timeout=10s' });
-	await app.register(require('@fastify/postgres'), { ...connection, name: 'clicks', max: 4, query_timeout: 3000, options: '-c timezone=UTC -c statement_timeout=2s' });
-	for (const { pool } of [app.pg.questions, app.pg.clicks])
-		pool.on('error', ({ code }) => app.log.warn({ code }, 'a connection was lost'));
-
+async function redirects(app, config, { said, addressOf }) {
 	const ads = new Ads({ database: app.pg.clicks, limit: config.adsCached, staleAfter: config.staleSeconds * 1000, log: app.log });
 	const clicks = new Clicks({ database: app.pg.clicks, spool: await Spool.open(config.spool, config.spoolBytes), log: app.log });
 
@@ -87,14 +100,10 @@ module.exports = async function build(config) {
 			country: said(request, 'x-country'), region: said(request, 'x-region'), device: said(request, 'x-device') });
 		return reply.code(302).header('location', ad.url).header('cache-control', 'no-store').send();
 	});
-	questions(app);
 	app.get('/health', { schema: { hide: true } }, async () => ({ database: clicks.isAway ? 'away' : 'there', spooledBytes: clicks.spool.bytes, adsCached: ads.size }));
-	dashboard(app);
-
-	// Requests that came are answered before.
+	// Requests that came are answered before, and the pools end after it.
 	app.addHook('onClose', () => Promise.all([ads.close(), clicks.close()]));
-	return app;
-};
+}
 
 // One page, whose script and style are the only ones that may be inline.
 function dashboard(app) {
@@ -106,5 +115,23 @@ function dashboard(app) {
 		reply.type('text/html; charset=utf-8').headers({ 'content-security-policy': policy, 'referrer-policy': 'no-referrer' });
 		return page;
 	});
-	app.register(require('@fastify/static'), { root: path.join(path.dirname(require.resolve('uplot')), '.'), prefix: '/chart/', decorateReply: false });
+	app.register(require('@fastify/static'), { root: path.dirname(require.resolve('uplot')), prefix: '/chart/', decorateReply: false });
 }
+
+module.exports = async function build(config) {
+	const app = fastify({
+		logger: { level: config.logLevel, serializers: { req: ({ method, routeOptions }) => ({ method, url: routeOptions?.url }), err: ({ code }) => ({ code }) } },
+		logController: new LogController({ disableRequestLogging: true }), bodyLimit: 4096, requestTimeout: 10000, return503OnClosing: false,
+		ajv: { customOptions: { coerceTypes: false, removeAdditional: false, formats: { bigint: isBigint } } },
+		frameworkErrors: send, clientErrorHandler: sendRaw,
+	});
+	const read = readers(config.proxies);
+
+	await addParts(app, config, read.addressOf);
+	await addPools(app, config);
+	answerRest(app);
+	await redirects(app, config, read);
+	questions(app);
+	dashboard(app);
+	return app;
+};

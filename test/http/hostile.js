@@ -3,6 +3,9 @@
 
 const assert = require('node:assert/strict');
 const { generateKeyPairSync, createSign } = require('node:crypto');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
 const { after, before, test } = require('node:test');
 const { Gateway, SECRET, cleanUp, isProblem, raw, request, sql, token, value } = require('./lib/gateway');
 
@@ -50,6 +53,24 @@ test('tokens that are none', async () => {
 	}
 	isProblem(await gateway.get(`${QUESTION}&token=${good}`), 401);
 	isProblem(await gateway.get(QUESTION, { headers: { cookie: `token=${good}` } }), 401);
+});
+
+test('a public key', async () => {
+	const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+	const pem = publicKey.export({ type: 'spki', format: 'pem' });
+	const file = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'key.')), 'public.pem');
+	const said = token({ role: 'shoes' }, { header: { alg: 'RS256', typ: 'JWT' } }).split('.').slice(0, 2).join('.');
+	const signed = `${said}.${createSign('RSA-SHA256').update(said).sign(privateKey).toString('base64url')}`;
+
+	fs.writeFileSync(file, pem);
+	const other = await Gateway.start({ JWT_PUBLIC_KEY_FILE: file });
+	const statusOf = async bearer => (await other.get(QUESTION, { headers: { authorization: `Bearer ${bearer}` } })).status;
+
+	assert.equal(await statusOf(signed), 200);
+	assert.equal(await statusOf(signed.replace(/.{8}$/, 'AAAAAAAA')), 401);
+	for (const key of [pem, pem.trim(), SECRET, ''])
+		assert.equal(await statusOf(token({ role: 'shoes' }, { key })), 401, 'the public key is no secret');
+	assert.equal(await other.stop(), 0);
 });
 
 test('roles that the gateway may not become', async () => {
