@@ -23,7 +23,7 @@ my %command = (
 		return [ $_[0] =~ /\.java$/ ? ('java', '-cp', '/usr/share/java/postgresql.jar')
 			: $_[0] =~ /\.js$/ ? 'node' : '/usr/bin/python3', "test/clients/$_[0]" ];
 	},
-	http => sub { return [ 'node', '--test-reporter=tap', "test/http/$_[0]" ] },
+	http => sub { return [ 'node', '--test-reporter=./test/http/lib/tap.js', "test/http/$_[0]" ] },
 	sql => sub { return [ 'bash', 'test/run', '--pgtap', $_[0] ] });
 
 # Perl and SQL files have servers of their own, so as many run at a time as there are processors.

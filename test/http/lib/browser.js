@@ -10,6 +10,7 @@ const path = require('node:path');
 class Browser {
 	#id = 0;
 	#asked = new Map();
+	#whenLoaded = () => {};
 	complaints = []; // errors, warnings and exceptions of the page
 
 	static async start(program) {
@@ -36,6 +37,8 @@ class Browser {
 	#hear({ id, method, params, result, error }) {
 		if (id)
 			error ? this.#asked.get(id).reject(new Error(error.message)) : this.#asked.get(id).resolve(result);
+		else if (method === 'Page.loadEventFired')
+			this.#whenLoaded();
 		else if (method === 'Runtime.exceptionThrown')
 			this.complaints.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
 		else if (method === 'Log.entryAdded' && ['warning', 'error'].includes(params.entry.level) && params.entry.source !== 'network')
@@ -49,9 +52,14 @@ class Browser {
 		return new Promise((resolve, reject) => this.#asked.set(id, { resolve, reject }));
 	}
 
+	// Another # alone would load nothing.
 	async open(url) {
-		await this.#call('Page.navigate', { url: 'about:blank' });
-		await this.#call('Page.navigate', { url });
+		for (const to of ['about:blank', url]) {
+			const loaded = new Promise(resolve => this.#whenLoaded = resolve);
+
+			await this.#call('Page.navigate', { url: to });
+			await loaded;
+		}
 	}
 
 	async evaluate(expression) {
