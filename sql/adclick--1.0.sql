@@ -521,6 +521,11 @@ CREATE FUNCTION adclick.new_impression(ad_id bigint, user_id bigint DEFAULT NULL
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.new_impression(bigint, bigint) IS 'a token for an ad that is shown, to a user if one is given: one click with it counts';
 
+CREATE FUNCTION adclick.click_id(click_id uuid, clicked_at timestamptz, ad_id bigint, user_id bigint, impression text) RETURNS uuid
+	AS 'MODULE_PATHNAME', 'adclick_click_id' LANGUAGE C PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.click_id(uuid, timestamptz, bigint, bigint, text) IS 'the id to insert a click with that came at this time: that of its impression, if the token is valid, or one by which it is set aside; without a token, its own';
+
 CREATE FUNCTION adclick.rotate_impression_secret(revoke boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'adclick_rotate_impression_secret' LANGUAGE C STRICT
 	SET search_path = pg_catalog, pg_temp;
@@ -1713,6 +1718,121 @@ END
 $$;
 
 --
+-- HTTP: the endpoints as functions, by the conventions of PostgREST
+--
+
+CREATE SCHEMA adclick_api;
+COMMENT ON SCHEMA adclick_api IS 'clicks and questions for HTTP: functions as PostgREST calls them, which answer in JSON';
+
+/*
+ * Bodies that are parsed here know their operators, whatever the search_path of the session:
+ * that stays as it is, for what users gave adclick.clicks.
+ */
+CREATE FUNCTION adclick_api.sender(OUT ip inet, OUT country text, OUT region text, OUT device text)
+	LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT nullif(h.said ->> 'x-real-ip', '')::inet, h.said ->> 'x-country', h.said ->> 'x-region', h.said ->> 'x-device'
+	FROM (SELECT coalesce(nullif(current_setting('request.headers', true), ''), '{}')::json AS said) h;
+END;
+COMMENT ON FUNCTION adclick_api.sender() IS 'who sent the request, by the headers X-Real-IP, X-Country, X-Region and X-Device: the proxy has to overwrite each of them';
+
+CREATE FUNCTION adclick_api.click(ad_id bigint, user_id bigint DEFAULT NULL, impression text DEFAULT NULL) RETURNS void
+	LANGUAGE plpgsql
+AS $$
+DECLARE
+	url text;
+BEGIN
+	SELECT adclick.click(ad_id, user_id, s.ip, s.country, s.region, s.device, impression) INTO url FROM adclick_api.sender() s;
+	PERFORM pg_catalog.set_config('response.status', '302', true),
+		pg_catalog.set_config('response.headers', pg_catalog.json_build_array(pg_catalog.json_build_object('Location', url),
+			pg_catalog.json_build_object('Cache-Control', 'no-store'))::pg_catalog.text, true);
+EXCEPTION
+	WHEN SQLSTATE 'UA001' OR SQLSTATE 'UA003' THEN
+		RAISE SQLSTATE 'PT404' USING MESSAGE = SQLERRM;
+	WHEN SQLSTATE 'UA002' THEN
+		RAISE SQLSTATE 'PT410' USING MESSAGE = SQLERRM;
+END
+$$;
+COMMENT ON FUNCTION adclick_api.click(bigint, bigint, text) IS 'POST /ads/:id/click: record a click and redirect (302) to where the ad leads to; 404 or 410 if it leads nowhere';
+
+/*
+ * What the names mean, and whether values are good, is said by the question.
+ */
+CREATE FUNCTION adclick_api.filters(filters text) RETURNS jsonb
+	LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	result jsonb := '{}';
+	part text;
+	name text;
+	value text;
+BEGIN
+	IF filters ~ '^\s*$' THEN
+		RETURN result;
+	ELSIF filters ~ '^\s*[{["]' THEN
+		RETURN filters::jsonb;
+	END IF;
+	FOREACH part IN ARRAY string_to_array(filters, '&') LOOP
+		name := lower(btrim(split_part(part, '=', 1)));
+		value := btrim(substr(part, strpos(part, '=') + 1));
+		IF strpos(part, '=') = 0 OR name = '' OR value = '' THEN
+			RAISE EXCEPTION 'filter "%" has no name or no value', btrim(part) USING
+				ERRCODE = 'invalid_parameter_value', HINT = 'Write NAME=VALUE & NAME=VALUE, or a JSON object.';
+		ELSIF result ? name THEN
+			RAISE EXCEPTION 'filter "%" is there twice', name USING
+				ERRCODE = 'invalid_parameter_value', HINT = 'A JSON object takes lists of values.';
+		END IF;
+		result := result || jsonb_build_object(name,
+			CASE WHEN name IN ('user_id', 'advertiser_id') AND value ~ '^-?[0-9]{1,19}$' THEN to_jsonb(value::numeric) ELSE to_jsonb(value) END);
+	END LOOP;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION adclick_api.filters(text) IS 'filters of a question, written as COUNTRY=CANADA & DEVICE=MOBILE or as JSON';
+
+CREATE FUNCTION adclick_api.ad_click_count(ad_id bigint, "from" timestamptz, "to" timestamptz, filters text DEFAULT '') RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('adId', ad_id, 'adClickCount', adclick.ad_click_count_between(ad_id, "from", "to", adclick_api.filters(filters)));
+END;
+COMMENT ON FUNCTION adclick_api.ad_click_count(bigint, timestamptz, timestamptz, text) IS 'GET /ads/:id/adClickCount: clicks of an ad';
+
+CREATE FUNCTION adclick_api.top_n_ads(n int, "from" timestamptz, "to" timestamptz, filters text DEFAULT '') RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('mostClickedAds', coalesce(json_agg(json_build_object('adId', t.ad_id, 'adClickCount', t.click_count) ORDER BY t.rank), '[]'))
+	FROM adclick.top_n_ads_between(n, "from", "to", adclick_api.filters(filters)) t;
+END;
+COMMENT ON FUNCTION adclick_api.top_n_ads(int, timestamptz, timestamptz, text) IS 'GET /ads/topNAds: the n ads with the most clicks';
+
+CREATE FUNCTION adclick_api.click_series(ad_id bigint, "from" timestamptz, "to" timestamptz, bucket interval, filters text DEFAULT '') RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('adId', ad_id, 'clickSeries', coalesce(json_agg(json_build_object('time', s."time", 'adClickCount', s.click_count) ORDER BY s."time"), '[]'))
+	FROM adclick.click_series(ad_id, "from", "to", bucket, adclick_api.filters(filters)) s;
+END;
+COMMENT ON FUNCTION adclick_api.click_series(bigint, timestamptz, timestamptz, interval, text) IS 'GET /ads/:id/clickSeries: clicks of an ad over time';
+
+CREATE FUNCTION adclick_api.breakdown(ad_id bigint, "from" timestamptz, "to" timestamptz, dimension text, filters text DEFAULT '') RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('adId', ad_id, 'dimension', dimension, 'breakdown',
+		coalesce(json_agg(json_build_object('value', b.value, 'adClickCount', b.click_count) ORDER BY b.click_count DESC, b.value COLLATE "C"), '[]'))
+	FROM adclick.breakdown_between(ad_id, "from", "to", dimension, adclick_api.filters(filters)) b;
+END;
+COMMENT ON FUNCTION adclick_api.breakdown(bigint, timestamptz, timestamptz, text, text) IS 'GET /ads/:id/breakdown: clicks of an ad by country, region or device';
+
+CREATE FUNCTION adclick_api.clicks_per_minute("from" timestamptz, "to" timestamptz) RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('clicksPerMinute', coalesce(json_agg(json_build_object('time', m.click_minute, 'adClickCount', m.clicks) ORDER BY m.click_minute), '[]'))
+	FROM (SELECT c.click_minute, sum(c.click_count) AS clicks FROM adclick.clicks_per_minute c
+		WHERE c.click_minute >= "from" AND c.click_minute < "to" GROUP BY c.click_minute) m;
+END;
+COMMENT ON FUNCTION adclick_api.clicks_per_minute(timestamptz, timestamptz) IS 'GET /ads/clicksPerMinute: clicks of all ads the asker knows, of each minute that has any';
+
+--
 -- Owner and privileges: by name, whatever the default privileges of who runs this
 --
 
@@ -1772,6 +1892,15 @@ GRANT EXECUTE ON FUNCTION
 	adclick.advertiser_click_count(bigint, int, jsonb),
 	adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb)
 	TO adclick_advertiser, adclick_reader;
+GRANT USAGE ON SCHEMA adclick_api TO adclick_advertiser, adclick_reader;
+GRANT EXECUTE ON FUNCTION
+	adclick_api.filters(text),
+	adclick_api.ad_click_count(bigint, timestamptz, timestamptz, text),
+	adclick_api.top_n_ads(int, timestamptz, timestamptz, text),
+	adclick_api.click_series(bigint, timestamptz, timestamptz, interval, text),
+	adclick_api.breakdown(bigint, timestamptz, timestamptz, text, text),
+	adclick_api.clicks_per_minute(timestamptz, timestamptz)
+	TO adclick_advertiser, adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.own_ads
 	TO adclick_advertiser, adclick_reader;
 
@@ -1779,7 +1908,10 @@ GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick
 SELECT adclick_internal.make_role('adclick_ingest');
 GRANT USAGE ON SCHEMA adclick TO adclick_ingest;
 GRANT INSERT ON adclick.clicks TO adclick_ingest;
-GRANT EXECUTE ON FUNCTION adclick.click(bigint, bigint, inet, text, text, text, text), adclick.new_impression(bigint, bigint) TO adclick_ingest;
+GRANT EXECUTE ON FUNCTION adclick.click(bigint, bigint, inet, text, text, text, text), adclick.new_impression(bigint, bigint),
+	adclick.click_id(uuid, timestamptz, bigint, bigint, text) TO adclick_ingest;
+GRANT USAGE ON SCHEMA adclick_api TO adclick_ingest;
+GRANT EXECUTE ON FUNCTION adclick_api.sender(), adclick_api.click(bigint, bigint, text) TO adclick_ingest;
 SELECT adclick.rotate_impression_secret();
 
 -- Who runs it, and is no superuser: readers and ingest are among what he is.

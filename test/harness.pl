@@ -1,9 +1,10 @@
 # Run tests that speak TAP: harness.pl COUNTS HOW TEST...
 #
 # HOW tells what a test is: a program of test/unit, a directory to make "check"
-# in, an SQL file of test/pgtap, a Perl file of test/t, or a client of test/clients.  Writes the numbers of
-# tests passed and failed to the file COUNTS; a file that fails otherwise than by
-# a test, as by a wrong plan or its exit code, counts as one failed test.
+# in, an SQL file of test/pgtap, a Perl file of test/t, a client of test/clients,
+# or a file of test/http.  Writes the numbers of tests passed and failed to the file
+# COUNTS; a file that fails otherwise than by a test, as by a wrong plan or its
+# exit code, counts as one failed test.
 
 use strict;
 use warnings FATAL => 'all';
@@ -22,6 +23,7 @@ my %command = (
 		return [ $_[0] =~ /\.java$/ ? ('java', '-cp', '/usr/share/java/postgresql.jar')
 			: $_[0] =~ /\.js$/ ? 'node' : '/usr/bin/python3', "test/clients/$_[0]" ];
 	},
+	http => sub { return [ 'node', '--test-reporter=./test/http/lib/tap.js', "test/http/$_[0]" ] },
 	sql => sub { return [ 'bash', 'test/run', '--pgtap', $_[0] ] });
 
 # Perl and SQL files have servers of their own, so as many run at a time as there are processors.

@@ -21,6 +21,7 @@
 #define ADCLICK_SCHEMA "adclick"
 #define INBOX_AM "adclick_inbox"	/* access method of adclick.clicks */
 #define ADCLICK_INTERNAL_SCHEMA "adclick_internal"
+#define ADCLICK_API_SCHEMA "adclick_api"
 
 /* settings, see guc.c */
 typedef enum DedupPolicy

@@ -12,7 +12,7 @@ SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
 	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'apply_retention', 'archive_volume', 'restore_clicks', 'release_clicks', 'forget_user', 'check_ledger', 'health', 'archive_clicks', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
-	'add_source', 'drop_source', 'read_sources', 'schedule', 'unschedule', 'click', 'new_impression', 'rotate_impression_secret']);
+	'add_source', 'drop_source', 'read_sources', 'schedule', 'unschedule', 'click', 'click_id', 'new_impression', 'rotate_impression_secret']);
 -- Drivers send parameters without a type, and tools that map functions skip names that mean several.
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
 	'no function name is overloaded');
@@ -57,6 +57,8 @@ INSERT INTO signatures VALUES
 	('adclick.forget_user(bigint)', 'user_id bigint', 'bigint', false),
 	('adclick.click(bigint, bigint, inet, text, text, text, text)',
 		'ad_id bigint, user_id bigint, ip inet, country text, region text, device text, impression text DEFAULT NULL::text', 'text', false),
+	('adclick.click_id(uuid, timestamptz, bigint, bigint, text)',
+		'click_id uuid, clicked_at timestamp with time zone, ad_id bigint, user_id bigint, impression text', 'uuid', false),
 	('adclick.new_impression(bigint, bigint)', 'ad_id bigint, user_id bigint DEFAULT NULL::bigint', 'text', false),
 	('adclick.rotate_impression_secret(boolean)', 'revoke boolean DEFAULT false', 'void', false),
 	('adclick.archive_volume()', '', 'boolean', false),
@@ -75,7 +77,15 @@ SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER B
 FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
 	AND proname NOT IN ('tick', 'compact', 'read_sources', 'apply_retention', 'check_ledger', 'health', 'archive_clicks', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
 SELECT ok(provolatile = 'v' AND NOT proisstrict AND NOT prosecdef, proname || ' is volatile, and takes NULLs')
-FROM pg_proc WHERE oid IN ('adclick.click(bigint, bigint, inet, text, text, text, text)'::regprocedure, 'adclick.new_impression(bigint, bigint)'::regprocedure);
+FROM pg_proc WHERE oid IN ('adclick.click(bigint, bigint, inet, text, text, text, text)'::regprocedure, 'adclick.new_impression(bigint, bigint)'::regprocedure,
+	'adclick.click_id(uuid, timestamptz, bigint, bigint, text)'::regprocedure);
+-- For PostgREST: questions can be asked by GET, as they write nothing.
+SELECT functions_are('adclick_api', ARRAY['sender', 'click', 'filters', 'ad_click_count', 'top_n_ads', 'click_series', 'breakdown', 'clicks_per_minute']);
+SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick_api'::regnamespace GROUP BY 1 HAVING count(*) > 1$$, 'one of each');
+SELECT is((provolatile, proisstrict, prosecdef, proretset, pg_get_function_result(oid))::text, '(s,t,f,f,json)', 'adclick_api.' || proname || ' is a question')
+FROM pg_proc WHERE pronamespace = 'adclick_api'::regnamespace AND proname NOT IN ('sender', 'click', 'filters');
+SELECT volatility_is('adclick_api', 'click', ARRAY['bigint', 'bigint', 'text'], 'volatile');
+
 SELECT volatility_is('adclick', 'tick', ARRAY[]::name[], 'volatile');
 SELECT volatility_is('adclick', 'forget_user', ARRAY['bigint'], 'volatile');
 SELECT volatility_is('adclick', 'recompute', ARRAY['timestamp with time zone', 'timestamp with time zone'], 'volatile');

@@ -22,7 +22,7 @@ CREATE EXTENSION adclick;
 -- All rights of others than the owner.
 CREATE VIEW rights AS
 WITH ours AS (
-	SELECT oid FROM pg_namespace WHERE nspname IN ('adclick', 'adclick_internal')
+	SELECT oid FROM pg_namespace WHERE nspname IN ('adclick', 'adclick_internal', 'adclick_api')
 ), acls AS (
 	SELECT oid::regclass::text AS object, relowner AS owner, relacl AS acl,
 		acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner) AS builtin
@@ -54,6 +54,7 @@ CREATE TABLE matrix (kind text COLLATE "C", objects text[], anybody text, ingest
 INSERT INTO matrix VALUES
 	('schema', '{adclick}', '', 'U', 'U', 'U', 'U', 'U'),
 	('schema', '{adclick_internal}', '', '', '', '', '', ''),
+	('schema', '{adclick_api}', '', 'U', 'U', 'U', 'U', ''),
 	('wrapper', '{adclick_facts}', '', '', '', '', '', ''),
 	('server', '{adclick_facts}', '', '', '', '', '', ''),
 	('type', '{adclick.ad_click}', '', '', '', 'U', 'U', ''),
@@ -80,7 +81,11 @@ INSERT INTO matrix VALUES
 	('function', '{"adclick.explain_top_n(int, int, jsonb)","adclick.explain_top_n_between(int, timestamptz, timestamptz, jsonb)",
 		"adclick.unique_users(bigint, int, jsonb)","adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)"}', '', '', '', 'X', 'X', ''),
 	('function', '{adclick.health()}', '', '', '', 'X', 'X', 'X'),
-	('function', '{"adclick.click(bigint, bigint, inet, text, text, text, text)","adclick.new_impression(bigint, bigint)"}', '', 'X', '', '', 'X', ''),
+	('function', '{"adclick.click(bigint, bigint, inet, text, text, text, text)","adclick.new_impression(bigint, bigint)",
+		"adclick.click_id(uuid, timestamptz, bigint, bigint, text)","adclick_api.click(bigint, bigint, text)",adclick_api.sender()}', '', 'X', '', '', 'X', ''),
+	('function', '{adclick_api.filters(text),"adclick_api.ad_click_count(bigint, timestamptz, timestamptz, text)","adclick_api.top_n_ads(int, timestamptz, timestamptz, text)",
+		"adclick_api.click_series(bigint, timestamptz, timestamptz, interval, text)","adclick_api.breakdown(bigint, timestamptz, timestamptz, text, text)",
+		"adclick_api.clicks_per_minute(timestamptz, timestamptz)"}', '', '', 'X', 'X', 'X', ''),
 	('function', '{adclick.tick(),adclick.compact(),"adclick.recompute(timestamptz, timestamptz)",adclick.apply_retention(),adclick.check_ledger(),adclick.add_filter(jsonb),
 		adclick.drop_filter(jsonb),adclick.forget_user(bigint),adclick.rotate_impression_secret(boolean),"adclick.reconcile(timestamptz, timestamptz, boolean, boolean)",
 		"adclick.reconcile_hour(timestamptz, timestamptz, boolean, boolean)",adclick.archive_clicks(),adclick.archive_volume(),
@@ -102,7 +107,7 @@ INSERT INTO possible VALUES ('table', 'SELECT', 'r'), ('table', 'INSERT', 'a'), 
 	('type', 'USAGE', 'U'), ('schema', 'USAGE', 'U'), ('schema', 'CREATE', 'C'), ('wrapper', 'USAGE', 'U'), ('server', 'USAGE', 'U');
 CREATE VIEW effective AS
 WITH ours AS (
-	SELECT oid FROM pg_namespace WHERE nspname IN ('adclick', 'adclick_internal')
+	SELECT oid FROM pg_namespace WHERE nspname IN ('adclick', 'adclick_internal', 'adclick_api')
 ), objects AS (
 	SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END AS kind, oid, oid::regclass::text AS object
 	FROM pg_class WHERE relnamespace IN (TABLE ours) AND relkind NOT IN ('i', 'I', 'c')

@@ -1,0 +1,226 @@
+// While the database is away: clicks wait on disk, in bounds, survive a crash of the gateway, and count once.
+'use strict';
+
+const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const path = require('node:path');
+const { after, test } = require('node:test');
+const { Gateway, cleanUp, database, isProblem, pgCtl, sql, until, value } = require('./lib/gateway');
+
+after(cleanUp);
+
+const stop = () => pgCtl('-m', 'fast', 'stop');
+const start = () => pgCtl('start');
+const isEmpty = gateway => until('the spool is empty', async () => (await gateway.health()).spooledBytes === 0);
+const users = ad => value('SELECT coalesce(array_agg(user_id::int ORDER BY user_id), \'{}\') FROM adclick.click_log WHERE ad_id = $1', [ad]);
+const range = (first, last) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
+
+async function clickAll(gateway, ad, ids, status = 302) {
+	for (const response of await Promise.all(ids.map(userId => gateway.click(ad, { userId }))))
+		assert.equal(response.status, status, response.text);
+}
+
+test('what is known is redirected without a database, and counted later', async () => {
+	const gateway = await Gateway.start();
+
+	await clickAll(gateway, 1, [1]);
+	await stop();
+	await clickAll(gateway, 1, range(2, 50));
+	assert.equal((await gateway.health()).database, 'away');
+	assert.ok((await gateway.health()).spooledBytes > 0);
+	isProblem(await gateway.click(2), 503);
+	assert.equal((await gateway.click(2)).headers['retry-after'], '1');
+	isProblem(await gateway.ask('/ads/1/adClickCount?from=-infinity&to=infinity', { role: 'shoes' }), 503);
+	await start();
+	await isEmpty(gateway);
+	await clickAll(gateway, 1, [51]);
+	assert.deepEqual(await users(1), range(1, 51));
+	assert.deepEqual(fs.readdirSync(gateway.spool), ['waiting.jsonl']);
+	assert.equal(await gateway.stop(), 0);
+});
+
+test('times are those of the clicks', async () => {
+	const gateway = await Gateway.start();
+
+	await clickAll(gateway, 3, [1]);
+	await stop();
+	const before = new Date();
+	await clickAll(gateway, 3, [2]);
+	const [click] = fs.readFileSync(path.join(gateway.spool, 'waiting.jsonl'), 'utf8').split('\n').filter(Boolean).map(JSON.parse);
+	await start();
+	await isEmpty(gateway);
+	const [[clickedAt, id]] = await sql('SELECT clicked_at, click_id FROM adclick.click_log WHERE ad_id = 3 AND user_id = 2');
+	assert.equal(clickedAt.toISOString(), click.clicked_at);
+	assert.equal(id.replaceAll('-', ''), click.click_id);
+	assert.equal(parseInt(id.replaceAll('-', '').slice(0, 12), 16), clickedAt.getTime());
+	assert.ok(clickedAt >= before && clickedAt <= new Date());
+	assert.equal(await gateway.stop(), 0);
+});
+
+test('an impression is judged by the time of the click, not of its arrival', async () => {
+	const gateway = await Gateway.start();
+	const impression = await value('SELECT adclick.new_impression(4, 1)');
+
+	await clickAll(gateway, 4, [9]);
+	await stop();
+	for (let i = 0; i < 3; i++)
+		assert.equal((await gateway.click(4, { userId: 1, impression })).status, 302);
+	assert.equal((await gateway.click(4, { userId: 2, impression })).status, 302);
+	await start();
+	await isEmpty(gateway);
+	await sql('SELECT adclick.tick()');
+	assert.deepEqual(await sql('SELECT verdict, count(*)::int FROM adclick.click_log WHERE ad_id = 4 AND user_id <> 9 GROUP BY 1 ORDER BY 1'),
+		[['counted', 1], ['duplicate', 2], ['forged impression', 1]]);
+	assert.equal(await gateway.stop(), 0);
+});
+
+test('a full spool takes no more, and says so', async () => {
+	const gateway = await Gateway.start({ SPOOL_BYTES: '2000' });
+	let taken = 0;
+
+	await clickAll(gateway, 5, [0]);
+	await stop();
+	for (let status = 302; status === 302; ) {
+		const response = await gateway.click(5, { userId: taken + 1 });
+
+		status = response.status;
+		taken += status === 302;
+		if (status !== 302) {
+			isProblem(response, 503, /no more clicks can wait/);
+			assert.equal(response.headers['retry-after'], '1');
+		}
+	}
+	assert.ok(taken > 5 && taken < 20, `${taken} taken`);
+	assert.ok((await gateway.health()).spooledBytes <= 2000);
+	await start();
+	await isEmpty(gateway);
+	assert.deepEqual(await users(5), range(0, taken));
+	await clickAll(gateway, 5, [100]);
+	assert.equal(await gateway.stop(), 0);
+});
+
+test('a gateway that is killed loses nothing that it has answered', async () => {
+	const first = await Gateway.start();
+
+	await clickAll(first, 6, [0]);
+	await stop();
+	await clickAll(first, 6, range(1, 200));
+	await first.stop('SIGKILL');
+	// half a line, as of a write that was cut off, was never answered
+	fs.appendFileSync(path.join(first.spool, 'waiting.jsonl'), '{"click_id":"019aa9d4');
+	const second = await Gateway.start({ SPOOL: first.spool });
+
+	assert.ok((await second.health()).spooledBytes > 0, 'it waits while the database is away');
+	await start();
+	await isEmpty(second);
+	assert.deepEqual(await users(6), range(0, 200));
+	assert.equal(await second.stop(), 0);
+});
+
+test('what was inserted before and is replayed counts once', async () => {
+	const first = await Gateway.start();
+
+	await clickAll(first, 7, [0]);
+	await stop();
+	await clickAll(first, 7, range(1, 1500));
+	const lines = ['replaying.jsonl', 'waiting.jsonl'].map(name => fs.readFileSync(path.join(first.spool, name), 'utf8')).join('');
+	await start();
+	await isEmpty(first);
+	await first.stop('SIGKILL');
+	// as if it had died before it removed the file, and once more
+	fs.writeFileSync(path.join(first.spool, 'replaying.jsonl'), lines);
+	fs.writeFileSync(path.join(first.spool, 'waiting.jsonl'), lines);
+	const second = await Gateway.start({ SPOOL: first.spool });
+
+	await isEmpty(second);
+	await sql('SELECT adclick.tick()');
+	assert.deepEqual(await sql('SELECT verdict, count(*)::int FROM adclick.click_log WHERE ad_id = 7 GROUP BY 1 ORDER BY 1'), [['counted', 1501], ['duplicate', 3000]]);
+	assert.equal(await value("SELECT adclick.ad_click_count_between(7, '-infinity', 'infinity')::int"), 1501);
+	assert.equal(await second.stop(), 0);
+});
+
+test('a line that the database refuses is set aside, and holds up no other', async () => {
+	const first = await Gateway.start();
+
+	await clickAll(first, 8, [0]);
+	await stop();
+	await clickAll(first, 8, range(1, 5));
+	await first.stop('SIGKILL');
+	fs.appendFileSync(path.join(first.spool, 'waiting.jsonl'), 'no JSON\n{"click_id":"x","ad_id":8}\n{"click_id":"019aa9d470a07c118b7e5f0f3a010001","clicked_at":"2026-01-01","ad_id":"9223372036854775808"}\n');
+	const second = await Gateway.start({ SPOOL: first.spool });
+
+	await clickAll(second, 8, [6], 503);
+	await start();
+	await isEmpty(second);
+	assert.deepEqual(await users(8), range(0, 5));
+	assert.equal(fs.readFileSync(path.join(first.spool, 'refused.jsonl'), 'utf8').split('\n').length, 4);
+	assert.equal(await second.stop(), 0);
+});
+
+test('a click that a trigger refuses is no redirect, and others are', async () => {
+	const gateway = await Gateway.start();
+
+	await sql(`CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		IF new.user_id = 13 THEN RAISE EXCEPTION 'user 13 is kept out'; END IF; RETURN new; END $$;
+		CREATE TRIGGER keep_out BEFORE INSERT ON adclick.clicks FOR EACH ROW EXECUTE FUNCTION keep_out()`);
+	const answers = await Promise.all(range(10, 20).map(userId => gateway.click(9, { userId })));
+	await sql('DROP FUNCTION keep_out CASCADE');
+	assert.deepEqual(answers.map(({ status }) => status), range(10, 20).map(user => user === 13 ? 500 : 302));
+	isProblem(answers[3], 500, /^internal error$/);
+	assert.deepEqual(await users(9), range(10, 20).filter(user => user !== 13));
+	assert.equal((await gateway.health()).database, 'there');
+	assert.equal(await gateway.stop(), 0);
+});
+
+test('a database that does not answer is away, too', async () => {
+	const gateway = await Gateway.start();
+
+	await clickAll(gateway, 10, [0]);
+	const client = await database.connect();
+	await client.query('BEGIN');
+	await client.query('LOCK TABLE adclick.clicks IN EXCLUSIVE MODE');
+	await clickAll(gateway, 10, range(1, 10));
+	assert.equal((await gateway.health()).database, 'away');
+	await client.query('COMMIT');
+	client.release();
+	await isEmpty(gateway);
+	assert.deepEqual(await users(10), range(0, 10));
+	assert.equal(await gateway.stop(), 0);
+});
+
+test('the cache of ads is used for a bounded time without the database', async () => {
+	const gateway = await Gateway.start({ STALE_SECONDS: '2' });
+
+	await clickAll(gateway, 11, [0]);
+	await stop();
+	assert.equal((await gateway.click(11)).status, 302);
+	await until('what is known is too old', async () => (await gateway.click(11)).status === 503);
+	await start();
+	await until('ads are asked for again', async () => (await gateway.click(11)).status === 302);
+	assert.equal(await gateway.stop(), 0);
+});
+
+test('what changed while nobody was listening is known afterwards', async () => {
+	const gateway = await Gateway.start();
+
+	await clickAll(gateway, 12, [0]);
+	await sql('ALTER ROLE adclick_gateway NOLOGIN');
+	await sql("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'adclick_gateway'");
+	await sql("UPDATE adclick.ads SET redirect_url = 'https://unheard.example/' WHERE ad_id = 12");
+	await sql('ALTER ROLE adclick_gateway LOGIN');
+	await until('the new address', async () => (await gateway.click(12)).headers.location === 'https://unheard.example/');
+	assert.equal(await gateway.stop(), 0);
+});
+
+test('SIGTERM answers what has come', async () => {
+	const gateway = await Gateway.start();
+
+	await clickAll(gateway, 14, [0]);
+	const answers = range(1, 100).map(userId => gateway.click(14, { userId }).catch(error => ({ status: error.code })));
+	await until('some have come', async () => (await users(14)).length > 10);
+	const code = await gateway.stop();
+	const taken = (await Promise.all(answers)).filter(({ status }) => status === 302).length;
+
+	assert.equal(code, 0);
+	assert.equal((await users(14)).length, taken + 1, 'those that are answered are counted');
+});
