@@ -27,7 +27,10 @@ my %command = (
 	sql => sub { return [ 'bash', 'test/run', '--pgtap', $_[0] ] });
 
 # Perl and SQL files have servers of their own, so as many run at a time as there are processors.
-chomp(my $jobs = $how =~ /^(perl|sql)$/ ? `nproc` : 1);
+my %path = (perl => 'test/t/%s.pl', sql => 'test/pgtap/%s.sql');
+chomp(my $jobs = $path{$how} ? `nproc` : 1);
+# As a rule the largest take longest: begun last, one would be left alone.
+@tests = sort { -s sprintf($path{$how}, $b) <=> -s sprintf($path{$how}, $a) } @tests if $jobs > 1;
 
 my $dump = File::Temp->newdir;
 $ENV{PERL_TEST_HARNESS_DUMP_TAP} = "$dump";
