@@ -39,6 +39,26 @@ test('what is known is redirected without a database, and counted later', async 
 	assert.equal(await gateway.stop(), 0);
 });
 
+// What is in the spool, in whichever file it is just now.
+const textOf = file => {
+	try {
+		return fs.readFileSync(file, 'utf8');
+	} catch (error) {
+		return '';
+	}
+};
+
+// So many lines: when a file gets another name, some may be in none of those that were looked at.
+async function whatWaits(gateway, n) {
+	for (;;) {
+		const text = ['replaying.jsonl', 'waiting.jsonl'].map(name => textOf(path.join(gateway.spool, name))).join('');
+
+		if (text.split('\n').length > n)
+			return text;
+		await new Promise(setImmediate);
+	}
+}
+
 test('times are those of the clicks', async () => {
 	const gateway = await Gateway.start();
 
@@ -46,7 +66,7 @@ test('times are those of the clicks', async () => {
 	await stop();
 	const before = new Date();
 	await clickAll(gateway, 3, [2]);
-	const [click] = fs.readFileSync(path.join(gateway.spool, 'waiting.jsonl'), 'utf8').split('\n').filter(Boolean).map(JSON.parse);
+	const click = JSON.parse(await whatWaits(gateway, 1));
 	await start();
 	await isEmpty(gateway);
 	const [[clickedAt, id]] = await sql('SELECT clicked_at, click_id FROM adclick.click_log WHERE ad_id = 3 AND user_id = 2');
@@ -123,7 +143,7 @@ test('what was inserted before and is replayed counts once', async () => {
 	await clickAll(first, 7, [0]);
 	await stop();
 	await clickAll(first, 7, range(1, 1500));
-	const lines = ['replaying.jsonl', 'waiting.jsonl'].map(name => fs.readFileSync(path.join(first.spool, name), 'utf8')).join('');
+	const lines = await whatWaits(first, 1500);
 	await start();
 	await isEmpty(first);
 	await first.stop('SIGKILL');
