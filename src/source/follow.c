@@ -143,7 +143,8 @@ still_has(Follower *f, LogFile *file, const DiskFile *disk)
 		file->limit = 0;
 		return true;
 	}
-	result = content_resume(content, &file->row);
+	/* its inode may have been given to what gzip made of it */
+	result = content->compressed == file->row.compressed && content_resume(content, &file->row);
 	(void) content_close(content);
 	return result;
 }

@@ -475,6 +475,13 @@ SELECT once_ok('a longer copy, and all of it compressed');
 SELECT sh('mv other/log.1 log.4') \gset
 SELECT once_ok('the copy is back');
 
+-- What gzip has made of a file has got its inode, of which there is none but by a name that it had before.
+SELECT begin_files('log*') \gset
+SELECT log_clicks('log') \gset
+SELECT once_ok('a file that will be compressed');
+SELECT log_clicks('log'), sh('gzip -c log > z; cat z > log; mv log log.gz; rm z') \gset
+SELECT once_ok('in place');
+
 -- Files in any order of what can become of them, with rounds between or not.
 CREATE FUNCTION ls(pattern text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
