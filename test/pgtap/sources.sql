@@ -491,7 +491,7 @@ BEGIN
 	RETURN QUERY SELECT file FROM listed ORDER BY random();
 END
 $$;
--- Writers go on with what was renamed, and never write to copies.
+-- Writers go on with what was renamed, and never write to copies; and no copy comes back that was away: what it is of may be gone then.
 CREATE FUNCTION history_ok(n int) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE
 	steps text[] := '{}';
@@ -514,7 +514,7 @@ BEGIN
 			WHEN 3 THEN 'cp ' || file || ' log.' || i || '; : > ' || file
 			WHEN 4 THEN 'test -e ' || file || '.gz || gzip ' || file
 			WHEN 5 THEN 'gzip -c ' || file || ' > other/z; rm ' || file || '; mv other/z log.' || i || '.gz'
-			WHEN 6 THEN 'mv ' || file || ' other/' || i
+			WHEN 6 THEN 'mv ' || CASE WHEN file = ANY (written_to) THEN file END || ' other/' || i
 			WHEN 7 THEN (ARRAY['cp ', 'mv '])[1 + floor(random() * 2)] || (SELECT ls FROM ls('other/*') LIMIT 1) || ' log.' || i
 		END;
 		IF command IS NOT NULL THEN
