@@ -32,10 +32,11 @@ const CLICK = {
 
 // What a header says is believed if the proxy says it, who overwrites what its clients send.
 function readers(proxies) {
-	const peerOf = ({ socket: { remoteAddress } }) => remoteAddress?.replace(/^::ffff:/, '');
+	const bare = address => address?.replace(/^::ffff:|%.*/g, ''); // a zone says something to this machine alone
+	const peerOf = ({ socket: { remoteAddress } }) => bare(remoteAddress);
 	const said = (request, name) => proxies.includes(peerOf(request)) ? request.headers[name]?.slice(0, 64) : undefined;
 	const addressOf = request => {
-		const address = proxies.includes(peerOf(request)) ? request.headers['x-real-ip'] : peerOf(request);
+		const address = proxies.includes(peerOf(request)) ? bare(request.headers['x-real-ip']) : peerOf(request);
 
 		return isIP(address) ? address : undefined;
 	};
@@ -81,7 +82,8 @@ function answerRest(app) {
 			reply.header('connection', 'close'); // an idle connection would hold up the end
 	});
 	app.removeContentTypeParser('text/plain');
-	app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, async (request, text) => Object.fromEntries(new URLSearchParams(text)));
+	// An empty field of a form is none.
+	app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, async (request, text) => Object.fromEntries([...new URLSearchParams(text)].filter(([, value]) => value !== '')));
 }
 
 async function redirects(app, config, { said, addressOf }) {
@@ -89,7 +91,7 @@ async function redirects(app, config, { said, addressOf }) {
 	const clicks = new Clicks({ database: app.pg.clicks, spool: await Spool.open(config.spool, config.spoolBytes), log: app.log });
 
 	app.post('/ads/:id/click', { schema: CLICK }, async (request, reply) => {
-		const { id } = request.params;
+		const id = String(BigInt(request.params.id)); // 0001 is 1 for the cache, too
 		const ad = await ads.find(id);
 
 		if (!isSafe.test(ad?.url ?? ''))
