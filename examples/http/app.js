@@ -87,8 +87,9 @@ function answerRest(app) {
 }
 
 async function redirects(app, config, { said, addressOf }) {
+	const spool = await Spool.open(config.spool, config.spoolBytes);
 	const ads = new Ads({ database: app.pg.clicks, limit: config.adsCached, staleAfter: config.staleSeconds * 1000, log: app.log });
-	const clicks = new Clicks({ database: app.pg.clicks, spool: await Spool.open(config.spool, config.spoolBytes), log: app.log });
+	const clicks = new Clicks({ database: app.pg.clicks, spool, log: app.log });
 
 	app.post('/ads/:id/click', { schema: CLICK }, async (request, reply) => {
 		const id = String(BigInt(request.params.id)); // 0001 is 1 for the cache, too
@@ -102,7 +103,7 @@ async function redirects(app, config, { said, addressOf }) {
 			country: said(request, 'x-country'), region: said(request, 'x-region'), device: said(request, 'x-device') });
 		return reply.code(302).header('location', ad.url).header('cache-control', 'no-store').send();
 	});
-	app.get('/health', { schema: { hide: true } }, async () => ({ database: clicks.isAway ? 'away' : 'there', spooledBytes: clicks.spool.bytes, adsCached: ads.size }));
+	app.get('/health', { schema: { hide: true } }, async () => ({ database: clicks.isAway ? 'away' : 'there', spooledBytes: spool.bytes, refused: clicks.refused, adsCached: ads.size }));
 	// Requests that came are answered before, and the pools end after it.
 	app.addHook('onClose', () => Promise.all([ads.close(), clicks.close()]));
 }
