@@ -91,6 +91,7 @@ async function redirects(app, config, { said, addressOf }) {
 	const ads = new Ads({ database: app.pg.clicks, limit: config.adsCached, staleAfter: config.staleSeconds * 1000, log: app.log });
 	const clicks = new Clicks({ database: app.pg.clicks, spool, log: app.log });
 
+	await ads.tried;
 	app.post('/ads/:id/click', { schema: CLICK }, async (request, reply) => {
 		const id = String(BigInt(request.params.id)); // 0001 is 1 for the cache, too
 		const ad = await ads.find(id);
