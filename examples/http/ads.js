@@ -17,7 +17,10 @@ class Ads {
 
 	constructor({ database, limit, staleAfter, log }) {
 		Object.assign(this, { database, limit, staleAfter, log });
-		this.listening = this.#listen();
+		// What is asked for before the database is listened to would not be kept.
+		this.tried = new Promise(resolve => {
+			this.listening = this.#listen(resolve);
+		});
 	}
 
 	get size() {
@@ -61,7 +64,7 @@ class Ads {
 			id === 'all' ? map.clear() : map.delete(id);
 	}
 
-	async #listen() {
+	async #listen(tried) {
 		while (!this.#ended.signal.aborted) {
 			let isHeard = false;
 			const client = new this.database.Client({ ...this.database.pool.options, query_timeout: 2 * HEARTBEAT, connectionTimeoutMillis: 2 * HEARTBEAT });
@@ -76,12 +79,14 @@ class Ads {
 				for (;;) {
 					await client.query('SELECT');
 					this.#heard = performance.now();
+					tried();
 					await delay(HEARTBEAT, undefined, { signal: this.#ended.signal });
 				}
 			} catch (error) {
 				if (isHeard && !this.#ended.signal.aborted)
 					this.log.warn({ code: error.code }, 'changes of ads are not heard of');
 			}
+			tried();
 			client.end().catch(() => {});
 			await delay(HEARTBEAT / 4, undefined, { signal: this.#ended.signal }).catch(() => {});
 		}

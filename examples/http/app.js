@@ -32,10 +32,11 @@ const CLICK = {
 
 // What a header says is believed if the proxy says it, who overwrites what its clients send.
 function readers(proxies) {
-	const peerOf = ({ socket: { remoteAddress } }) => remoteAddress?.replace(/^::ffff:/, '');
+	const bare = address => address?.replace(/^::ffff:|%.*/g, ''); // a zone says something to this machine alone
+	const peerOf = ({ socket: { remoteAddress } }) => bare(remoteAddress);
 	const said = (request, name) => proxies.includes(peerOf(request)) ? request.headers[name]?.slice(0, 64) : undefined;
 	const addressOf = request => {
-		const address = proxies.includes(peerOf(request)) ? request.headers['x-real-ip'] : peerOf(request);
+		const address = proxies.includes(peerOf(request)) ? bare(request.headers['x-real-ip']) : peerOf(request);
 
 		return isIP(address) ? address : undefined;
 	};
@@ -81,15 +82,18 @@ function answerRest(app) {
 			reply.header('connection', 'close'); // an idle connection would hold up the end
 	});
 	app.removeContentTypeParser('text/plain');
-	app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, async (request, text) => Object.fromEntries(new URLSearchParams(text)));
+	// An empty field of a form is none.
+	app.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, async (request, text) => Object.fromEntries([...new URLSearchParams(text)].filter(([, value]) => value !== '')));
 }
 
 async function redirects(app, config, { said, addressOf }) {
+	const spool = await Spool.open(config.spool, config.spoolBytes);
 	const ads = new Ads({ database: app.pg.clicks, limit: config.adsCached, staleAfter: config.staleSeconds * 1000, log: app.log });
-	const clicks = new Clicks({ database: app.pg.clicks, spool: await Spool.open(config.spool, config.spoolBytes), log: app.log });
+	const clicks = new Clicks({ database: app.pg.clicks, spool, log: app.log });
 
+	await ads.tried;
 	app.post('/ads/:id/click', { schema: CLICK }, async (request, reply) => {
-		const { id } = request.params;
+		const id = String(BigInt(request.params.id)); // 0001 is 1 for the cache, too
 		const ad = await ads.find(id);
 
 		if (!isSafe.test(ad?.url ?? ''))
@@ -100,7 +104,7 @@ async function redirects(app, config, { said, addressOf }) {
 			country: said(request, 'x-country'), region: said(request, 'x-region'), device: said(request, 'x-device') });
 		return reply.code(302).header('location', ad.url).header('cache-control', 'no-store').send();
 	});
-	app.get('/health', { schema: { hide: true } }, async () => ({ database: clicks.isAway ? 'away' : 'there', spooledBytes: clicks.spool.bytes, adsCached: ads.size }));
+	app.get('/health', { schema: { hide: true } }, async () => ({ database: clicks.isAway ? 'away' : 'there', spooledBytes: spool.bytes, refused: clicks.refused, adsCached: ads.size }));
 	// Requests that came are answered before, and the pools end after it.
 	app.addHook('onClose', () => Promise.all([ads.close(), clicks.close()]));
 }

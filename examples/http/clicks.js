@@ -13,7 +13,8 @@ const INSERT = `INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id
 		ip inet, country text, region text, device text)`;
 const TOGETHER = 1000; // in a statement
 const AT_MOST = 20000; // that wait for one
-const RETRY = 250; // ms
+const RETRY = 250; // ms, and twice as much each time, as a server that hangs has a process left of each
+const RETRY_AT_MOST = 30000;
 
 // RFC 9562, version 7: with the time at its begin.
 const newId = time => `${time.toString(16).padStart(12, '0')}7${randomUUID().replaceAll('-', '').slice(13)}`;
@@ -23,7 +24,9 @@ class Clicks {
 	#writing = null; // what takes from the queue
 	#replaying = null; // what empties the spool
 	#ended = new AbortController();
+	#trouble; // why clicks cannot wait
 	isAway = false;
+	refused = 0; // since the start
 
 	constructor({ database, spool, log }) {
 		Object.assign(this, { database, spool, log });
@@ -70,15 +73,44 @@ class Clicks {
 	async #keep(lines) {
 		if (!this.isAway)
 			try {
-				return await this.#insert(lines);
-			} catch (error) {
-				this.log.warn({ code: error.code }, 'the database is away: clicks wait in the spool');
-				this.isAway = true;
+				return await this.#send(lines);
+			} catch {
+				// it is away now
 			}
-		await this.spool.append(lines).finally(() => {
+		await this.spool.append(lines).then(() => this.#tell(), error => {
+			this.#tell(error);
+			throw error;
+		}).finally(() => {
 			this.#replaying ??= this.#replay();
 		});
 		return new Map();
+	}
+
+	// Once, not for each click.
+	#tell(error) {
+		if (error && error.message !== this.#trouble)
+			this.log.warn({ code: error.code }, error.message);
+		this.#trouble = error?.message;
+	}
+
+	// As #insert(), which shows whether the database is there.
+	async #send(lines) {
+		try {
+			const refused = await this.#insert(lines);
+
+			if (this.isAway)
+				this.log.info('the database is back');
+			this.isAway = false;
+			this.refused += refused.size;
+			if (refused.size > 0)
+				this.log.warn({ code: refused.values().next().value.code, clicks: refused.size }, 'the database refused clicks');
+			return refused;
+		} catch (error) {
+			if (!this.isAway)
+				this.log.warn({ code: error.code }, 'the database is away: clicks wait in the spool');
+			this.isAway = true;
+			throw error;
+		}
 	}
 
 	// The lines that the database refuses, with why: what comes with them shall not fail, too.
@@ -101,16 +133,22 @@ class Clicks {
 	}
 
 	async #replay() {
+		let wait = RETRY;
+		let told; // the last trouble with the files
+
 		do
 			try {
+				await this.#send([]); // is it there?
 				await this.spool.replay(async lines => {
-					for (const [line] of await this.#insert(lines))
+					for (const [line] of await this.#send(lines))
 						await this.spool.refuse(line);
-					this.isAway = false;
+					wait = RETRY;
 				});
 			} catch (error) {
-				this.isAway = true;
-				await delay(RETRY, undefined, { signal: this.#ended.signal }).catch(() => {});
+				if (!this.isAway && error.code !== told)
+					this.log.warn({ code: told = error.code }, 'what waits in the spool cannot be replayed');
+				await delay(wait, undefined, { signal: this.#ended.signal }).catch(() => {});
+				wait = Math.min(2 * wait, RETRY_AT_MOST);
 			}
 		while (!this.#ended.signal.aborted && (this.isAway || this.spool.bytes > 0));
 		this.#replaying = null;

@@ -26,6 +26,7 @@ function ofDatabase(error) {
 	const status = error instanceof DatabaseError ? STATUSES[error.code] ?? STATUSES[error.code.slice(0, 2)] ?? 500 : 503;
 	const problem = new Problem(status, { 403: 'permission denied', 503: 'the database is away' }[status] ?? error.message);
 
+	problem.code = error.code; // for the log
 	if (status === 403 && error.message.startsWith('permission denied to ask'))
 		problem.message = error.message;
 	if (status === 400 || status === 409)

@@ -7,7 +7,7 @@ const text = description => ({ type: 'string', minLength: 1, maxLength: 2000, de
 const ad = { type: 'string', format: 'bigint', description: 'id of the ad' };
 const from = text('ISO 8601, a whole minute, or -infinity');
 const to = text('ISO 8601, a whole minute, not included, or infinity');
-const filters = text('COUNTRY=CANADA & DEVICE=MOBILE, or JSON: {"country": "CA", "device": ["mobile", "tablet"]}');
+const filters = { ...text('COUNTRY=CANADA & DEVICE=MOBILE, or JSON: {"country": "CA", "device": ["mobile", "tablet"]}; none if empty'), minLength: 0 };
 const n = { type: 'string', pattern: '^([1-9][0-9]{0,2}|1000)$', description: 'how many, up to 1000' };
 const bucket = { type: 'string', enum: ['1 minute', '5 minutes', '15 minutes', '1 hour', '1 day'] };
 const dimension = { type: 'string', enum: ['country', 'region', 'device'] };

@@ -5,7 +5,7 @@
 DO $$
 BEGIN
 	IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'adclick_gateway') THEN
-		CREATE ROLE adclick_gateway LOGIN NOINHERIT;
+		CREATE ROLE adclick_gateway LOGIN NOINHERIT CONNECTION LIMIT 50; -- of three gateways; also when it hangs
 	END IF;
 END $$;
 GRANT USAGE ON SCHEMA adclick TO adclick_gateway;

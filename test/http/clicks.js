@@ -32,7 +32,8 @@ test('it is in the database when it is answered, as it was sent by the proxy', a
 	await gateway.click(2, { userId: 501 }, { 'x-real-ip': '203.0.113.7', 'x-country': 'CA', 'x-region': 'CA-1', 'x-device': 'mobile', 'x-forwarded-for': '198.51.100.1' });
 	await gateway.click(2, { userId: '9007199254740993' }, { 'x-real-ip': '2001:db8::7' });
 	await gateway.click(2, { userId: 502 }, { 'x-real-ip': 'nobody' });
-	assert.deepEqual(await clicksOf(2), [['501', '203.0.113.7', 'CA', 'CA-1', 'mobile'], ['502', null, null, null, null],
+	await gateway.click(2, { userId: 503 }, { 'x-real-ip': 'fe80::1%eth0' });
+	assert.deepEqual(await clicksOf(2), [['501', '203.0.113.7', 'CA', 'CA-1', 'mobile'], ['502', null, null, null, null], ['503', 'fe80::1', null, null, null],
 		['9007199254740993', '2001:db8::7', null, null, null]]);
 });
 
@@ -67,14 +68,28 @@ test('ids beyond 2^53', async () => {
 	isProblem(await gateway.click('9223372036854775808'), 400);
 });
 
+test('an id has one form, however it is written', async () => {
+	for (const id of ['22', '0022', '-0', '0'])
+		await gateway.click(id);
+	await sql('INSERT INTO adclick.ads (ad_id, redirect_url) VALUES (0, \'https://shop.example/zero\')');
+	assert.equal((await gateway.click('-0')).headers.location, 'https://shop.example/zero');
+	await sql('UPDATE adclick.ads SET active = false WHERE ad_id IN (0, 22)');
+	await until('22 is known to be inactive', async () => (await gateway.click('22')).status === 410);
+	isProblem(await gateway.click('0022'), 410, /^ad 22 is not active$/);
+	await until('0 is known to be inactive', async () => (await gateway.click('0')).status === 410);
+	isProblem(await gateway.click('-0'), 410, /^ad 0 is not active$/);
+	await sql('DELETE FROM adclick.ads WHERE ad_id = 0; UPDATE adclick.ads SET active = true WHERE ad_id = 22');
+});
+
 test('one click counts of an impression, and none of a forged one', async () => {
 	const impression = await value('SELECT adclick.new_impression(5, 501)');
 	const verdicts = 'SELECT verdict, count(*)::int FROM adclick.click_log WHERE ad_id = 5 GROUP BY 1 ORDER BY 1';
 
 	for (const [userId, token] of [[501, impression], [501, impression], [501, impression], [502, impression], [501, 'forged'], [501, '']])
 		assert.equal((await gateway.click(5, { userId, impression: token })).status, 302);
+	assert.equal((await gateway.click(5, 'userId=503&impression=', { 'content-type': 'application/x-www-form-urlencoded' })).status, 302, 'none');
 	await sql('SELECT adclick.tick()');
-	assert.deepEqual(await sql(verdicts), [['counted', 1], ['duplicate', 2], ['forged impression', 3]]);
+	assert.deepEqual(await sql(verdicts), [['counted', 2], ['duplicate', 2], ['forged impression', 3]]);
 });
 
 test('an ad that changes is known to have changed', async () => {

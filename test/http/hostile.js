@@ -176,3 +176,16 @@ test('a gateway without a key does not start', async () => {
 	for (const env of [{ JWT_SECRET: '' }, { JWT_SECRET: 'short' }])
 		await assert.rejects(Gateway.start(env), /JWT/);
 });
+
+test('settings that are none are refused by their names', async () => {
+	for (const name of ['PORT', 'CONNECTIONS', 'SPOOL_BYTES', 'ADS_CACHED', 'STALE_SECONDS', 'RATE_LIMIT'])
+		for (const text of name === 'SPOOL_BYTES' ? ['', 'ten', '-1', '0', '1.5', '0x10', '9'.repeat(20)] : ['ten'])
+			await assert.rejects(Gateway.start({ [name]: text }), new RegExp(`exit code 2: ${name} must be`));
+	for (const text of ['localhost', '127.0.0.1;::1', '10.0.0.0/8'])
+		await assert.rejects(Gateway.start({ PROXIES: text }), /exit code 2: PROXIES must be/);
+	const spaced = await Gateway.start({ PROXIES: ' ::1 , 127.0.0.1 ', SPOOL_BYTES: '1000000000000' });
+
+	await spaced.click(98, { userId: 1 }, { 'x-country': 'CA' });
+	assert.deepEqual(await sql('SELECT country FROM adclick.click_log WHERE ad_id = 98'), [['CA']]);
+	assert.equal(await spaced.stop(), 0);
+});

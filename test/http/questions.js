@@ -65,6 +65,11 @@ test('over time and by dimension', async () => {
 		await plain("coalesce(country, 'unknown'), count(*)::int", 'AND ad_id = 1 GROUP BY 1 ORDER BY 2 DESC, 1'));
 });
 
+test('empty filters are none', async () => {
+	for (const url of [`/ads/1/adClickCount?${ALL}`, `/ads/topNAds?n=5&${ALL}`])
+		assert.equal((await gateway.ask(`${url}&filters=`, { role: 'analyst' })).text, (await gateway.ask(url, { role: 'analyst' })).text);
+});
+
 test('all digits of ids', async () => {
 	assert.equal((await gateway.ask(`/ads/9007199254740993/adClickCount?${ALL}`, { role: 'analyst' })).text, '{"adId" : 9007199254740993, "adClickCount" : 1}');
 	assert.match((await gateway.ask(`/ads/topNAds?n=1000&${ALL}`, { role: 'analyst' })).text, /"adId" : 9223372036854775807/);

@@ -3,9 +3,12 @@
 
 const assert = require('node:assert/strict');
 const fs = require('node:fs');
+const fsPromises = require('node:fs/promises');
+const os = require('node:os');
 const path = require('node:path');
 const { after, test } = require('node:test');
-const { Gateway, cleanUp, database, isProblem, pgCtl, sql, until, value } = require('./lib/gateway');
+const { Gateway, cleanUp, database, isProblem, pgCtl, root, sql, until, value } = require('./lib/gateway');
+const Spool = require(path.join(root, 'examples/http/spool'));
 
 after(cleanUp);
 
@@ -35,8 +38,10 @@ test('what is known is redirected without a database, and counted later', async 
 	await isEmpty(gateway);
 	await clickAll(gateway, 1, [51]);
 	assert.deepEqual(await users(1), range(1, 51));
-	assert.deepEqual(fs.readdirSync(gateway.spool), ['waiting.jsonl']);
+	assert.deepEqual(fs.readdirSync(gateway.spool).sort(), ['lock', 'waiting.jsonl']);
+	assert.match(gateway.log, /the database is away[^]*the database is back/);
 	assert.equal(await gateway.stop(), 0);
+	assert.deepEqual(fs.readdirSync(gateway.spool), ['waiting.jsonl']);
 });
 
 // What is in the spool, in whichever file it is just now.
@@ -112,11 +117,13 @@ test('a full spool takes no more, and says so', async () => {
 	}
 	assert.ok(taken > 5 && taken < 20, `${taken} taken`);
 	assert.ok((await gateway.health()).spooledBytes <= 2000);
+	isProblem(await gateway.click(5), 503, /no more clicks can wait/);
 	await start();
 	await isEmpty(gateway);
 	assert.deepEqual(await users(5), range(0, taken));
 	await clickAll(gateway, 5, [100]);
 	assert.equal(await gateway.stop(), 0);
+	assert.equal(gateway.log.split('no more clicks can wait').length, 2, 'it is logged, once');
 });
 
 test('a gateway that is killed loses nothing that it has answered', async () => {
@@ -174,7 +181,160 @@ test('a line that the database refuses is set aside, and holds up no other', asy
 	await isEmpty(second);
 	assert.deepEqual(await users(8), range(0, 5));
 	assert.equal(fs.readFileSync(path.join(first.spool, 'refused.jsonl'), 'utf8').split('\n').length, 4);
+	assert.equal((await second.health()).refused, 3);
+	assert.match(second.log, /"clicks":3,"msg":"the database refused clicks"/);
 	assert.equal(await second.stop(), 0);
+});
+
+test('a file that cannot be read is not taken for an empty one', async () => {
+	const first = await Gateway.start();
+	const [waiting, replaying] = ['waiting.jsonl', 'replaying.jsonl'].map(name => path.join(first.spool, name));
+
+	await clickAll(first, 15, [0]);
+	await stop();
+	await clickAll(first, 15, range(1, 5));
+	const lines = await whatWaits(first, 5);
+	await first.stop('SIGKILL');
+	fs.rmSync(replaying, { force: true });
+	fs.writeFileSync(waiting, lines);
+	fs.chmodSync(waiting, 0o200); // it can be appended to, and cut
+	await assert.rejects(Gateway.start({ SPOOL: first.spool }), /EACCES/);
+	fs.renameSync(waiting, replaying);
+	await start();
+	const second = await Gateway.start({ SPOOL: first.spool });
+
+	await until('it is said', () => second.log.includes('cannot be replayed'));
+	assert.match(second.log, /"code":"EACCES"/);
+	await clickAll(second, 15, [6]);
+	assert.equal((await second.health()).database, 'there');
+	fs.chmodSync(replaying, 0o600);
+	await isEmpty(second);
+	assert.deepEqual(await users(15), range(0, 6));
+	assert.equal(await second.stop(), 0);
+});
+
+test('a spool is of one gateway', async () => {
+	const first = await Gateway.start();
+
+	await assert.rejects(Gateway.start({ SPOOL: first.spool }), new RegExp(`is used by process ${first.process.pid}`));
+	assert.equal(fs.readFileSync(path.join(first.spool, 'lock'), 'utf8'), `${first.process.pid}\n`);
+	await clickAll(first, 16, [1]);
+	await first.stop('SIGKILL');
+	const second = await Gateway.start({ SPOOL: first.spool });
+
+	assert.equal(fs.readFileSync(path.join(first.spool, 'lock'), 'utf8'), `${second.process.pid}\n`, 'what a crash has left is taken over');
+	assert.equal(await second.stop(), 0);
+	assert.ok(!fs.existsSync(path.join(first.spool, 'lock')));
+	fs.writeFileSync(path.join(first.spool, 'lock'), '');
+	assert.equal(await (await Gateway.start({ SPOOL: first.spool })).stop(), 0);
+});
+
+// A spool in this process, with such files, and all that it replays.
+async function openSpool(files = {}) {
+	const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'spool.'));
+
+	for (const [name, text] of Object.entries(files))
+		fs.writeFileSync(path.join(directory, name), text);
+	return Spool.open(directory, 1e12);
+}
+
+async function replayAll(spool) {
+	const all = [];
+
+	await spool.replay(async lines => {
+		all.push(...lines);
+	});
+	return all;
+}
+
+test('a file is replayed in pieces, each again until it is taken', async () => {
+	const lines = range(1, 5000).map(n => `${n} ${'\u00e9\u2028'.repeat(n % 97)}`);
+	const spool = await openSpool({ 'replaying.jsonl': `${lines.join('\n')}\nhalf a li`, 'waiting.jsonl': 'later\n' });
+	const taken = [];
+	let calls = 0;
+	const insert = async some => {
+		assert.ok(some.length < 2500);
+		if (++calls % 2)
+			throw new Error('the database is away');
+		taken.push(...some);
+	};
+
+	while (spool.bytes > 0)
+		await spool.replay(insert).catch(({ message }) => assert.equal(message, 'the database is away'));
+	assert.deepEqual(taken, [...lines, 'later']);
+	assert.ok(calls > 10);
+	await spool.close();
+});
+
+test('half a line at the end is cut off, a line without end is not one that stops all', async () => {
+	for (const half of ['', 'half', 'x'.repeat(300000)]) {
+		const spool = await openSpool({ 'waiting.jsonl': `1\n2\n${half}` });
+
+		assert.equal(spool.bytes, 4);
+		await spool.append(['3']);
+		assert.deepEqual(await replayAll(spool), ['1', '2', '3']);
+		await spool.close();
+	}
+	const spool = await openSpool({ 'replaying.jsonl': `1\n${'x'.repeat(300000)}\n2\n`, 'waiting.jsonl': 'half' });
+	const all = await replayAll(spool);
+
+	assert.equal(spool.bytes, 0);
+	assert.deepEqual([all[0], all.slice(1, -1).join(''), all.at(-1)], ['1', 'x'.repeat(300000), '2']);
+	await spool.close();
+});
+
+// While it runs, "waiting" is opened by another function.
+async function openedBy(open, work) {
+	const original = fsPromises.open;
+
+	fsPromises.open = (name, ...rest) => name.endsWith('waiting.jsonl') ? open(() => original(name, ...rest)) : original(name, ...rest);
+	try {
+		return await work();
+	} finally {
+		fsPromises.open = original;
+	}
+}
+
+const fail = code => {
+	throw Object.assign(new Error(code), { code });
+};
+
+test('a file that cannot be opened is opened later', async () => {
+	const spool = await openSpool();
+
+	await spool.append(['1']);
+	await openedBy(async () => fail('EMFILE'), async () => {
+		assert.deepEqual(await replayAll(spool), ['1']);
+		await assert.rejects(spool.append(['not kept']), { statusCode: 503, code: 'EMFILE' });
+	});
+	await spool.append(['2']);
+	assert.deepEqual(await replayAll(spool), ['2']);
+	await spool.close();
+});
+
+test('half a line that could be written is not left in front of others', async () => {
+	const halves = async open => {
+		const file = await open();
+
+		return Object.assign(file, { appendFile: async text => {
+			await file.write(text.slice(0, 3));
+			fail('ENOSPC');
+		} });
+	};
+	const spool = await openSpool();
+
+	await spool.append(['1']);
+	await openedBy(halves, async () => {
+		assert.deepEqual(await replayAll(spool), ['1']);
+		for (let i = 0; i < 3; i++)
+			await assert.rejects(spool.append(['not kept']), { statusCode: 503, code: 'ENOSPC' });
+		assert.equal(fs.statSync(spool.waiting).size, 0);
+	});
+	await assert.rejects(spool.append(['not kept']), 'it is opened anew after that');
+	await spool.append(['2']);
+	assert.equal(fs.readFileSync(spool.waiting, 'utf8'), '2\n');
+	assert.deepEqual(await replayAll(spool), ['2']);
+	await spool.close();
 });
 
 test('a click that a trigger refuses is no redirect, and others are', async () => {
@@ -189,6 +349,8 @@ test('a click that a trigger refuses is no redirect, and others are', async () =
 	isProblem(answers[3], 500, /^internal error$/);
 	assert.deepEqual(await users(9), range(10, 20).filter(user => user !== 13));
 	assert.equal((await gateway.health()).database, 'there');
+	assert.equal((await gateway.health()).refused, 1);
+	assert.match(gateway.log, /"code":"P0001","clicks":1,"msg":"the database refused clicks"/);
 	assert.equal(await gateway.stop(), 0);
 });
 

@@ -96,12 +96,13 @@ class Gateway {
 			env: { ...process.env, PGUSER: 'adclick_gateway', JWT_SECRET: SECRET, PORT: gateway.port, RATE_LIMIT: '1000000', ...env, SPOOL: gateway.spool },
 		});
 		running.add(gateway);
-		gateway.exited = once(gateway.process, 'exit').finally(() => running.delete(gateway));
+		// not before all that it has said is read
+		gateway.exited = once(gateway.process, 'close').finally(() => running.delete(gateway));
 		gateway.log = '';
 		for (const stream of [gateway.process.stdout, gateway.process.stderr])
 			stream.setEncoding('utf8').on('data', text => gateway.log += text);
-		await until('the gateway listens', () => gateway.log.includes('listening') || gateway.process.exitCode !== null);
-		assert.equal(gateway.process.exitCode, null, gateway.log);
+		await until('the gateway listens', () => gateway.log.includes('listening') || !running.has(gateway));
+		assert.ok(running.has(gateway), `exit code ${gateway.process.exitCode}: ${gateway.log}`);
 		return gateway;
 	}
 
