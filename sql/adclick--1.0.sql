@@ -1247,7 +1247,7 @@ COMMENT ON COLUMN adclick_internal.log_files.size IS 'its bytes when it was seen
 COMMENT ON COLUMN adclick_internal.log_files.modified_at IS 'when it was modified last, in nanoseconds, by the file system';
 COMMENT ON COLUMN adclick_internal.log_files.compressed IS 'whether gzip has compressed it; other positions are those of what it was';
 COMMENT ON COLUMN adclick_internal.log_files.rotated IS 'whether it is finished: it has another name than at first, or is a copy of one that is no more';
-COMMENT ON COLUMN adclick_internal.log_files.read_to IS 'all before this byte was read';
+COMMENT ON COLUMN adclick_internal.log_files.read_to IS 'all before this byte was read; of a copy, of what it is a copy';
 COMMENT ON COLUMN adclick_internal.log_files.in_line IS 'whether that is within a line that is too long';
 COMMENT ON COLUMN adclick_internal.log_files.begin_hash IS 'of the first bytes that were read, 1024 at most';
 COMMENT ON COLUMN adclick_internal.log_files.end_hash IS 'of the last ones';
