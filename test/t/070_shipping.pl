@@ -99,6 +99,15 @@ sub counted
 mkdir "$dir/$_" foreach 'in', 'out';
 configure('ship', '/run/ship-clicks' => "$dir/ship", '/var/log/ads' => "$dir/in", 'database.example.com' => '127.0.0.1', '2514' => $port);
 configure('receive', '/var/log/ads' => "$dir/out", '2514' => $port, ' fileOwner="root" fileGroup="postgres"' => '');
+foreach my $name ('ship', 'receive')
+{
+	my $output;
+	local $ENV{LD_LIBRARY_PATH} = $modules =~ s{/rsyslog$}{}r;
+
+	mkdir "$dir/ship";
+	ok(IPC::Run::run([ $rsyslogd, '-N1', '-f', "$dir/$name.conf", '-M', $modules ], '<', \undef, '>&', \$output), "rsyslogd takes $name.conf")
+	  or do { diag($output); done_testing(); exit 1 };
+}
 $node->start;
 adclick_database($node, 'clicks');
 sql("SELECT adclick.add_source('shipped', '$dir/out/clicks.json', 'json')");
