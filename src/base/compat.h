@@ -119,6 +119,22 @@ typedef bool compat_update_indexes;
 	BeginCopyTo(pstate, NULL, query, InvalidOid, command, true, NIL, options)
 #endif
 
+/* 16 lets actions of the JSON parser tell of errors, 17 can have the lexer on the stack */
+#if PG_VERSION_NUM >= 160000
+#define compat_json_result JsonParseErrorType
+#define compat_json_success JSON_SUCCESS
+#else
+#define compat_json_result void
+#define compat_json_success
+#endif
+#if PG_VERSION_NUM >= 170000
+#define compat_json_lexer(text, length) \
+	makeJsonLexContextCstringLen(NULL, text, length, GetDatabaseEncoding(), true)
+#else
+#define compat_json_lexer(text, length) \
+	makeJsonLexContextCstringLen(text, length, GetDatabaseEncoding(), true)
+#endif
+
 /* 17 has forgotten its code */
 #ifndef ERRCODE_SNAPSHOT_TOO_OLD
 #define ERRCODE_SNAPSHOT_TOO_OLD MAKE_SQLSTATE('7', '2', '0', '0', '0')

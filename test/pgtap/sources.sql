@@ -280,9 +280,17 @@ SELECT adclick.tick() \gset
 -- JSON lines
 --
 
+CREATE FUNCTION json_value_of(o json, name text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+	SELECT CASE json_typeof(o -> name)
+		WHEN 'number' THEN CASE WHEN o ->> name ~* 'e' THEN (o ->> name)::numeric::text ELSE o ->> name END
+		WHEN 'string' THEN nullif(o ->> name, '')
+		WHEN 'null' THEN NULL
+		ELSE (o ->> name)::uuid::text END
+	WHERE o -> name IS NOT NULL
+$$;
 CREATE FUNCTION json_click(bytes bytea, OUT click seen, OUT is_bad boolean) LANGUAGE plpgsql AS $$
 DECLARE
-	o jsonb;
+	o json;
 BEGIN
 	is_bad := false;
 	IF bytes = '' THEN
@@ -292,11 +300,11 @@ BEGIN
 	IF position('\x00'::bytea IN bytes) > 0 THEN
 		RETURN;
 	END IF;
-	o := convert_from(bytes, 'UTF8')::jsonb;
-	IF jsonb_typeof(o) <> 'object' OR nullif(o ->> 'ad', '') IS NULL OR (SELECT bool_or(jsonb_typeof(value) IN ('object', 'array', 'boolean')) FROM jsonb_each(o) WHERE key IN ('ad', 'at', 'user_id', 'ip')) THEN
+	o := convert_from(CASE substr(bytes, 1, 3) WHEN '\xefbbbf'::bytea THEN substr(bytes, 4) ELSE bytes END, 'UTF8')::json;
+	IF json_typeof(o) <> 'object' OR json_value_of(o, 'ad') IS NULL THEN
 		RETURN;
 	END IF;
-	click := ROW((o ->> 'ad')::bigint, nullif(o ->> 'at', '')::timestamptz, nullif(o ->> 'user_id', '')::bigint, nullif(o ->> 'ip', '')::inet, NULL, NULL, NULL, NULL)::seen;
+	click := ROW(json_value_of(o, 'ad')::bigint, json_value_of(o, 'at')::timestamptz, json_value_of(o, 'user_id')::bigint, json_value_of(o, 'ip')::inet, NULL, NULL, NULL, NULL)::seen;
 	is_bad := false;
 EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
 	RETURN;
@@ -307,11 +315,22 @@ DECLARE
 	line text := jsonb_build_object('ad', n, 'at', timestamptz '2026-03-01' + random() * interval '20 days', 'user_id', CASE WHEN random() < 0.7 THEN floor(random() * 100) END,
 		'ip', CASE WHEN random() < 0.7 THEN '203.0.113.' || floor(random() * 256) END, 'country', 'not mapped', 'other', '{"ad": [1, "two"]}'::jsonb)::text;
 BEGIN
+	IF n = 1 THEN
+		RETURN '\xefbbbf'::bytea || convert_to(line, 'UTF8');
+	END IF;
 	IF random() < 0.8 THEN
 		RETURN convert_to(line, 'UTF8');
 	END IF;
-	CASE floor(random() * 18)::int
-		WHEN 18 THEN RETURN CASE n WHEN 1 THEN '\xefbbbf'::bytea ELSE '' END || convert_to(line, 'UTF8');
+	CASE floor(random() * 27)::int
+		WHEN 18 THEN RETURN convert_to(format('{"ad": %s.5e1, "user_id": 12e-1}', n), 'UTF8');
+		WHEN 19 THEN RETURN convert_to(format('{"ad": %s5e-1, "user_id": 1.5E1, "ip": "2001:\u0064b8::%s"}', n, n), 'UTF8');
+		WHEN 20 THEN RETURN convert_to(format('{"ad": %s, "other": 1e999999999, "ip": null, "at": null}', n), 'UTF8');
+		WHEN 21 THEN RETURN convert_to(format('{"ad": [1], "ad": %s, "user_id": 5, "user_id": null}', n), 'UTF8');
+		WHEN 22 THEN RETURN convert_to(format('{"ad": %s, "user_id": [], "at": "now"}', n), 'UTF8');
+		WHEN 23 THEN RETURN convert_to(format('{"\u0061d": %s, "": 1, "x": {"ad": 1, "y": [{"user_id": 7}]}, "user_id": -0}', n), 'UTF8');
+		WHEN 24 THEN RETURN convert_to(CASE n % 4 WHEN 0 THEN 'null' WHEN 1 THEN '"ad"' WHEN 2 THEN '5' ELSE '[{"ad": 5}]' END, 'UTF8');
+		WHEN 25 THEN RETURN convert_to('{"ad": 5, "ip": tru}', 'UTF8');
+		WHEN 26 THEN RETURN convert_to('{"ad": 5, "ip": "' || chr(7) || '"}', 'UTF8');
 		WHEN 16 THEN RETURN convert_to(format('{"ad": %s, "at": "2026-03-01 00:00Z", "user_id": "", "ip": ""}', n), 'UTF8');
 		WHEN 17 THEN RETURN convert_to('{"ad": ""}', 'UTF8');
 		WHEN 0 THEN RETURN '';
