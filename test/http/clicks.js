@@ -3,19 +3,14 @@
 
 const assert = require('node:assert/strict');
 const { after, before, test } = require('node:test');
-const { Gateway, cleanUp, isProblem, pgCtl, sql, until, value } = require('./lib/gateway');
+const { Gateway, end, isProblem, pgCtl, sql, until, value } = require('./lib/gateway');
 
 let gateway;
 
 before(async () => {
 	gateway = await Gateway.start();
 });
-after(async () => {
-	const code = await gateway.stop();
-
-	await cleanUp();
-	assert.equal(code, 0);
-});
+after(() => end(gateway));
 
 const clicksOf = ad => sql('SELECT user_id, host(ip), country, region, device FROM adclick.click_log WHERE ad_id = $1 ORDER BY 1', [ad]);
 

@@ -6,7 +6,7 @@ const { execFileSync } = require('node:child_process');
 const path = require('node:path');
 const { after, before, test } = require('node:test');
 const Browser = require('./lib/browser');
-const { Gateway, cleanUp, pgCtl, sql, token, until, value } = require('./lib/gateway');
+const { Gateway, end, pgCtl, sql, token, until, value } = require('./lib/gateway');
 
 const program = ['chromium', 'chromium-browser', 'google-chrome'].find(name => {
 	try {
@@ -30,10 +30,7 @@ before(async () => {
 });
 after(async () => {
 	await browser.close();
-	const code = await gateway.stop();
-
-	await cleanUp();
-	assert.equal(code, 0);
+	await end(gateway);
 });
 
 const open = claims => browser.open(`http://127.0.0.1:${gateway.port}/${claims ? `#token=${token(claims)}` : ''}`);

@@ -7,7 +7,7 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { after, before, test } = require('node:test');
-const { Gateway, SECRET, cleanUp, isProblem, raw, request, sql, token, value } = require('./lib/gateway');
+const { Gateway, SECRET, end, isProblem, raw, request, sql, token, value } = require('./lib/gateway');
 
 const QUESTION = '/ads/2/adClickCount?from=-infinity&to=infinity';
 let gateway;
@@ -16,10 +16,7 @@ before(async () => {
 	gateway = await Gateway.start();
 });
 after(async () => {
-	const code = await gateway.stop();
-
-	await cleanUp();
-	assert.equal(code, 0);
+	await end(gateway);
 	assert.doesNotMatch(gateway.log, /203\.0\.113|eyJ|"stack"/, 'no address, no token, and nothing went wrong inside');
 });
 

@@ -8,7 +8,7 @@ const os = require('node:os');
 const path = require('node:path');
 const { once } = require('node:events');
 const { after, before, test } = require('node:test');
-const { Gateway, cleanUp, freePort, isProblem, request, root, sql, token, until } = require('./lib/gateway');
+const { Gateway, end, freePort, isProblem, request, root, sql, token, until } = require('./lib/gateway');
 
 try {
 	execFileSync('nginx', ['-v'], { stdio: 'ignore' });
@@ -42,10 +42,7 @@ before(async () => {
 after(async () => {
 	nginx.kill();
 	await once(nginx, 'exit');
-	const code = await gateway.stop();
-
-	await cleanUp();
-	assert.equal(code, 0);
+	await end(gateway);
 });
 
 test('a click comes with the address that nginx sees, whatever its sender says', async () => {

@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict');
 const { after, before, test } = require('node:test');
-const { Gateway, cleanUp, isProblem, sql, value } = require('./lib/gateway');
+const { Gateway, end, isProblem, sql, value } = require('./lib/gateway');
 
 const DAY = new Date(Date.now() - 864e5).toISOString().slice(0, 10); // yesterday
 const ALL = 'from=-infinity&to=infinity';
@@ -16,12 +16,7 @@ before(async () => {
 		FROM generate_series(0, 2000) n`);
 	await sql("INSERT INTO adclick.clicks (ad_id) VALUES (9007199254740993), (9223372036854775807)");
 });
-after(async () => {
-	const code = await gateway.stop();
-
-	await cleanUp();
-	assert.equal(code, 0);
-});
+after(() => end(gateway));
 
 const WINDOW = `from=${DAY}T00:00Z&to=${DAY}T04:00Z`;
 const FORMS = {

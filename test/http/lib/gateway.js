@@ -85,6 +85,14 @@ async function cleanUp() {
 	await database.end();
 }
 
+// The end of a file of tests: the gateway leaves as it should.
+async function end(gateway) {
+	const code = await gateway.stop();
+
+	await cleanUp();
+	assert.equal(code, 0);
+}
+
 class Gateway {
 	static async start(env = {}) {
 		const gateway = new Gateway();
@@ -161,4 +169,4 @@ function pgCtl(...args) {
 	return once(child, 'exit').then(([code]) => assert.equal(code, 0, `pg_ctl ${args}`));
 }
 
-module.exports = { Gateway, cleanUp, database, delay, freePort, isProblem, pgCtl, raw, request, root, sql, token, until, value, SECRET };
+module.exports = { Gateway, cleanUp, database, delay, end, freePort, isProblem, pgCtl, raw, request, root, sql, token, until, value, SECRET };
