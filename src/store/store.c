@@ -518,6 +518,7 @@ store_forget_set_aside(int64 user_id)
 	Datum		values[1] = {Int64GetDatum(user_id)};
 
 	sql_write(FORGET_DIFFERENCES, values, NULL);
+	sql_write(FORGET_BAD_LINES, values, NULL);
 	return store_forget_discarded(user_id);
 }
 

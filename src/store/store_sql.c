@@ -196,6 +196,10 @@ static const struct
 	[FORGET_DIFFERENCES] = {
 		"UPDATE adclick.differences SET user_id = NULL, ip = NULL WHERE user_id = $1", 1, {INT8OID}
 	},
+	/* nobody knows which of its numbers was to be the user */
+	[FORGET_BAD_LINES] = {
+		"DELETE FROM adclick.bad_lines WHERE concat_ws(' ', line, reason) ~ ('(?<![0-9])' || $1 || '(?![0-9])')", 1, {INT8OID}
+	},
 	[CLAIM_COMPACTION] = {
 		"UPDATE adclick_internal.compaction SET rounds = rounds + 1", 0
 	},

@@ -49,6 +49,7 @@ SELECT 'log' FROM adclick.click_log WHERE user_id = nr
 UNION ALL SELECT 'unread' FROM adclick.clicks WHERE user_id = nr
 UNION ALL SELECT 'unpacked' FROM adclick_internal.unpacked_clicks WHERE user_id = nr
 UNION ALL SELECT 'difference' FROM adclick.differences WHERE user_id = nr
+UNION ALL SELECT 'bad line' FROM adclick.bad_lines WHERE nr::text IN (SELECT unnest(regexp_split_to_array(line || ' ' || reason, '[^0-9-]+')))
 UNION ALL SELECT 'order user' FROM adclick_internal.facts(1, '-infinity', 'infinity') WHERE user_id = nr
 UNION ALL SELECT 'order ip' FROM adclick_internal.facts(2, '-infinity', 'infinity') WHERE user_id = nr
 UNION ALL SELECT 'ledger' FROM adclick_internal.ledger('-infinity', 'infinity') WHERE user_id = nr
@@ -226,6 +227,16 @@ INSERT INTO adclick.differences VALUES (date_trunc('hour', now(), 'UTC'), 'user'
 SELECT is_forgotten('a difference', himself(7));
 SELECT is(count(*), 1::bigint, 'the difference is still one') FROM adclick.differences WHERE user_id IS NULL AND ip IS NULL AND what = 'user';
 DELETE FROM adclick.differences;
+
+-- Lines of log files that were no clicks name whom nobody knows.
+INSERT INTO adclick.bad_lines (source, file, byte_offset, line, sqlstate, reason, set_aside_at)
+SELECT 'web', '/var/log/ads/clicks', n, line, '22P02', 'no click' || what, now()
+FROM (VALUES (1, format('1001,%s,yesterdy', himself(7)), ''), (2, format('{"ad": 1, "user": "%s', himself(7)), ''), (3, himself(7)::text, ''), (4, 'too long', ': ' || himself(7)),
+	(5, format('1001,1%s,%s1', himself(7), himself(7)), ''), (6, '1001,,', ''), (7, format('1001,%s,never', himself(8)), '')) l (n, line, what);
+INSERT INTO adclick.clicks (ad_id, user_id) VALUES (1, himself(7));
+SELECT is_forgotten('bad lines', himself(7));
+SELECT results_eq('SELECT byte_offset FROM adclick.bad_lines ORDER BY 1', 'VALUES (5::bigint), (6), (7)', 'those of others stay');
+DELETE FROM adclick.bad_lines;
 
 -- Clicks that orders user and ip do not have.
 \set name adclick.user_and_ip_orders
