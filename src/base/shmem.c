@@ -53,10 +53,11 @@ shmem_start(void)
 {
 	bool		found;
 	uint64		seed;
+	uint64		clicker_seed[4];
 
 	if (previous_startup_hook)
 		previous_startup_hook();
-	if (!pg_strong_random(&seed, sizeof(seed)))
+	if (!pg_strong_random(&seed, sizeof(seed)) || !pg_strong_random(clicker_seed, sizeof(clicker_seed)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate a random seed")));
@@ -68,6 +69,7 @@ shmem_start(void)
 		LWLockPadded *locks = GetNamedLWLockTranche("adclick");
 
 		memset(shmem, 0, sizeof(Shmem));
+		memcpy(shmem->clicker_seed, clicker_seed, sizeof(clicker_seed));
 		shmem->lock = &locks[0].lock;
 		shmem->dedup_lock = &locks[1].lock;
 	}
@@ -131,6 +133,13 @@ shmem_slot(Oid database, bool make)
 }
 
 void
+shmem_drop_spaces(Oid database)
+{
+	dedup_drop_space(shmem_dedup, database);
+	dedup_drop_space(shmem_dedup, shmem_clicker_space(database));
+}
+
+void
 shmem_forget(Oid database)
 {
 	DatabaseSlot *slot;
@@ -140,7 +149,7 @@ shmem_forget(Oid database)
 	if (slot)
 	{
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-		dedup_drop_space(shmem_dedup, database);
+		shmem_drop_spaces(database);
 		LWLockRelease(shmem->dedup_lock);
 		init_slot(slot, database);
 	}

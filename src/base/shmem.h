@@ -77,6 +77,8 @@ typedef struct DatabaseSlot
 	Oid			extension;		/* incarnation the keys belong to */
 	bool		loaded;			/* keys are complete above the floor */
 	int32		rule;			/* of the keys */
+	int32		user_limit;		/* counts by user and address go up to these; 0: there are none */
+	int32		ip_limit;
 	int64		loaded_tick;	/* keys loaded bear its number, whichever tick added them */
 	uint64		attempt;		/* tick that last added keys, committed or not */
 } DatabaseSlot;
@@ -85,6 +87,7 @@ typedef struct Shmem
 {
 	LWLock	   *lock;			/* slots; never held while waiting */
 	LWLock	   *dedup_lock;		/* the dedup set */
+	uint64		clicker_seed[4];	/* for who chooses users and addresses, see counts.h */
 	Latch	   *launcher_latch; /* NULL: the launcher does not run */
 	DatabaseSlot slots[SHMEM_MAX_DATABASES];
 } Shmem;
@@ -103,6 +106,16 @@ extern Shmem *shmem;
 extern DedupSet *shmem_dedup;
 
 extern void shmem_install(void);
+
+/* The space of the dedup set in which a database counts by user and address; its keys are in that of its oid. */
+static inline uint64
+shmem_clicker_space(Oid database)
+{
+	return (UINT64CONST(1) << 32) | database;
+}
+
+/* Forget all that the set has of a database.  The caller holds shmem->dedup_lock exclusively. */
+extern void shmem_drop_spaces(Oid database);
 
 /*
  * The slot of a database, made if it has none and "make" is set.  NULL if

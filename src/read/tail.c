@@ -22,6 +22,7 @@
 #include "base/facts_alloc.h"
 #include "inbox/click.h"
 #include "inbox/inbox.h"
+#include "seen/limits.h"
 #include "seen/seen.h"
 #include "slices.h"
 #include "store/filters.h"
@@ -52,6 +53,10 @@ typedef struct Tail
 	size_t		nformer;		/* keys by former rules; "row" is the number of the key, or KEYLESS */
 	size_t		former_room;
 	SeenClick  *former;
+	LimitsJudge *judge;			/* of all valid clicks, where users and addresses are limited; else NULL, ... */
+	size_t		nrows;			/* ... and then there are no keys, but of each click the number of its ... */
+	size_t		rows_room;
+	uint32	   *rows;			/* ... candidate, if it is asked for */
 	Facts		candidates;		/* clicks that are asked for; a count of 0: to be judged */
 } Tail;
 
@@ -139,6 +144,25 @@ add_former_keys(Tail *tail, TupleTableSlot *slot, const Click *click, uint32 row
 			add_key(&tail->former, &tail->nformer, &tail->former_room, &key, row);
 }
 
+/* Each may be one of those that leave no room for another: nothing is known of it before all are judged. */
+static void
+add_limited_click(Tail *tail, TupleTableSlot *slot, const Click *click)
+{
+	FactClick	fact;
+	bool		asked_for = is_asked_for(tail->conditions, slot, click, &fact);
+
+	if (tail->nrows == tail->rows_room)
+	{
+		tail->rows_room *= 2;
+		tail->rows = repalloc_huge(tail->rows, sizeof(uint32) * tail->rows_room);
+	}
+	add_former_keys(tail, slot, click, (uint32) tail->nrows);
+	tail->rows[tail->nrows++] = asked_for ? add_candidate(tail, &fact, false) : NOT_ASKED_FOR;
+	if (!asked_for)
+		click_to_fact(slot, click, &fact);
+	limits_add(tail->judge, click->has_key ? &click->key : NULL, &fact);
+}
+
 static void
 add_click(Tail *tail, TupleTableSlot *slot)
 {
@@ -148,6 +172,11 @@ add_click(Tail *tail, TupleTableSlot *slot)
 
 	if (click_read(slot, tail->rules, &click) != CLICK_VALID)
 		return;
+	if (tail->judge)
+	{
+		add_limited_click(tail, slot, &click);
+		return;
+	}
 	if (is_asked_for(tail->conditions, slot, &click, &fact))
 		row = add_candidate(tail, &fact, !click.has_key);
 	if (click.has_key)
@@ -242,6 +271,20 @@ judge_candidates(Tail *tail, const StoreState *state)
 		tail->candidates.count[tail->keys[i].row] = tail->keys[i].verdict == SEEN_NEW;
 }
 
+/* The same where users and addresses are limited. */
+static void
+judge_limited(Tail *tail)
+{
+	seen_judge_former(tail->former, tail->nformer, false);
+	for (size_t i = 0; i < tail->nformer; i++)
+		if (tail->former[i].verdict == SEEN_DUPLICATE)
+			limits_set(tail->judge, tail->former[i].row, CLICK_DUPLICATE);
+	limits_ask(tail->judge);
+	for (size_t i = 0; i < tail->nrows; i++)
+		if (tail->rows[i] != NOT_ASKED_FOR)
+			tail->candidates.count[tail->rows[i]] = limits_verdict(tail->judge, i) == CLICK_VALID;
+}
+
 /* Drop the candidates that do not count, and sum up the others. */
 static void
 sum_up_candidates(Facts *facts)
@@ -273,12 +316,21 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 	facts_init(&tail.candidates, nroles, FIRST_ROOM, palloc(facts_memory(nroles, FIRST_ROOM)));
 	tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
 	tail.former = palloc(sizeof(SeenClick) * tail.former_room);
+	if (clicks_are_limited(&state->rules))
+	{
+		tail.judge = limits_begin(state);
+		tail.rows_room = 1024;
+		tail.rows = palloc(sizeof(uint32) * tail.rows_room);
+	}
 	filters_refresh();
 	reader = inbox_begin(GetActiveSnapshot(), state->tick, INBOX_TO_ASK);
 	while ((slot = inbox_next(reader)) != NULL)
 		add_click(&tail, slot);
 	inbox_end(reader);
-	judge_candidates(&tail, state);
+	if (tail.judge == NULL)
+		judge_candidates(&tail, state);
+	else if (tail.nrows > 0)
+		judge_limited(&tail);
 	pfree(tail.keys);
 	pfree(tail.former);
 	sum_up_candidates(&tail.candidates);

@@ -32,6 +32,7 @@
 
 #include "base/adclick.h"
 #include "base/shmem.h"
+#include "clickers.h"
 #include "seen.h"
 
 /* Clicks judged while the lock is held. */
@@ -43,6 +44,12 @@
 /* Buckets before that of the newest click that are loaded after a restart. */
 #define BUCKETS_LOADED 2
 
+/* Minutes before that of the newest click whose users and addresses are. */
+#define MINUTES_LOADED 1
+
+/* How many of them new ones get into memory: no more, as each minute takes 64 kB, and old clicks can have any. */
+#define MINUTES_COUNTED 10
+
 /* Of the transaction: it has run a tick, and it has loaded keys after that. */
 static bool ticked = false;
 static bool loaded_after_tick = false;
@@ -52,14 +59,16 @@ static bool loaded_after_tick = false;
 
 typedef struct Handles
 {
+	uint64		space;
 	uint64		dropped;
 	int64		bucket[HANDLES];
 	DedupBucket handle[HANDLES];
 } Handles;
 
 static void
-handles_reset(Handles *handles)
+handles_reset(Handles *handles, uint64 space)
 {
+	handles->space = space;
 	handles->dropped = dedup_dropped(shmem_dedup);
 	for (int i = 0; i < HANDLES; i++)
 		handles->handle[i] = DEDUP_NO_BUCKET;
@@ -75,20 +84,20 @@ handle_of(Handles *handles, int64 bucket, bool make)
 	int			i = (uint64) bucket % HANDLES;
 
 	if (handles->dropped != dedup_dropped(shmem_dedup))
-		handles_reset(handles);
+		handles_reset(handles, handles->space);
 	if (handles->handle[i] != DEDUP_NO_BUCKET && handles->bucket[i] == bucket)
 		return handles->handle[i];
 
 	handles->bucket[i] = bucket;
-	handles->handle[i] = dedup_find(shmem_dedup, MyDatabaseId, bucket);
+	handles->handle[i] = dedup_find(shmem_dedup, handles->space, bucket);
 	if (make && (handles->handle[i] != DEDUP_NO_BUCKET ||
-				 bucket > dedup_floor(shmem_dedup, MyDatabaseId)))
-		handles->handle[i] = dedup_open(shmem_dedup, MyDatabaseId, bucket);
+				 bucket > dedup_floor(shmem_dedup, handles->space)))
+		handles->handle[i] = dedup_open(shmem_dedup, handles->space, bucket);
 	if (handles->dropped != dedup_dropped(shmem_dedup))
 	{
 		DedupBucket opened = handles->handle[i];
 
-		handles_reset(handles);
+		handles_reset(handles, handles->space);
 		handles->handle[i] = opened;
 	}
 	return handles->handle[i];
@@ -116,7 +125,7 @@ add_one(Handles *handles, const SeenClick *click, int64 tick)
 
 /* Judge by memory, and remember. */
 static void
-add_to_memory(SeenClick *clicks, size_t n, int64 tick)
+add_to_memory(uint64 space, SeenClick *clicks, size_t n, int64 tick)
 {
 	Handles		handles;
 
@@ -126,7 +135,7 @@ add_to_memory(SeenClick *clicks, size_t n, int64 tick)
 
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-		handles_reset(&handles);
+		handles_reset(&handles, space);
 		for (size_t i = start; i < end; i++)
 		{
 			if (i + PREFETCH_DISTANCE < end)
@@ -173,7 +182,7 @@ judge_by_memory(SeenClick *clicks, size_t n, const StoreState *state)
 		/* what was loaded later need not have all keys of an older snapshot: users may have been forgotten */
 		is_complete = slot->loaded && slot->rule == state->rules.dedup.rule_id &&
 			slot->loaded_tick <= state->tick && dedup_has_space(shmem_dedup, MyDatabaseId);
-		handles_reset(&handles);
+		handles_reset(&handles, MyDatabaseId);
 		for (size_t i = start; i < end; i++)
 			clicks[i].verdict = is_complete ?
 				judge_one(&handles, &clicks[i], state->tick) : SEEN_UNKNOWN;
@@ -257,8 +266,21 @@ judge_unknown(SeenClick *clicks, size_t n, bool may_stay_undecided)
 void
 seen_add(SeenClick *clicks, size_t n, int64 tick)
 {
-	add_to_memory(clicks, n, tick);
+	add_to_memory(MyDatabaseId, clicks, n, tick);
 	judge_unknown(clicks, n, true);
+}
+
+void
+seen_judge_before(SeenClick *keys, size_t n, const StoreState *state, bool may_stay_undecided)
+{
+	judge_by_memory(keys, n, state);
+	judge_unknown(keys, n, may_stay_undecided);
+}
+
+void
+seen_remember(uint64 space, SeenClick *keys, size_t n, int64 tick)
+{
+	add_to_memory(space, keys, n, tick);
 }
 
 void
@@ -291,7 +313,7 @@ typedef struct Load
 static void
 load_flush(Load *load)
 {
-	add_to_memory(load->clicks, load->n, load->tick);
+	add_to_memory(MyDatabaseId, load->clicks, load->n, load->tick);
 	load->n = 0;
 }
 
@@ -379,6 +401,44 @@ load_keys(StoreState *state)
 	MemoryContextDelete(context);
 }
 
+/*
+ * The first minute of which users and addresses are counted in memory: of fresh clicks, and
+ * none up to the last gap, which may be filled.
+ */
+static int64
+first_counted_minute(const StoreState *state)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		fresh = minute_of(state->newest_received == DT_NOBEGIN ? now : Min(state->newest_received, now)) - MINUTES_LOADED;
+	int64		gap = store_last_gap();
+
+	return Max(fresh, gap + 1);
+}
+
+/* As load_keys, the clicks of users and addresses. */
+static void
+load_clickers(StoreState *state)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick load",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	int64		from = first_counted_minute(state);
+	StoreState	others;
+
+	clickers_forget(&state->rules, from - 1);
+	if (clicks_are_limited(&state->rules) && others_can_ask())
+	{
+		push_snapshot_of_others();
+		store_get_state(&others);
+		clickers_load(&state->rules, from, others.tick);
+		PopActiveSnapshot();
+	}
+	if (clicks_are_limited(&state->rules) && ticked)
+		clickers_load(&state->rules, from, state->tick);
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
+}
+
 static void
 at_end(XactEvent event, void *arg)
 {
@@ -429,8 +489,9 @@ is_ready(const DatabaseSlot *slot, int32 *rule_id)
 	bool		ready;
 
 	LWLockAcquire(shmem->dedup_lock, LW_SHARED);
-	ready = slot->loaded && slot->extension == extension &&
-		dedup_has_space(shmem_dedup, MyDatabaseId);
+	ready = slot->loaded && slot->extension == extension && dedup_has_space(shmem_dedup, MyDatabaseId) &&
+		((slot->user_limit == 0 && slot->ip_limit == 0) ||
+		 dedup_has_space(shmem_dedup, shmem_clicker_space(MyDatabaseId)));
 	*rule_id = slot->rule;
 	LWLockRelease(shmem->dedup_lock);
 	return ready;
@@ -476,17 +537,36 @@ load_what_can_be_read(StoreState *state)
 }
 
 static void
-prepare(StoreState *state, void (*load) (StoreState *state))
+attempt_clickers(void *arg)
+{
+	load_clickers(arg);
+}
+
+/* Likewise. */
+static void
+load_clickers_that_can_be_read(StoreState *state)
+{
+	ErrorData  *error = attempt(attempt_clickers, state);
+
+	if (error && !keys_are_damaged(error))
+		ThrowErrorData(error);
+	if (error)
+		clickers_forget(&state->rules, counts_last_minute());
+}
+
+static void
+prepare(StoreState *state, void (*load) (StoreState *state), void (*count) (StoreState *state))
 {
 	DatabaseSlot *slot = shmem_my_slot();
 	int32		rule_id;
 
-	if (is_ready(slot, &rule_id) && rule_id == state->rules.dedup.rule_id)
+	if (is_ready(slot, &rule_id) && rule_id == state->rules.dedup.rule_id && clickers_are_ready(&state->rules))
 		return;
 
 	empty_memory(state, PG_INT64_MIN);
 	if (state->newest_received != DT_NOBEGIN)
 		load(state);
+	count(state);
 	loaded_after_tick = ticked;
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
@@ -498,21 +578,24 @@ prepare(StoreState *state, void (*load) (StoreState *state))
 void
 seen_prepare_tick(StoreState *state)
 {
-	prepare(state, load_what_can_be_read);
+	prepare(state, load_what_can_be_read, load_clickers_that_can_be_read);
+	if (clicks_are_limited(&state->rules) && state->newest_received != DT_NOBEGIN)
+		clickers_raise_floor(minute_of(state->newest_received) - MINUTES_COUNTED);
 }
 
 /*
  * Have keys in memory for questions.  They may be of another rule than this one's
  * snapshot sees in force: of a tick that goes on, which is not waited for.
  */
-static void
-prepare_question(void)
+void
+seen_prepare_question(void)
 {
 	StoreState	state;
 	Snapshot	newest;
 	int32		rule_id;
 
-	if (is_ready(shmem_my_slot(), &rule_id))
+	/* a standby has no memory: its state is that of the primary, and no tick runs here */
+	if (RecoveryInProgress() || is_ready(shmem_my_slot(), &rule_id))
 		return;
 	store_lock(STORE_LOCK_TICK);
 	/* as GetLatestSnapshot, which parallel mode refuses */
@@ -522,7 +605,7 @@ prepare_question(void)
 	if (others_can_ask())
 	{
 		store_get_state(&state);
-		prepare(&state, load_keys);
+		prepare(&state, load_keys, load_clickers);
 	}
 	PopActiveSnapshot();
 	UnregisterSnapshot(newest);
@@ -534,9 +617,7 @@ seen_judge(SeenClick *clicks, size_t n, const StoreState *state)
 {
 	if (n == 0)
 		return;
-	/* a standby has no memory: its state is that of the primary, and no tick runs here */
-	if (!RecoveryInProgress())
-		prepare_question();
+	seen_prepare_question();
 	judge_by_memory(clicks, n, state);
 	judge_unknown(clicks, n, false);
 }
@@ -546,7 +627,7 @@ seen_judge(SeenClick *clicks, size_t n, const StoreState *state)
  * given away between the steps, as all who ask need it; who ticks holds that of ticks.
  */
 static void
-forget_ticks_after(int64 tick)
+forget_ticks_after(uint64 space, int64 tick)
 {
 	DatabaseSlot *slot = shmem_my_slot();
 	DedupPlace	at = {0};
@@ -557,7 +638,7 @@ forget_ticks_after(int64 tick)
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 		more = slot->attempt > (uint64) tick &&
-			dedup_forget_ticks(shmem_dedup, MyDatabaseId, tick + 1, slot->attempt, &at);
+			dedup_forget_ticks(shmem_dedup, space, tick + 1, slot->attempt, &at);
 		LWLockRelease(shmem->dedup_lock);
 	} while (more);
 }
@@ -568,7 +649,8 @@ seen_begin_tick(const StoreState *state)
 	DatabaseSlot *slot = shmem_my_slot();
 	int64		tick;
 
-	forget_ticks_after(state->tick);
+	forget_ticks_after(MyDatabaseId, state->tick);
+	forget_ticks_after(shmem_clicker_space(MyDatabaseId), state->tick);
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 	tick = Max((int64) slot->attempt, state->tick) + 1;
 	slot->attempt = tick;

@@ -506,6 +506,10 @@ extern void store_add_all_gaps(int64 from, int64 to);
 extern bool store_has_gap(int64 from, int64 to, int64 *minute);
 extern int64 *store_get_gaps(int *count);
 
+/* Which of these minutes, ascending, are such ones, ascending; and the last of all, PG_INT64_MIN if there is none. */
+extern int64 *store_get_gaps_of(const int64 *minutes, int nminutes, int *count);
+extern int64 store_last_gap(void);
+
 /*
  * adclick.most_clicked_ads and, for hours and days, its like with _hourly and _daily: the
  * ads with the most clicks, for "no filter" and for each registered filter.

@@ -23,7 +23,7 @@
 #include "base/definitions.h"
 #include "store_sql.h"
 
-#define MAX_PARAMETERS 18
+#define MAX_PARAMETERS 22
 
 #define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks, coalesce(volume, -1)"
 
@@ -97,19 +97,20 @@ static const struct
 {
 	[GET_STATE] = {
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
-		" counted, in_future, too_old, duplicates, undecided, forged, expired,"
+		" counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
 		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END,"
-		" people_dropped_until, discarded_dropped"
+		" people_dropped_until, discarded_dropped, user_clicks_per_minute, ip_clicks_per_minute"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
 		"UPDATE adclick_internal.state SET tick = $1, ticked_at = $2, newest_received = $3, event_time = $4,"
 		" rows_read = $5, counted = $6, in_future = $7, too_old = $8, duplicates = $9, undecided = $10,"
-		" forged = $11, expired = $12, rule_id = $13, future_tolerance = $14, raw_retention = $15, highest_bucket = $16, late = $17"
-		" WHERE tick = $18", 18,
+		" forged = $11, expired = $12, rule_id = $13, future_tolerance = $14, raw_retention = $15, highest_bucket = $16, late = $17,"
+		" user_limit = $18, address_limit = $19, user_clicks_per_minute = $20, ip_clicks_per_minute = $21"
+		" WHERE tick = $22", 22,
 		{INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
+		INT8OID, INT8OID, INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID, INT4OID, INT8OID}
 	},
 	[GET_FORMER_RULES] = {
 		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket, secret FROM adclick_internal.dedup_rules"
@@ -166,7 +167,7 @@ static const struct
 	[ADD_STATE] = {
 		"WITH volume AS (INSERT INTO adclick_internal.volumes (shelf, volume, opened_at)"
 		" VALUES ('ledger', 0, clock_timestamp()), ('people', 0, clock_timestamp()))"
-		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped, discarded_dropped)"
+		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit, late, dropped, discarded_dropped)"
 		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
 	},
 	[FIND_MISSING] = {
@@ -422,6 +423,12 @@ static const struct
 	[GET_GAPS] = {
 		"SELECT minute FROM adclick_internal.gaps", 0
 	},
+	[GET_GAPS_OF] = {
+		"SELECT minute FROM adclick_internal.gaps WHERE minute = ANY ($1) ORDER BY minute", 1, {TIMESTAMPTZARRAYOID}
+	},
+	[GET_LAST_GAP] = {
+		"SELECT max(minute) FROM adclick_internal.gaps", 0
+	},
 	[GET_LISTS] = {
 		SELECT_LISTS("adclick.most_clicked_ads", "click_minute"), 2, {INT4OID, TIMESTAMPTZARRAYOID}
 	},
@@ -570,13 +577,13 @@ static const struct
 	},
 	/* by verdict */
 	[GET_SET_ASIDE_BEFORE] = {
-		"SELECT in_future, too_old, duplicates, undecided, forged, expired FROM adclick_internal.volumes"
+		"SELECT in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit FROM adclick_internal.volumes"
 		" WHERE shelf = 'ledger' AND dropped_at IS NULL ORDER BY volume LIMIT 1", 0
 	},
 	/* unless its table is that of another one */
 	[OPEN_VOLUME] = {
-		"INSERT INTO adclick_internal.volumes (shelf, volume, opened_at, in_future, too_old, duplicates, undecided, forged, expired)"
-		" SELECT $1, last.volume + 1, clock_timestamp(), s.in_future, s.too_old, s.duplicates, s.undecided, s.forged, s.expired"
+		"INSERT INTO adclick_internal.volumes (shelf, volume, opened_at, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit)"
+		" SELECT $1, last.volume + 1, clock_timestamp(), s.in_future, s.too_old, s.duplicates, s.undecided, s.forged, s.expired, s.user_limit, s.address_limit"
 		" FROM adclick_internal.state s, (SELECT max(volume) AS volume FROM adclick_internal.volumes WHERE shelf = $1) last WHERE NOT EXISTS"
 		" (SELECT FROM adclick_internal.volumes o WHERE o.shelf = $1 AND o.volume % 32 = (last.volume + 1) % 32)", 1, {TEXTOID}
 	},
@@ -605,7 +612,7 @@ static const struct
 		" differences AS (DELETE FROM adclick.differences USING old WHERE hour < before),"
 		" calls AS (DELETE FROM adclick.reconciliations USING old WHERE started_at < before)"
 		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until),"
-		" discarded_dropped = greatest(s.discarded_dropped, (SELECT n.in_future + n.too_old + n.duplicates + n.undecided + n.forged + n.expired"
+		" discarded_dropped = greatest(s.discarded_dropped, (SELECT n.in_future + n.too_old + n.duplicates + n.undecided + n.forged + n.expired + n.user_limit + n.address_limit"
 		" FROM adclick_internal.volumes n WHERE n.shelf = 'ledger' AND n.volume > $1 ORDER BY n.volume LIMIT 1))"
 		" FROM sums d RETURNING d.clicks", 1, {INT4OID}
 	},

@@ -26,6 +26,7 @@
 #include "base/shmem.h"
 #include "inbox/click.h"
 #include "inbox/inbox.h"
+#include "seen/limits.h"
 #include "seen/seen.h"
 #include "store/filters.h"
 #include "store/store.h"
@@ -137,6 +138,32 @@ dedup_former(Tick *tick)
 	tick->nkeys = n;
 }
 
+/* As dedup_rows, where users and addresses are limited: one row after the other. */
+static void
+limit_rows(Tick *tick)
+{
+	StoreState *state = &tick->state;
+	LimitsJudge *judge = limits_begin(state);
+	size_t		k = 0;
+	size_t		n = 0;
+
+	for (int i = 0; i < tick->nrows; i++)
+	{
+		bool		has_key = k < tick->nkeys && tick->keys[k].row == i;
+
+		if (tick->verdicts[i] == CLICK_VALID)
+			limits_add(judge, has_key ? &tick->keys[k].key : NULL, &tick->clicks[i]);
+		k += has_key;
+	}
+	limits_tick(judge);
+	for (int i = 0; i < tick->nrows; i++)
+		if (tick->verdicts[i] == CLICK_VALID)
+			tick->verdicts[i] = limits_verdict(judge, n++);
+	for (size_t i = 0; i < tick->nkeys; i++)
+		if (tick->verdicts[tick->keys[i].row] == CLICK_VALID)
+			state->highest_bucket = Max(state->highest_bucket, tick->keys[i].key.bucket);
+}
+
 static void
 dedup_rows(Tick *tick)
 {
@@ -144,6 +171,11 @@ dedup_rows(Tick *tick)
 
 	if (tick->nformer > 0)
 		dedup_former(tick);
+	if (clicks_are_limited(&state->rules))
+	{
+		limit_rows(tick);
+		return;
+	}
 	seen_add(tick->keys, tick->nkeys, state->tick);
 	for (size_t i = 0; i < tick->nkeys; i++)
 	{
