@@ -77,10 +77,14 @@ typedef struct DatabaseSlot
 	Oid			extension;		/* incarnation the keys belong to */
 	bool		loaded;			/* keys are complete above the floor */
 	int32		rule;			/* of the keys */
-	int32		user_limit;		/* counts by user and address go up to these; 0: there are none */
-	int32		ip_limit;
 	int64		loaded_tick;	/* keys loaded bear its number, whichever tick added them */
 	uint64		attempt;		/* tick that last added keys, committed or not */
+
+	/* the clicks of users and addresses, see clickers.c: as those three */
+	bool		counted;
+	int32		user_limit;		/* they go up to these; 0: there are none */
+	int32		ip_limit;
+	int64		counted_tick;
 } DatabaseSlot;
 
 typedef struct Shmem

@@ -88,8 +88,8 @@ recall(Clicker *clicker, const StoreState *state)
 static bool
 is_complete(const DatabaseSlot *slot, const StoreState *state)
 {
-	return slot->loaded && slot->user_limit == state->rules.user_limit && slot->ip_limit == state->rules.ip_limit &&
-		slot->loaded_tick <= state->tick && dedup_has_space(shmem_dedup, my_space());
+	return slot->counted && slot->user_limit == state->rules.user_limit && slot->ip_limit == state->rules.ip_limit &&
+		slot->counted_tick <= state->tick && dedup_has_space(shmem_dedup, my_space());
 }
 
 void
@@ -190,7 +190,28 @@ clickers_load(const ClickRules *rules, int64 from, int64 tick)
 }
 
 void
-clickers_forget(const ClickRules *rules, int64 floor)
+clickers_forget(void)
+{
+	DatabaseSlot *slot = shmem_my_slot();
+
+	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
+	slot->counted = false;
+	LWLockRelease(shmem->dedup_lock);
+}
+
+void
+clickers_loaded(int64 tick)
+{
+	DatabaseSlot *slot = shmem_my_slot();
+
+	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
+	slot->counted = true;
+	slot->counted_tick = tick;
+	LWLockRelease(shmem->dedup_lock);
+}
+
+void
+clickers_begin(const ClickRules *rules, int64 floor)
 {
 	DatabaseSlot *slot = shmem_my_slot();
 
@@ -201,6 +222,7 @@ clickers_forget(const ClickRules *rules, int64 floor)
 		dedup_add_space(shmem_dedup, my_space());
 		dedup_raise_floor(shmem_dedup, my_space(), floor);
 	}
+	slot->counted = false;
 	slot->user_limit = rules->user_limit;
 	slot->ip_limit = rules->ip_limit;
 	LWLockRelease(shmem->dedup_lock);
@@ -223,7 +245,7 @@ clickers_are_ready(const ClickRules *rules)
 	int64		floor;
 
 	LWLockAcquire(shmem->dedup_lock, LW_SHARED);
-	ready = slot->user_limit == rules->user_limit && slot->ip_limit == rules->ip_limit;
+	ready = slot->counted && slot->user_limit == rules->user_limit && slot->ip_limit == rules->ip_limit;
 	floor = dedup_floor(shmem_dedup, my_space());
 	ready &= !clicks_are_limited(rules) || dedup_has_space(shmem_dedup, my_space());
 	LWLockRelease(shmem->dedup_lock);

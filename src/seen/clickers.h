@@ -28,11 +28,15 @@ extern void clickers_recall(Clicker *clickers, size_t n, const StoreState *state
 extern void clickers_remember(const Clicker *clickers, size_t n, int64 tick);
 
 /*
- * Begin with none in memory; and load what the active snapshot sees from a minute on,
- * once more perhaps, as of a tick.
+ * Begin with none in memory; load what the active snapshot sees from a minute on, once more
+ * perhaps, as of a tick; and say that this is all.
  */
-extern void clickers_forget(const ClickRules *rules, int64 floor);
+extern void clickers_begin(const ClickRules *rules, int64 floor);
 extern void clickers_load(const ClickRules *rules, int64 from, int64 tick);
+extern void clickers_loaded(int64 tick);
+
+/* From now on nothing can be told. */
+extern void clickers_forget(void);
 
 /* Of minutes up to this one that are not in memory nothing is known. */
 extern void clickers_raise_floor(int64 minute);

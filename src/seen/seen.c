@@ -54,6 +54,9 @@
 static bool ticked = false;
 static bool loaded_after_tick = false;
 
+/* Of the transaction: it has taken away what others see. */
+static bool forgot = false;
+
 /* Handles of the last buckets used; they are valid until a bucket is dropped. */
 #define HANDLES 8
 
@@ -425,7 +428,7 @@ load_clickers(StoreState *state)
 	int64		from = first_counted_minute(state);
 	StoreState	others;
 
-	clickers_forget(&state->rules, from - 1);
+	clickers_begin(&state->rules, from - 1);
 	if (clicks_are_limited(&state->rules) && others_can_ask())
 	{
 		push_snapshot_of_others();
@@ -443,7 +446,7 @@ static void
 at_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		ticked = loaded_after_tick = false;
+		ticked = loaded_after_tick = forgot = false;
 }
 
 static void
@@ -452,7 +455,7 @@ forget(void)
 	DatabaseSlot *slot = shmem_my_slot();
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-	slot->loaded = false;
+	slot->loaded = slot->counted = false;
 	LWLockRelease(shmem->dedup_lock);
 }
 
@@ -460,7 +463,14 @@ void
 seen_forget(void)
 {
 	forget();
-	ticked = true;
+	ticked = forgot = true;
+}
+
+void
+seen_forget_people(void)
+{
+	clickers_forget();
+	forgot = true;
 }
 
 /* Keys of a tick that stays may have been loaded with the number of one that does not. */
@@ -489,9 +499,8 @@ is_ready(const DatabaseSlot *slot, int32 *rule_id)
 	bool		ready;
 
 	LWLockAcquire(shmem->dedup_lock, LW_SHARED);
-	ready = slot->loaded && slot->extension == extension && dedup_has_space(shmem_dedup, MyDatabaseId) &&
-		((slot->user_limit == 0 && slot->ip_limit == 0) ||
-		 dedup_has_space(shmem_dedup, shmem_clicker_space(MyDatabaseId)));
+	ready = slot->loaded && slot->extension == extension &&
+		dedup_has_space(shmem_dedup, MyDatabaseId);
 	*rule_id = slot->rule;
 	LWLockRelease(shmem->dedup_lock);
 	return ready;
@@ -508,7 +517,7 @@ empty_memory(const StoreState *state, int64 floor)
 	dedup_drop_space(shmem_dedup, MyDatabaseId);
 	dedup_add_space(shmem_dedup, MyDatabaseId);
 	dedup_raise_floor(shmem_dedup, MyDatabaseId, floor);
-	slot->loaded = false;
+	slot->loaded = slot->counted = false;
 	slot->extension = extension;
 	slot->rule = state->rules.dedup.rule_id;
 	slot->attempt = state->tick;
@@ -551,22 +560,21 @@ load_clickers_that_can_be_read(StoreState *state)
 	if (error && !keys_are_damaged(error))
 		ThrowErrorData(error);
 	if (error)
-		clickers_forget(&state->rules, counts_last_minute());
+		clickers_begin(&state->rules, counts_last_minute());
 }
 
 static void
-prepare(StoreState *state, void (*load) (StoreState *state), void (*count) (StoreState *state))
+prepare(StoreState *state, void (*load) (StoreState *state))
 {
 	DatabaseSlot *slot = shmem_my_slot();
 	int32		rule_id;
 
-	if (is_ready(slot, &rule_id) && rule_id == state->rules.dedup.rule_id && clickers_are_ready(&state->rules))
+	if (is_ready(slot, &rule_id) && rule_id == state->rules.dedup.rule_id)
 		return;
 
 	empty_memory(state, PG_INT64_MIN);
 	if (state->newest_received != DT_NOBEGIN)
 		load(state);
-	count(state);
 	loaded_after_tick = ticked;
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
@@ -575,10 +583,25 @@ prepare(StoreState *state, void (*load) (StoreState *state), void (*count) (Stor
 	LWLockRelease(shmem->dedup_lock);
 }
 
+/*
+ * The same for clicks by user and address.  A transaction that has forgotten somebody asks the store
+ * to its end: what others see has him.
+ */
+static void
+prepare_clickers(StoreState *state, void (*load) (StoreState *state))
+{
+	if (forgot || clickers_are_ready(&state->rules))
+		return;
+	load(state);
+	loaded_after_tick = ticked;
+	clickers_loaded(state->tick);
+}
+
 void
 seen_prepare_tick(StoreState *state)
 {
-	prepare(state, load_what_can_be_read, load_clickers_that_can_be_read);
+	prepare(state, load_what_can_be_read);
+	prepare_clickers(state, load_clickers_that_can_be_read);
 	if (clicks_are_limited(&state->rules) && state->newest_received != DT_NOBEGIN)
 		clickers_raise_floor(minute_of(state->newest_received) - MINUTES_COUNTED);
 }
@@ -605,7 +628,8 @@ seen_prepare_question(void)
 	if (others_can_ask())
 	{
 		store_get_state(&state);
-		prepare(&state, load_keys, load_clickers);
+		prepare(&state, load_keys);
+		prepare_clickers(&state, load_clickers);
 	}
 	PopActiveSnapshot();
 	UnregisterSnapshot(newest);

@@ -24,6 +24,9 @@ extern void seen_install(void);
 /* Know no key: those stored become others.  Who calls holds STORE_LOCK_TICK to the end. */
 extern void seen_forget(void);
 
+/* Likewise, know no clicks by user and address: some of what others see has been taken out. */
+extern void seen_forget_people(void);
+
 /*
  * Make the keys of this database ready, loading them if need be, for a tick, which
  * holds STORE_LOCK_TICK.  The active snapshot must be the one the state was read
