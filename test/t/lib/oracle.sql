@@ -80,10 +80,10 @@ FROM (SELECT j.*, row_number() OVER (PARTITION BY key, bucket ORDER BY (verdict 
 WHERE nr = 1 OR key IS NULL
 $$;
 
--- Whether there is a limit that a verdict is about.
-CREATE FUNCTION oracle.is_limited(verdict text) RETURNS boolean
+-- The limits, by what a click is judged as that is over one.
+CREATE FUNCTION oracle.limits() RETURNS TABLE (reason text, most numeric)
 	LANGUAGE sql STABLE AS
-$$ SELECT coalesce(oracle.setting(CASE verdict WHEN 'user limit' THEN 'user_clicks_per_minute' WHEN 'address limit' THEN 'ip_clicks_per_minute' END) > 0, false) $$;
+$$ VALUES ('user limit', oracle.setting('user_clicks_per_minute')), ('address limit', oracle.setting('ip_clicks_per_minute')) $$;
 
 /*
  * Limits that were not kept, if they have always been what they are: of a user, or an
@@ -92,11 +92,12 @@ $$ SELECT coalesce(oracle.setting(CASE verdict WHEN 'user limit' THEN 'user_clic
 CREATE FUNCTION oracle.wrong_limits()
 	RETURNS TABLE (wrong text, who text, minute timestamptz, counted bigint)
 	LANGUAGE sql STABLE AS $$
-WITH clickers AS MATERIALIZED (
-	SELECT v.reason, v.who, j.minute, oracle.setting(v.setting) AS most, count(*) FILTER (WHERE j.verdict = 'counted') AS counted,
-		count(*) FILTER (WHERE j.verdict = v.reason) AS too_many
-	FROM oracle.judged() j CROSS JOIN LATERAL (VALUES ('user limit', 'user_clicks_per_minute', j.user_id::text),
-		('address limit', 'ip_clicks_per_minute', host(j.ip))) v (reason, setting, who)
+WITH limits AS MATERIALIZED (
+	SELECT * FROM oracle.limits()
+), clickers AS MATERIALIZED (
+	SELECT l.reason, CASE l.reason WHEN 'user limit' THEN j.user_id::text ELSE host(j.ip) END AS who, j.minute, l.most,
+		count(*) FILTER (WHERE j.verdict = 'counted') AS counted, count(*) FILTER (WHERE j.verdict = l.reason) AS too_many
+	FROM oracle.judged() j CROSS JOIN limits l
 	WHERE fault IS NULL GROUP BY 1, 2, 3, 4
 )
 SELECT reason || ' is ' || most, who, minute, counted FROM clickers
@@ -115,11 +116,13 @@ CREATE FUNCTION oracle.wrong_verdicts(may_be_undecided boolean DEFAULT false)
 	LANGUAGE sql STABLE AS $$
 WITH judged AS MATERIALIZED (
 	SELECT * FROM oracle.judged()
+), limits AS MATERIALIZED (
+	SELECT reason FROM oracle.limits() WHERE most > 0
 )
 SELECT 'it is ' || coalesce(fault, 'valid'), key, bucket, verdict FROM judged
 WHERE verdict IS NOT NULL
 	AND CASE WHEN fault IS NOT NULL THEN verdict <> fault
-		WHEN oracle.is_limited(verdict) THEN false
+		WHEN verdict IN (SELECT reason FROM limits) THEN false
 		WHEN key IS NULL THEN verdict <> 'counted'
 		ELSE NOT (verdict IN ('counted', 'duplicate') OR verdict = 'undecided' AND may_be_undecided) END
 UNION ALL
