@@ -29,7 +29,7 @@ sub limits_ok
 	return;
 }
 
-# Clicks of a user, in the minute that is given as an age; and what became of all of his.
+# Clicks of a user in a minute; and what became of all of his, whatever copies of them came later.
 sub click
 {
 	my ($node, $database, $user, $n, $minute) = @_;
@@ -44,7 +44,7 @@ sub verdicts
 
 	drained($node, $database);
 	return $node->safe_psql($database,
-		"SELECT string_agg(verdict || ' ' || n, ', ' ORDER BY verdict) FROM (SELECT verdict, count(*) AS n FROM adclick.click_log WHERE user_id = $user GROUP BY 1) v");
+		"SELECT string_agg(verdict || ' ' || n, ', ' ORDER BY verdict) FROM (SELECT verdict, count(DISTINCT click_id) AS n FROM adclick.click_log WHERE user_id = $user AND verdict <> 'duplicate' GROUP BY 1) v");
 }
 
 # A minute in which others hardly click: of the last hour.
