@@ -318,7 +318,7 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 	tail.former = palloc(sizeof(SeenClick) * tail.former_room);
 	if (clicks_are_limited(&state->rules))
 	{
-		tail.judge = limits_begin(state);
+		tail.judge = limits_begin(state, 0);
 		tail.rows_room = 1024;
 		tail.rows = palloc(sizeof(uint32) * tail.rows_room);
 	}

@@ -20,7 +20,10 @@
 #include "seen.h"
 
 /* Clickers gone through while the lock is held. */
-#define LOCKED_CLICKERS 256
+#define LOCKED_CLICKERS 1024
+
+/* How far ahead their first keys are fetched into the cache. */
+#define PREFETCH_DISTANCE 12
 
 /* Keys handed on together. */
 #define BATCH_KEYS 4096
@@ -46,19 +49,17 @@ has_nth(DedupBucket bucket, const Clicker *clicker, int32 n, int64 tick)
 	return dedup_lookup(shmem_dedup, bucket, nth_key(&clicker->hash, n), &seen_by) && seen_by <= (uint64) tick;
 }
 
-/* How many there are up to the limit: most clickers have none or few. */
+/* How many there are up to the limit: most clickers have none. */
 static int32
 count_clicks(DedupBucket bucket, const Clicker *clicker, int32 limit, int64 tick)
 {
 	int64		has = 0;
 	int64		lacks = 1;
 
-	if (has_nth(bucket, clicker, limit, tick))
-		return limit;
-	while (lacks < limit && has_nth(bucket, clicker, (int32) lacks, tick))
+	while (lacks <= limit && has_nth(bucket, clicker, (int32) lacks, tick))
 	{
 		has = lacks;
-		lacks = Min(2 * lacks, limit);
+		lacks = has < limit ? Min(2 * has, limit) : limit + 1;
 	}
 	while (lacks - has > 1)
 	{
@@ -72,10 +73,36 @@ count_clicks(DedupBucket bucket, const Clicker *clicker, int32 limit, int64 tick
 	return (int32) has;
 }
 
-static void
-recall(Clicker *clicker, const StoreState *state)
+/* A minute's bucket; most clickers have that of the one before. */
+typedef struct LastBucket
 {
-	DedupBucket bucket = dedup_find(shmem_dedup, my_space(), clicker_minute(clicker));
+	int64		minute;
+	DedupBucket bucket;
+} LastBucket;
+
+static inline DedupBucket
+find_bucket(LastBucket *last, const Clicker *clicker)
+{
+	if (last->minute != clicker_minute(clicker))
+		*last = (LastBucket) {
+			clicker_minute(clicker), dedup_find(shmem_dedup, my_space(), clicker_minute(clicker))
+		};
+	return last->bucket;
+}
+
+static void
+prefetch(LastBucket *last, const Clicker *clicker)
+{
+	DedupBucket bucket = find_bucket(last, clicker);
+
+	if (bucket != DEDUP_NO_BUCKET)
+		dedup_prefetch(shmem_dedup, bucket, nth_key(&clicker->hash, 1));
+}
+
+static void
+recall(LastBucket *last, Clicker *clicker, const StoreState *state)
+{
+	DedupBucket bucket = find_bucket(last, clicker);
 
 	if (bucket != DEDUP_NO_BUCKET)
 		clicker->clicks = count_clicks(bucket, clicker, clicker_limit(clicker, &state->rules), state->tick);
@@ -92,6 +119,20 @@ is_complete(const DatabaseSlot *slot, const StoreState *state)
 		slot->counted_tick <= state->tick && dedup_has_space(shmem_dedup, my_space());
 }
 
+static void
+recall_some(Clicker *clickers, size_t n, const StoreState *state)
+{
+	LastBucket	last = {PG_INT64_MIN, DEDUP_NO_BUCKET};
+
+	for (size_t i = 0; i < n; i++)
+	{
+		if (i + PREFETCH_DISTANCE < n)
+			prefetch(&last, &clickers[i + PREFETCH_DISTANCE]);
+		if (clickers[i].state == COUNT_UNKNOWN)
+			recall(&last, &clickers[i], state);
+	}
+}
+
 void
 clickers_recall(Clicker *clickers, size_t n, const StoreState *state)
 {
@@ -104,9 +145,7 @@ clickers_recall(Clicker *clickers, size_t n, const StoreState *state)
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(shmem->dedup_lock, LW_SHARED);
 		if (is_complete(slot, state))
-			for (size_t i = start; i < end; i++)
-				if (clickers[i].state == COUNT_UNKNOWN)
-					recall(&clickers[i], state);
+			recall_some(clickers + start, end - start, state);
 		LWLockRelease(shmem->dedup_lock);
 	}
 }

@@ -56,17 +56,18 @@ struct LimitsJudge
 };
 
 LimitsJudge *
-limits_begin(const StoreState *state)
+limits_begin(const StoreState *state, int nclicks)
 {
 	LimitsJudge *judge = palloc0(sizeof(LimitsJudge));
+	int			room = Max(nclicks, FIRST_ROOM);
 
 	judge->state = state;
-	judge->clicks_room = judge->keys_room = judge->clickers_room = FIRST_ROOM;
-	judge->clicks = palloc(sizeof(LimitedClick) * FIRST_ROOM);
-	judge->keys = palloc(sizeof(SeenClick) * FIRST_ROOM);
-	judge->clickers = palloc(sizeof(Clicker) * FIRST_ROOM);
-	judge->key_numbers = keyed_create(CurrentMemoryContext, FIRST_ROOM, NULL);
-	judge->clicker_numbers = keyed_create(CurrentMemoryContext, FIRST_ROOM, NULL);
+	judge->clicks_room = judge->keys_room = judge->clickers_room = room;
+	judge->clicks = palloc(sizeof(LimitedClick) * room);
+	judge->keys = palloc(sizeof(SeenClick) * room);
+	judge->clickers = palloc(sizeof(Clicker) * room);
+	judge->key_numbers = keyed_create(CurrentMemoryContext, room, NULL);
+	judge->clicker_numbers = keyed_create(CurrentMemoryContext, room, NULL);
 	return judge;
 }
 

@@ -23,8 +23,8 @@
 
 typedef struct LimitsJudge LimitsJudge;
 
-/* The state is as clicks are judged by; it stays. */
-extern LimitsJudge *limits_begin(const StoreState *state);
+/* For about so many clicks.  The state is as they are judged by; it stays. */
+extern LimitsJudge *limits_begin(const StoreState *state, int nclicks);
 
 /* The next valid click: its key, NULL if it has none, and what facts are made of. */
 extern void limits_add(LimitsJudge *judge, const BucketKey *key, const FactClick *fact);

@@ -143,7 +143,7 @@ static void
 limit_rows(Tick *tick)
 {
 	StoreState *state = &tick->state;
-	LimitsJudge *judge = limits_begin(state);
+	LimitsJudge *judge = limits_begin(state, tick->nrows);
 	size_t		k = 0;
 	size_t		n = 0;
 
