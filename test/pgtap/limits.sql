@@ -126,10 +126,13 @@ SELECT seq, expected, verdict FROM (
 WHERE expected IS DISTINCT FROM verdict
 $$;
 
--- Clicks of one user from an address of its own each, as copies of nothing, and what becomes of them.
+-- The minute that all clicks by hand are told from: the clock goes on.
+CREATE TABLE start AS SELECT date_trunc('minute', now(), 'UTC') AS minute;
+
+-- Clicks of a user, or from an address, as copies of nothing; and what becomes of his.
 CREATE FUNCTION click(id bigint, ago interval, n int DEFAULT 1, address inet DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip)
-SELECT 1, date_trunc('minute', now(), 'UTC') - ago + nextval('micros') * interval '1 microsecond', id, address FROM generate_series(1, n)
+SELECT 1, minute - ago + nextval('micros') * interval '1 microsecond', id, address FROM start, generate_series(1, n)
 $$;
 
 CREATE FUNCTION verdicts(id bigint) RETURNS text LANGUAGE sql AS $$
@@ -169,8 +172,8 @@ SELECT is(verdicts(913) || '; ' || verdicts(914), 'counted 1; counted 1', 'other
 
 -- A click in excess has no key: its copy in another minute is none of a click that is counted.
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id)
-SELECT CASE WHEN i > 2 THEN '0190a0b0-0000-4000-8000-000000000001'::uuid END, 1, date_bin('10 minutes', now(), '2000-01-01 00:00Z') - interval '20 minutes' + CASE WHEN i > 3 THEN interval '1 minute' ELSE '0' END
-	+ nextval('micros') * interval '1 microsecond', 920 FROM generate_series(1, 5) i;
+SELECT CASE WHEN i > 2 THEN '0190a0b0-0000-4000-8000-000000000001'::uuid END, 1, date_bin('10 minutes', minute, '2000-01-01 00:00Z') - interval '20 minutes' + CASE WHEN i > 3 THEN interval '1 minute' ELSE '0' END
+	+ nextval('micros') * interval '1 microsecond', 920 FROM start, generate_series(1, 5) i;
 SELECT is(take(true), '', 'copies of what is in excess');
 SELECT is(verdicts(920), 'counted 3, duplicate 1, user limit 1', 'the first that is within the limit counts');
 
@@ -179,7 +182,7 @@ SELECT click(930, '3 days', 3) \gset
 SELECT is(take(false), '', 'three days ago');
 SELECT is(verdicts(930), 'counted 2, user limit 1', 'three days ago: limited');
 BEGIN;
-UPDATE adclick_internal.state SET people_dropped_until = date_trunc('minute', now(), 'UTC') - interval '3 days';
+UPDATE adclick_internal.state SET people_dropped_until = (SELECT minute FROM start) - interval '3 days';
 SELECT click(930, '3 days', 3), click(931, '4 days', 3), click(932, '3 days' - interval '1 minute', 3) \gset
 SELECT is(take(false), '', 'dropped');
 SELECT is(verdicts(930) || '; ' || verdicts(931) || '; ' || verdicts(932), 'counted 5, user limit 1; counted 3; counted 2, user limit 1', 'up to the line nobody is limited');
@@ -199,7 +202,7 @@ SELECT is(verdicts(940) || '; ' || verdicts(941), 'counted 2, user limit 1; coun
 SELECT click(950, '6 days', 2), click(951, '6 days') \gset
 SELECT is(take(false), '', 'six days ago');
 SELECT run_id AS run FROM adclick_internal.runs WHERE sort_order = 1 ORDER BY run_id DESC LIMIT 1 \gset
-SELECT is(first_minute, date_trunc('minute', now(), 'UTC') - interval '6 days', 'their run') FROM adclick_internal.runs WHERE run_id = :run;
+SELECT is(first_minute, (SELECT minute FROM start) - interval '6 days', 'their run') FROM adclick_internal.runs WHERE run_id = :run;
 BEGIN;
 UPDATE adclick_internal.deltas SET data = set_byte(data, 20, get_byte(data, 20) # 255) WHERE run_id = :run;
 SELECT click(950, '6 days'), click(951, '6 days'), click(952, '0', 3) \gset
@@ -209,13 +212,13 @@ SELECT is(verdicts(950) || '; ' || verdicts(951) || '; ' || verdicts(952), 'coun
 ROLLBACK;
 
 -- One user with very many clicks in a minute, and in very many minutes.
-INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i % 1000, date_trunc('minute', now()), 960 FROM generate_series(1, 100000) i;
-INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i, date_trunc('minute', now()) - (1 + i % 10000) * interval '1 minute', 961 FROM generate_series(0, 99999) i;
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i % 1000, minute, 960 FROM start, generate_series(1, 100000) i;
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i, minute - (1 + i % 10000) * interval '1 minute', 961 FROM start, generate_series(0, 99999) i;
 SELECT sum(click_count) AS before FROM adclick.ad_click_counts \gset
 DO $$ BEGIN WHILE (SELECT more FROM adclick.tick()) LOOP END LOOP; END $$;
 SELECT is(sum(click_count), :before::numeric, 'very many: questions say what ticks count') FROM adclick.ad_click_counts;
 SELECT is(verdicts(960) || '; ' || verdicts(961), 'counted 2, user limit 99998; counted 20000, user limit 80000', 'very many: verdicts');
-INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i, date_trunc('minute', now()) - (1 + i) * interval '1 minute', 961 FROM generate_series(0, 9999) i;
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i, minute - (1 + i) * interval '1 minute', 961 FROM start, generate_series(0, 9999) i;
 SELECT counted AS very_many FROM adclick.tick() \gset
 SELECT is(verdicts(961), 'counted 20000, user limit 90000', 'very many, once more: none of them is in memory');
 
