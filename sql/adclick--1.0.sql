@@ -531,6 +531,11 @@ CREATE FUNCTION adclick.new_impression(ad_id bigint, user_id bigint DEFAULT NULL
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.new_impression(bigint, bigint) IS 'a token for an ad that is shown, to a user if one is given: one click with it counts';
 
+CREATE FUNCTION adclick.click_id(click_id uuid, clicked_at timestamptz, ad_id bigint, user_id bigint, impression text) RETURNS uuid
+	AS 'MODULE_PATHNAME', 'adclick_click_id' LANGUAGE C PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.click_id(uuid, timestamptz, bigint, bigint, text) IS 'the id to insert a click with that came at this time: that of its impression, if the token is valid, or one by which it is set aside; without a token, its own';
+
 CREATE FUNCTION adclick.rotate_impression_secret(revoke boolean DEFAULT false) RETURNS void
 	AS 'MODULE_PATHNAME', 'adclick_rotate_impression_secret' LANGUAGE C STRICT
 	SET search_path = pg_catalog, pg_temp;
@@ -1203,6 +1208,128 @@ $$;
 COMMENT ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean, boolean) IS 'compare the hours of a range with the ledger, all or those that changed since the last time, and if asked for repair them; see adclick.reconciliations, adclick.reconciled_hours and adclick.differences';
 
 --
+-- Log files: sources whose clicks are lines of files that grow
+--
+
+CREATE TABLE adclick_internal.log_sources (
+	name text PRIMARY KEY,
+	path text NOT NULL,
+	format text NOT NULL,
+	columns jsonb NOT NULL,
+	added_by text NOT NULL,
+	added_at timestamptz NOT NULL,
+	lines bigint NOT NULL,
+	bad_lines bigint NOT NULL,
+	bytes_waiting bigint NOT NULL,
+	last_read_at timestamptz,
+	last_error text,
+	last_error_at timestamptz
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+COMMENT ON TABLE adclick_internal.log_sources IS 'what adclick.add_source() added, and how far it is read: see adclick.sources';
+
+/*
+ * What has been read of a file is known by its hashes, whatever it is called now: in the
+ * transaction that puts the clicks of some lines into the inbox, "read_to" moves behind them.
+ */
+CREATE TABLE adclick_internal.log_files (
+	source text NOT NULL,
+	file int NOT NULL,
+	path text NOT NULL,
+	device bigint NOT NULL,
+	inode bigint NOT NULL,
+	size bigint NOT NULL,
+	modified_at bigint NOT NULL,
+	compressed boolean NOT NULL,
+	rotated boolean NOT NULL,
+	read_to bigint NOT NULL,
+	in_line boolean NOT NULL,
+	begin_hash uuid NOT NULL,
+	end_hash uuid NOT NULL,
+	copy_of int,
+	gone_at timestamptz,
+	lines bigint NOT NULL,
+	bad_lines bigint NOT NULL,
+	PRIMARY KEY (source, file)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.1);
+COMMENT ON TABLE adclick_internal.log_files IS 'files of sources of which something was read, and how far';
+COMMENT ON COLUMN adclick_internal.log_files.path IS 'where it was seen last';
+COMMENT ON COLUMN adclick_internal.log_files.size IS 'its bytes when it was seen last';
+COMMENT ON COLUMN adclick_internal.log_files.modified_at IS 'when it was modified last, in nanoseconds, by the file system';
+COMMENT ON COLUMN adclick_internal.log_files.compressed IS 'whether gzip has compressed it; other positions are those of what it was';
+COMMENT ON COLUMN adclick_internal.log_files.rotated IS 'whether it is finished: it has another name than at first, or is a copy of one that is no more';
+COMMENT ON COLUMN adclick_internal.log_files.read_to IS 'all before this byte was read; of a copy, of what it is a copy';
+COMMENT ON COLUMN adclick_internal.log_files.in_line IS 'whether that is within a line that is too long';
+COMMENT ON COLUMN adclick_internal.log_files.begin_hash IS 'of the first bytes that were read, 1024 at most';
+COMMENT ON COLUMN adclick_internal.log_files.end_hash IS 'of the last ones';
+COMMENT ON COLUMN adclick_internal.log_files.copy_of IS 'the file that this one is a copy of: nothing is read of it while that one is there';
+COMMENT ON COLUMN adclick_internal.log_files.gone_at IS 'since when no file has what was read';
+
+CREATE TABLE adclick.bad_lines (
+	source text NOT NULL,
+	file text NOT NULL,
+	byte_offset bigint NOT NULL,
+	line text NOT NULL,
+	sqlstate text NOT NULL,
+	reason text NOT NULL,
+	set_aside_at timestamptz NOT NULL
+);
+CREATE INDEX bad_lines_source_idx ON adclick.bad_lines (source);
+ALTER TABLE adclick.bad_lines REPLICA IDENTITY FULL;
+ALTER TABLE adclick.bad_lines ALTER line SET STATISTICS 0;
+COMMENT ON TABLE adclick.bad_lines IS 'lines of log files that are no clicks, at most 10000 of each source; delete them at will';
+COMMENT ON COLUMN adclick.bad_lines.source IS 'the source, see adclick.sources';
+COMMENT ON COLUMN adclick.bad_lines.file IS 'the file, by the name that it had';
+COMMENT ON COLUMN adclick.bad_lines.byte_offset IS 'where in it the line begins, 0 for the first one; of a compressed file, in what it was';
+COMMENT ON COLUMN adclick.bad_lines.line IS 'the line, up to 1000 bytes of it; bytes that are no text are written as \xNN';
+COMMENT ON COLUMN adclick.bad_lines.sqlstate IS 'the error''s SQLSTATE';
+COMMENT ON COLUMN adclick.bad_lines.reason IS 'the error';
+COMMENT ON COLUMN adclick.bad_lines.set_aside_at IS 'when it was read';
+
+CREATE VIEW adclick.sources AS
+	SELECT s.name, s.path, s.format, s.columns, s.added_by, s.added_at,
+		coalesce(f.files, 0) AS files,
+		coalesce(f.bytes, 0)::bigint AS bytes_read,
+		s.bytes_waiting,
+		s.lines,
+		s.bad_lines,
+		s.last_read_at,
+		s.last_error,
+		s.last_error_at
+	FROM adclick_internal.log_sources s
+	LEFT JOIN (SELECT source, count(*) FILTER (WHERE gone_at IS NULL AND copy_of IS NULL) AS files, sum(read_to) FILTER (WHERE copy_of IS NULL) AS bytes
+		FROM adclick_internal.log_files GROUP BY source) f ON f.source = s.name;
+COMMENT ON VIEW adclick.sources IS 'log files that clicks are read from, and how far they are read';
+COMMENT ON COLUMN adclick.sources.name IS 'name of the source';
+COMMENT ON COLUMN adclick.sources.path IS 'the files, by a pattern of the shell perhaps';
+COMMENT ON COLUMN adclick.sources.format IS '''csv'' or ''json''';
+COMMENT ON COLUMN adclick.sources.columns IS 'columns of adclick.clicks, and what they are called in the files; {}: the same names';
+COMMENT ON COLUMN adclick.sources.added_by IS 'who added it: it is read as long as this role may read files of the server';
+COMMENT ON COLUMN adclick.sources.added_at IS 'when';
+COMMENT ON COLUMN adclick.sources.files IS 'files of which something was read, and that are there; a copy of another one is none';
+COMMENT ON COLUMN adclick.sources.bytes_read IS 'bytes that were read of all files, those of the last days that are no more included';
+COMMENT ON COLUMN adclick.sources.bytes_waiting IS 'bytes that the files had beyond that when they were looked at last';
+COMMENT ON COLUMN adclick.sources.lines IS 'clicks that were put into adclick.clicks';
+COMMENT ON COLUMN adclick.sources.bad_lines IS 'lines that are no clicks, see adclick.bad_lines';
+COMMENT ON COLUMN adclick.sources.last_read_at IS 'when something was read last';
+COMMENT ON COLUMN adclick.sources.last_error IS 'why the source, or one of its files, is not read; NULL: all are';
+COMMENT ON COLUMN adclick.sources.last_error_at IS 'since when';
+
+CREATE FUNCTION adclick.add_source(name text, path text, format text DEFAULT 'csv', columns jsonb DEFAULT '{}') RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_add_source' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.add_source(text, text, text, jsonb) IS 'read clicks from files of the server as they grow: an absolute path, a pattern perhaps, of CSV files with a header or of JSON lines';
+
+CREATE FUNCTION adclick.drop_source(name text) RETURNS void
+	AS 'MODULE_PATHNAME', 'adclick_drop_source' LANGUAGE C STRICT
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.drop_source(text) IS 'read a source no more; its clicks stay, what is known of its files and its bad lines go';
+
+CREATE FUNCTION adclick.read_sources(OUT lines bigint, OUT bad_lines bigint, OUT more boolean)
+	AS 'MODULE_PATHNAME', 'adclick_read_sources' LANGUAGE C
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick.read_sources() IS 'read what was appended to the files of all sources now, as the reader does; more: not all of it fitted one round';
+
+--
 -- Schedule
 --
 
@@ -1377,8 +1504,8 @@ COMMENT ON COLUMN adclick.status.last_reconciled_at IS 'when an hour was last co
 COMMENT ON COLUMN adclick.status.errors IS 'rounds of the workers that failed since the server started';
 COMMENT ON COLUMN adclick.status.last_error IS 'last error of a worker of this database since the server started';
 COMMENT ON COLUMN adclick.status.last_error_at IS 'when that was';
-COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator and the compactor, how many run: 2 when all is well';
-COMMENT ON COLUMN adclick.status.workers_wanted IS 'how many should run: 0 on a standby, where adclick.workers is off, and while the data of a dump is awaited; else 2';
+COMMENT ON COLUMN adclick.status.workers_alive IS 'of the aggregator, the compactor and, where there are sources, the reader of log files, how many run: workers_wanted when all is well';
+COMMENT ON COLUMN adclick.status.workers_wanted IS 'how many should run: 0 on a standby, where adclick.workers is off, and while the data of a dump is awaited; else 2, or 3 where there are sources';
 COMMENT ON COLUMN adclick.status.aggregator_pid IS 'process id of the aggregator, NULL if it does not run';
 COMMENT ON COLUMN adclick.status.compactor_pid IS 'process id of the compactor, NULL if it does not run';
 COMMENT ON COLUMN adclick.status.dedup_bytes IS 'shared memory in use for click keys';
@@ -1403,10 +1530,10 @@ COMMENT ON COLUMN adclick.storage.purpose IS 'what it is for';
 --
 
 CREATE FUNCTION adclick_internal.examine(OUT problem text, OUT locked boolean, OUT waiting bigint, OUT waiting_seconds float8,
-		OUT combinations bigint, OUT unreconciled bigint, OUT retention text)
+		OUT combinations bigint, OUT unreconciled bigint, OUT retention text, OUT sources text)
 	AS 'MODULE_PATHNAME', 'adclick_examine' LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, and that retention waits and why';
+COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, that retention waits and why, and that log files are not read and why';
 
 CREATE FUNCTION adclick_internal.worker(compactor boolean, OUT paused boolean, OUT missing float8, OUT overdue float8,
 		OUT behind float8, OUT failed int, OUT failure text, OUT left_out int, OUT undecided float8, OUT said text)
@@ -1423,7 +1550,7 @@ BEGIN ATOMIC
 			CASE WHEN NOT standby THEN CASE WHEN paused THEN waiting_seconds ELSE least(waiting_seconds, behind) END END AS lag
 		FROM (SELECT pg_is_in_recovery() AS standby, max_filters.setting::bigint AS max_filters,
 				extract(epoch FROM clock_timestamp() - w.since) AS open_for, coalesce('process ' || w.pid, 'prepared transaction ' || w.prepared) AS writer,
-				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled, e.retention,
+				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled, e.retention, e.sources,
 				a.paused, a.missing, a.overdue, a.behind, a.failed, a.failure, a.left_out, a.undecided, a.said,
 				c.missing AS c_missing, c.overdue AS c_overdue, c.failed AS c_failed, c.failure AS c_failure, c.said AS c_said
 			FROM adclick_internal.examine() e
@@ -1458,6 +1585,7 @@ BEGIN ATOMIC
 			(13, 1, CASE WHEN combinations >= 0.9 * max_filters THEN
 				format('adclick.max_filters is nearly reached: %s of %s combinations', combinations, max_filters) END),
 			(14, 1, retention),
+			(17, 1, sources),
 			(15, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
 			(16, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
 		) r (nr, level, reason) WHERE r.reason IS NOT NULL
@@ -1585,7 +1713,8 @@ DECLARE
 	tables CONSTANT regclass[] := '{adclick.filters, adclick.most_clicked_ads, adclick.most_clicked_ads_hourly,
 		adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours,
 		adclick_internal.ledger_restored, adclick_internal.forgotten_users, adclick_internal.state, adclick_internal.dedup_rules, adclick_internal.runs, adclick_internal.deltas, adclick_internal.segments,
-		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore}';
+		adclick_internal.unpacked_clicks, adclick_internal.gaps, adclick_internal.volumes, adclick_internal.restore,
+		adclick_internal.log_sources, adclick_internal.log_files, adclick.bad_lines}';
 	shelves CONSTANT regclass[] := ARRAY(SELECT format('adclick_internal.%s_%s', shelf, n)::regclass FROM unnest('{ledger, people, discarded}'::text[]) shelf, generate_series(0, 31) n);
 	-- sequences follow at the end: setval() of a dump would be for whoever is there
 	others CONSTANT regclass[] := '{adclick_internal.end_of_dump}';
@@ -1601,6 +1730,121 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+--
+-- HTTP: the endpoints as functions, by the conventions of PostgREST
+--
+
+CREATE SCHEMA adclick_api;
+COMMENT ON SCHEMA adclick_api IS 'clicks and questions for HTTP: functions as PostgREST calls them, which answer in JSON';
+
+/*
+ * Bodies that are parsed here know their operators, whatever the search_path of the session:
+ * that stays as it is, for what users gave adclick.clicks.
+ */
+CREATE FUNCTION adclick_api.sender(OUT ip inet, OUT country text, OUT region text, OUT device text)
+	LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT nullif(h.said ->> 'x-real-ip', '')::inet, h.said ->> 'x-country', h.said ->> 'x-region', h.said ->> 'x-device'
+	FROM (SELECT coalesce(nullif(current_setting('request.headers', true), ''), '{}')::json AS said) h;
+END;
+COMMENT ON FUNCTION adclick_api.sender() IS 'who sent the request, by the headers X-Real-IP, X-Country, X-Region and X-Device: the proxy has to overwrite each of them';
+
+CREATE FUNCTION adclick_api.click(ad_id bigint, user_id bigint DEFAULT NULL, impression text DEFAULT NULL) RETURNS void
+	LANGUAGE plpgsql
+AS $$
+DECLARE
+	url text;
+BEGIN
+	SELECT adclick.click(ad_id, user_id, s.ip, s.country, s.region, s.device, impression) INTO url FROM adclick_api.sender() s;
+	PERFORM pg_catalog.set_config('response.status', '302', true),
+		pg_catalog.set_config('response.headers', pg_catalog.json_build_array(pg_catalog.json_build_object('Location', url),
+			pg_catalog.json_build_object('Cache-Control', 'no-store'))::pg_catalog.text, true);
+EXCEPTION
+	WHEN SQLSTATE 'UA001' OR SQLSTATE 'UA003' THEN
+		RAISE SQLSTATE 'PT404' USING MESSAGE = SQLERRM;
+	WHEN SQLSTATE 'UA002' THEN
+		RAISE SQLSTATE 'PT410' USING MESSAGE = SQLERRM;
+END
+$$;
+COMMENT ON FUNCTION adclick_api.click(bigint, bigint, text) IS 'POST /ads/:id/click: record a click and redirect (302) to where the ad leads to; 404 or 410 if it leads nowhere';
+
+/*
+ * What the names mean, and whether values are good, is said by the question.
+ */
+CREATE FUNCTION adclick_api.filters(filters text) RETURNS jsonb
+	LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	result jsonb := '{}';
+	part text;
+	name text;
+	value text;
+BEGIN
+	IF filters ~ '^\s*$' THEN
+		RETURN result;
+	ELSIF filters ~ '^\s*[{["]' THEN
+		RETURN filters::jsonb;
+	END IF;
+	FOREACH part IN ARRAY string_to_array(filters, '&') LOOP
+		name := lower(btrim(split_part(part, '=', 1)));
+		value := btrim(substr(part, strpos(part, '=') + 1));
+		IF strpos(part, '=') = 0 OR name = '' OR value = '' THEN
+			RAISE EXCEPTION 'filter "%" has no name or no value', btrim(part) USING
+				ERRCODE = 'invalid_parameter_value', HINT = 'Write NAME=VALUE & NAME=VALUE, or a JSON object.';
+		ELSIF result ? name THEN
+			RAISE EXCEPTION 'filter "%" is there twice', name USING
+				ERRCODE = 'invalid_parameter_value', HINT = 'A JSON object takes lists of values.';
+		END IF;
+		result := result || jsonb_build_object(name,
+			CASE WHEN name IN ('user_id', 'advertiser_id') AND value ~ '^-?[0-9]{1,19}$' THEN to_jsonb(value::numeric) ELSE to_jsonb(value) END);
+	END LOOP;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION adclick_api.filters(text) IS 'filters of a question, written as COUNTRY=CANADA & DEVICE=MOBILE or as JSON';
+
+CREATE FUNCTION adclick_api.ad_click_count(ad_id bigint, "from" timestamptz, "to" timestamptz, filters text DEFAULT '') RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('adId', ad_id, 'adClickCount', adclick.ad_click_count_between(ad_id, "from", "to", adclick_api.filters(filters)));
+END;
+COMMENT ON FUNCTION adclick_api.ad_click_count(bigint, timestamptz, timestamptz, text) IS 'GET /ads/:id/adClickCount: clicks of an ad';
+
+CREATE FUNCTION adclick_api.top_n_ads(n int, "from" timestamptz, "to" timestamptz, filters text DEFAULT '') RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('mostClickedAds', coalesce(json_agg(json_build_object('adId', t.ad_id, 'adClickCount', t.click_count) ORDER BY t.rank), '[]'))
+	FROM adclick.top_n_ads_between(n, "from", "to", adclick_api.filters(filters)) t;
+END;
+COMMENT ON FUNCTION adclick_api.top_n_ads(int, timestamptz, timestamptz, text) IS 'GET /ads/topNAds: the n ads with the most clicks';
+
+CREATE FUNCTION adclick_api.click_series(ad_id bigint, "from" timestamptz, "to" timestamptz, bucket interval, filters text DEFAULT '') RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('adId', ad_id, 'clickSeries', coalesce(json_agg(json_build_object('time', s."time", 'adClickCount', s.click_count) ORDER BY s."time"), '[]'))
+	FROM adclick.click_series(ad_id, "from", "to", bucket, adclick_api.filters(filters)) s;
+END;
+COMMENT ON FUNCTION adclick_api.click_series(bigint, timestamptz, timestamptz, interval, text) IS 'GET /ads/:id/clickSeries: clicks of an ad over time';
+
+CREATE FUNCTION adclick_api.breakdown(ad_id bigint, "from" timestamptz, "to" timestamptz, dimension text, filters text DEFAULT '') RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('adId', ad_id, 'dimension', dimension, 'breakdown',
+		coalesce(json_agg(json_build_object('value', b.value, 'adClickCount', b.click_count) ORDER BY b.click_count DESC, b.value COLLATE "C"), '[]'))
+	FROM adclick.breakdown_between(ad_id, "from", "to", dimension, adclick_api.filters(filters)) b;
+END;
+COMMENT ON FUNCTION adclick_api.breakdown(bigint, timestamptz, timestamptz, text, text) IS 'GET /ads/:id/breakdown: clicks of an ad by country, region or device';
+
+CREATE FUNCTION adclick_api.clicks_per_minute("from" timestamptz, "to" timestamptz) RETURNS json
+	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+BEGIN ATOMIC
+	SELECT json_build_object('clicksPerMinute', coalesce(json_agg(json_build_object('time', m.click_minute, 'adClickCount', m.clicks) ORDER BY m.click_minute), '[]'))
+	FROM (SELECT c.click_minute, sum(c.click_count) AS clicks FROM adclick.clicks_per_minute c
+		WHERE c.click_minute >= "from" AND c.click_minute < "to" GROUP BY c.click_minute) m;
+END;
+COMMENT ON FUNCTION adclick_api.clicks_per_minute(timestamptz, timestamptz) IS 'GET /ads/clicksPerMinute: clicks of all ads the asker knows, of each minute that has any';
 
 --
 -- Owner and privileges: by name, whatever the default privileges of who runs this
@@ -1645,7 +1889,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT USAGE ON TYPE adclick.ad_click TO adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.filters, adclick.ads,
 	adclick.most_clicked_ads, adclick.most_clicked_ads_hourly, adclick.most_clicked_ads_daily, adclick.differences, adclick.reconciled_hours,
-	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage TO adclick_reader;
+	adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.status, adclick.storage, adclick.sources TO adclick_reader;
 GRANT EXECUTE ON FUNCTION adclick.health() TO adclick_reader;
 
 -- Who knows of his own ads alone (see scope.c): what he asks and reads, readers do, too.
@@ -1662,6 +1906,15 @@ GRANT EXECUTE ON FUNCTION
 	adclick.advertiser_click_count(bigint, int, jsonb),
 	adclick.advertiser_click_count_between(bigint, timestamptz, timestamptz, jsonb)
 	TO adclick_advertiser, adclick_reader;
+GRANT USAGE ON SCHEMA adclick_api TO adclick_advertiser, adclick_reader;
+GRANT EXECUTE ON FUNCTION
+	adclick_api.filters(text),
+	adclick_api.ad_click_count(bigint, timestamptz, timestamptz, text),
+	adclick_api.top_n_ads(int, timestamptz, timestamptz, text),
+	adclick_api.click_series(bigint, timestamptz, timestamptz, interval, text),
+	adclick_api.breakdown(bigint, timestamptz, timestamptz, text, text),
+	adclick_api.clicks_per_minute(timestamptz, timestamptz)
+	TO adclick_advertiser, adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.own_ads
 	TO adclick_advertiser, adclick_reader;
 
@@ -1669,7 +1922,10 @@ GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick
 SELECT adclick_internal.make_role('adclick_ingest');
 GRANT USAGE ON SCHEMA adclick TO adclick_ingest;
 GRANT INSERT ON adclick.clicks TO adclick_ingest;
-GRANT EXECUTE ON FUNCTION adclick.click(bigint, bigint, inet, text, text, text, text), adclick.new_impression(bigint, bigint) TO adclick_ingest;
+GRANT EXECUTE ON FUNCTION adclick.click(bigint, bigint, inet, text, text, text, text), adclick.new_impression(bigint, bigint),
+	adclick.click_id(uuid, timestamptz, bigint, bigint, text) TO adclick_ingest;
+GRANT USAGE ON SCHEMA adclick_api TO adclick_ingest;
+GRANT EXECUTE ON FUNCTION adclick_api.sender(), adclick_api.click(bigint, bigint, text) TO adclick_ingest;
 SELECT adclick.rotate_impression_secret();
 
 -- Who runs it, and is no superuser: readers and ingest are among what he is.
@@ -1678,11 +1934,13 @@ GRANT adclick_reader, adclick_ingest TO adclick_admin;
 GRANT INSERT, UPDATE, DELETE ON adclick.ads TO adclick_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON adclick.advertiser_roles TO adclick_admin;
 GRANT SELECT ON adclick.click_log, adclick.discarded_clicks TO adclick_admin;
+GRANT SELECT, DELETE ON adclick.bad_lines TO adclick_admin;
 GRANT EXECUTE ON FUNCTION
 	adclick.tick(), adclick.compact(), adclick.recompute(timestamptz, timestamptz), adclick.apply_retention(), adclick.check_ledger(),
 	adclick.add_filter(jsonb), adclick.drop_filter(jsonb), adclick.forget_user(bigint), adclick.rotate_impression_secret(boolean),
 	adclick.reconcile_hour(timestamptz, timestamptz, boolean, boolean),
-	adclick.archive_volume(), adclick.restore_clicks(timestamptz, timestamptz), adclick.release_clicks()
+	adclick.archive_volume(), adclick.restore_clicks(timestamptz, timestamptz), adclick.release_clicks(),
+	adclick.add_source(text, text, text, jsonb), adclick.drop_source(text), adclick.read_sources()
 	TO adclick_admin;
 GRANT EXECUTE ON PROCEDURE adclick.reconcile(timestamptz, timestamptz, boolean, boolean), adclick.archive_clicks() TO adclick_admin;
 
@@ -1700,5 +1958,5 @@ GRANT EXECUTE ON FUNCTION adclick_internal.archived_clicks(bigint), adclick_inte
 
 -- Who watches the server need not be one of them.
 GRANT USAGE ON SCHEMA adclick TO pg_monitor;
-GRANT SELECT ON adclick.status, adclick.storage, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours TO pg_monitor;
+GRANT SELECT ON adclick.status, adclick.storage, adclick.reconciled_hours, adclick.reconciliations, adclick.archived_volumes, adclick.restored_hours, adclick.sources TO pg_monitor;
 GRANT EXECUTE ON FUNCTION adclick.health() TO pg_monitor;

@@ -1,9 +1,10 @@
 # Run tests that speak TAP: harness.pl COUNTS HOW TEST...
 #
 # HOW tells what a test is: a program of test/unit, a directory to make "check"
-# in, an SQL file of test/pgtap, a Perl file of test/t, or a client of test/clients.  Writes the numbers of
-# tests passed and failed to the file COUNTS; a file that fails otherwise than by
-# a test, as by a wrong plan or its exit code, counts as one failed test.
+# in, an SQL file of test/pgtap, a Perl file of test/t, a client of test/clients,
+# or a file of test/http.  Writes the numbers of tests passed and failed to the file
+# COUNTS; a file that fails otherwise than by a test, as by a wrong plan or its
+# exit code, counts as one failed test.
 
 use strict;
 use warnings FATAL => 'all';
@@ -22,10 +23,14 @@ my %command = (
 		return [ $_[0] =~ /\.java$/ ? ('java', '-cp', '/usr/share/java/postgresql.jar')
 			: $_[0] =~ /\.js$/ ? 'node' : '/usr/bin/python3', "test/clients/$_[0]" ];
 	},
+	http => sub { return [ 'node', '--test-reporter=./test/http/lib/tap.js', "test/http/$_[0]" ] },
 	sql => sub { return [ 'bash', 'test/run', '--pgtap', $_[0] ] });
 
 # Perl and SQL files have servers of their own, so as many run at a time as there are processors.
-chomp(my $jobs = $how =~ /^(perl|sql)$/ ? `nproc` : 1);
+my %path = (perl => 'test/t/%s.pl', sql => 'test/pgtap/%s.sql');
+chomp(my $jobs = $path{$how} ? `nproc` : 1);
+# As a rule the largest take longest: begun last, one would be left alone.
+@tests = sort { -s sprintf($path{$how}, $b) <=> -s sprintf($path{$how}, $a) } @tests if $jobs > 1;
 
 my $dump = File::Temp->newdir;
 $ENV{PERL_TEST_HARNESS_DUMP_TAP} = "$dump";

@@ -21,6 +21,7 @@
 #define ADCLICK_SCHEMA "adclick"
 #define INBOX_AM "adclick_inbox"	/* access method of adclick.clicks */
 #define ADCLICK_INTERNAL_SCHEMA "adclick_internal"
+#define ADCLICK_API_SCHEMA "adclick_api"
 
 /* settings, see guc.c */
 typedef enum DedupPolicy
@@ -66,6 +67,9 @@ extern bool in_dump(void);
 
 /* A function writes: say so before it starts. */
 extern void prevent_read_only(const char *function);
+
+/* A path as one word of the shell. */
+extern char *shell_word(const char *path);
 
 /* floor(a / b) for b > 0, also when a is negative */
 static inline int64

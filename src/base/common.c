@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "funcapi.h"
 #include "lib/qunique.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "utils/guc.h"
@@ -93,6 +94,22 @@ bool
 in_dump(void)
 {
 	return !check_function_bodies;
+}
+
+char *
+shell_word(const char *path)
+{
+	StringInfoData word;
+
+	initStringInfo(&word);
+	appendStringInfoChar(&word, '\'');
+	for (const char *c = path; *c; c++)
+		if (*c == '\'')
+			appendStringInfoString(&word, "'\\''");
+		else
+			appendStringInfoChar(&word, *c);
+	appendStringInfoChar(&word, '\'');
+	return word.data;
 }
 
 Datum

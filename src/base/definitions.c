@@ -179,6 +179,21 @@ static const Definition definitions[] = {
 			{"only_changed", BOOLOID}, {"started_at", TIMESTAMPTZOID}, {"finished_at", TIMESTAMPTZOID}, {"hours", TIMESTAMPTZARRAYOID},
 			{"hours_done", INT4OID}, {"clicks", INT8OID}, {"differences", INT8OID}
 	}},
+	{ADCLICK_INTERNAL_SCHEMA, "log_sources", RELKIND_RELATION, false, {
+			{"name", TEXTOID}, {"path", TEXTOID}, {"format", TEXTOID}, {"columns", JSONBOID}, {"added_by", TEXTOID},
+			{"added_at", TIMESTAMPTZOID}, {"lines", INT8OID}, {"bad_lines", INT8OID}, {"bytes_waiting", INT8OID},
+			{"last_read_at", TIMESTAMPTZOID}, {"last_error", TEXTOID}, {"last_error_at", TIMESTAMPTZOID}
+	}},
+	{ADCLICK_INTERNAL_SCHEMA, "log_files", RELKIND_RELATION, false, {
+			{"source", TEXTOID}, {"file", INT4OID}, {"path", TEXTOID}, {"device", INT8OID}, {"inode", INT8OID}, {"size", INT8OID},
+			{"modified_at", INT8OID}, {"compressed", BOOLOID}, {"rotated", BOOLOID}, {"read_to", INT8OID}, {"in_line", BOOLOID},
+			{"begin_hash", UUIDOID}, {"end_hash", UUIDOID}, {"copy_of", INT4OID}, {"gone_at", TIMESTAMPTZOID},
+			{"lines", INT8OID}, {"bad_lines", INT8OID}
+	}},
+	{ADCLICK_SCHEMA, "bad_lines", RELKIND_RELATION, false, {
+			{"source", TEXTOID}, {"file", TEXTOID}, {"byte_offset", INT8OID}, {"line", TEXTOID}, {"sqlstate", TEXTOID},
+			{"reason", TEXTOID}, {"set_aside_at", TIMESTAMPTZOID}
+	}},
 };
 
 /* Those looked at last; how often one of them has changed; how often when all were found right. */

@@ -196,7 +196,7 @@ privileges_require_files(Oid asker, Oid role)
  */
 static const char *const reset_statements =
 	"WITH ours AS ("
-	" SELECT oid FROM pg_namespace WHERE nspname IN ('" ADCLICK_SCHEMA "', '" ADCLICK_INTERNAL_SCHEMA "')"
+	" SELECT oid FROM pg_namespace WHERE nspname IN ('" ADCLICK_SCHEMA "', '" ADCLICK_INTERNAL_SCHEMA "', '" ADCLICK_API_SCHEMA "')"
 	"), objects AS ("
 	" SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, oid::regclass::text AS name,"
 	"  relowner AS owner, relacl AS acl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", relowner) AS builtin"

@@ -31,6 +31,7 @@ typedef enum WorkerKind
 {
 	WORKER_AGGREGATOR,
 	WORKER_COMPACTOR,
+	WORKER_READER,				/* of log files: where there are sources */
 	WORKER_KINDS
 } WorkerKind;
 
@@ -48,6 +49,7 @@ typedef struct DatabaseSlot
 {
 	Oid			database;		/* InvalidOid: free slot */
 	DatabaseInterest interest;
+	bool		has_sources;	/* of log files, as far as the compactor or the reader knows */
 	bool		wanted;			/* someone in it, who has the extension, has asked for workers */
 	uint32		changes;		/* how often what a worker had seen may have become old */
 	pid_t		held_by;		/* process that keeps workers out (DROP DATABASE), or 0 */
@@ -151,6 +153,13 @@ static inline bool
 shmem_rests(const DatabaseSlot *slot)
 {
 	return slot->interest == DATABASE_PAUSED || slot->interest == DATABASE_IN_RESTORE;
+}
+
+/* How many workers a database should have. */
+static inline int
+shmem_workers_wanted(const DatabaseSlot *slot)
+{
+	return shmem_rests(slot) ? 0 : slot->has_sources ? WORKER_KINDS : WORKER_KINDS - 1;
 }
 
 /* Someone in it has the extension and wants workers.  The caller holds shmem->lock exclusively. */

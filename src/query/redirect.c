@@ -5,7 +5,8 @@
  *
  * adclick.click() is an INSERT by its caller (store_insert_click), and reads besides what the caller
  * need not have a right to read: where the ad leads to, and the secrets of impressions, of
- * which nothing is told but whether one of them signed the token.
+ * which nothing is told but whether one of them signed the token.  adclick.click_id() tells that
+ * to who inserts clicks himself, many at a time.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -26,6 +27,7 @@
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(adclick_click);
+PG_FUNCTION_INFO_V1(adclick_click_id);
 PG_FUNCTION_INFO_V1(adclick_new_impression);
 
 /* SQLSTATEs of our own: of a class that the standard leaves to implementations. */
@@ -43,6 +45,16 @@ enum
 	ARG_REGION,
 	ARG_DEVICE,
 	ARG_IMPRESSION
+};
+
+/* Arguments of adclick.click_id(). */
+enum
+{
+	ID_ARG_CLICK_ID,
+	ID_ARG_CLICKED_AT,
+	ID_ARG_AD_ID,
+	ID_ARG_USER_ID,
+	ID_ARG_IMPRESSION
 };
 
 static text *
@@ -122,15 +134,15 @@ is_expired(const DedupKey *id, TimestampTz at)
 	return !click_id_time(id, &issued) || issued < at - expiry() || issued > at + expiry();
 }
 
-/* The id of the click: that of its impression, or one by which it will be set aside. */
+/* The id of a click that has its own one: that of its impression, or one by which it will be set aside. */
 static DedupKey
-id_of_impression(const Impression *passed, const text *said, TimestampTz at)
+id_of_impression(const Impression *passed, const text *said, const DedupKey *own, TimestampTz at)
 {
-	ImpressionToken token = {.id = click_new_id(at)};
+	ImpressionToken token;
 	Impression	impression = *passed;
 
 	if (!impression_read(VARDATA_ANY(said), (int) VARSIZE_ANY_EXHDR(said), &token))
-		return click_refused_id(CLICK_FORGED, &token.id);
+		return click_refused_id(CLICK_FORGED, own);
 	impression.id = token.id;
 	if (!is_signed(&impression, &token, at))
 		return click_refused_id(CLICK_FORGED, &token.id);
@@ -167,10 +179,35 @@ adclick_click(PG_FUNCTION_ARGS)
 	prevent_read_only("adclick.click()");
 	passed = passed_impression(fcinfo);
 	url = find_redirect_url(passed.ad_id);
-	id = PG_ARGISNULL(ARG_IMPRESSION) ? click_new_id(at) :
-		id_of_impression(&passed, PG_GETARG_TEXT_PP(ARG_IMPRESSION), at);
+	id = click_new_id(at);
+	if (!PG_ARGISNULL(ARG_IMPRESSION))
+		id = id_of_impression(&passed, PG_GETARG_TEXT_PP(ARG_IMPRESSION), &id, at);
 	insert_click(fcinfo, &id, at);
 	PG_RETURN_TEXT_P(url);
+}
+
+/*
+ * For who has redirected by himself, and inserts clicks later: the same for the same click, so
+ * that one inserted twice counts once.
+ */
+Datum
+adclick_click_id(PG_FUNCTION_ARGS)
+{
+	Impression	impression = {.has_user = !PG_ARGISNULL(ID_ARG_USER_ID)};
+	DedupKey	id;
+
+	if (PG_ARGISNULL(ID_ARG_CLICK_ID) || PG_ARGISNULL(ID_ARG_CLICKED_AT) || PG_ARGISNULL(ID_ARG_AD_ID))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("click_id, clicked_at and ad_id must not be null")));
+	if (PG_ARGISNULL(ID_ARG_IMPRESSION))
+		PG_RETURN_DATUM(PG_GETARG_DATUM(ID_ARG_CLICK_ID));
+	impression.ad_id = PG_GETARG_INT64(ID_ARG_AD_ID);
+	if (impression.has_user)
+		impression.user_id = PG_GETARG_INT64(ID_ARG_USER_ID);
+	id = key_of_uuid(PG_GETARG_DATUM(ID_ARG_CLICK_ID));
+	id = id_of_impression(&impression, PG_GETARG_TEXT_PP(ID_ARG_IMPRESSION), &id, PG_GETARG_TIMESTAMPTZ(ID_ARG_CLICKED_AT));
+	return key_to_uuid(&id);
 }
 
 static const ImpressionSecret *

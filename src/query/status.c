@@ -23,7 +23,11 @@
 #include "read/ledger.h"
 #include "read/tail.h"
 #include "store/store.h"
+#include "store/store_sources.h"
 #include "write/retention.h"
+
+/* A reader of log files is missed after this, ms. */
+#define MISSING_MS (30 * 1000)
 
 PG_FUNCTION_INFO_V1(adclick_workers);
 PG_FUNCTION_INFO_V1(adclick_worker);
@@ -154,8 +158,8 @@ adclick_workers(PG_FUNCTION_ARGS)
 		if (!slot.at_work[kind])
 			slot.worker_pid[kind] = 0;
 	values[0] = Int32GetDatum((slot.worker_pid[WORKER_AGGREGATOR] != 0) +
-							  (slot.worker_pid[WORKER_COMPACTOR] != 0));
-	values[1] = Int32GetDatum(RecoveryInProgress() || shmem_rests(&slot) ? 0 : WORKER_KINDS);
+							  (slot.worker_pid[WORKER_COMPACTOR] != 0) + (slot.worker_pid[WORKER_READER] != 0));
+	values[1] = Int32GetDatum(RecoveryInProgress() ? 0 : shmem_workers_wanted(&slot));
 	values[2] = Int32GetDatum(slot.worker_pid[WORKER_AGGREGATOR]);
 	values[3] = Int32GetDatum(slot.worker_pid[WORKER_COMPACTOR]);
 	values[4] = CStringGetTextDatum(slot.last_error);
@@ -196,7 +200,10 @@ typedef struct Findings
 	int64		combinations;
 	int64		unreconciled;
 	const char *retention;		/* that it waits, and why; NULL: it does not */
+	const char *sources;		/* that log files are not read, and why; NULL: they are */
 } Findings;
+
+static const char *find_unread_sources(void);
 
 /* As a tick finds them: an error if it cannot work with them. */
 static void
@@ -216,6 +223,7 @@ look_at_tables(void *arg)
 	findings->combinations = store_count_combinations();
 	findings->unreconciled = store_count_unreconciled();
 	findings->retention = retention_overdue(&state);
+	findings->sources = find_unread_sources();
 	privileges_become_caller(&caller);
 }
 
@@ -236,8 +244,8 @@ Datum
 adclick_examine(PG_FUNCTION_ARGS)
 {
 	Findings	findings;
-	bool		nulls[7] = {true, true, true, true, true, true, true};
-	Datum		values[7];
+	bool		nulls[8] = {true, true, true, true, true, true, true, true};
+	Datum		values[8];
 	ErrorData  *error = attempt(look_at_tables, &findings);
 
 	rethrow_unless_found(error);
@@ -257,6 +265,11 @@ adclick_examine(PG_FUNCTION_ARGS)
 	{
 		values[6] = CStringGetTextDatum(findings.retention);
 		nulls[6] = false;
+	}
+	if (findings.sources)
+	{
+		values[7] = CStringGetTextDatum(findings.sources);
+		nulls[7] = false;
 	}
 	return make_row(fcinfo, values, nulls);
 }
@@ -292,6 +305,21 @@ look_at_slot(DatabaseSlot *slot)
 		*slot = *mine;
 	LWLockRelease(shmem->lock);
 	return mine != NULL;
+}
+
+/* The reader is missing, or a source has an error. */
+static const char *
+find_unread_sources(void)
+{
+	DatabaseSlot slot;
+	int64		missing;
+
+	if (!store_has_sources())
+		return NULL;
+	missing = look_at_slot(&slot) && slot.has_sources ? missing_ms(&slot, WORKER_READER) : -1;
+	if (missing > MISSING_MS)
+		return psprintf("the reader of log files has not run for %lld s", (long long) (missing / 1000));
+	return store_get_source_error();
 }
 
 /* One of the two workers, by its kind, as adclick.health() judges it; NULLs if there is no slot for them. */

@@ -71,6 +71,7 @@ static const struct
 {
 	[WORKER_AGGREGATOR] = {"adclick aggregator", "adclick_aggregator_main"},
 	[WORKER_COMPACTOR] = {"adclick compactor", "adclick_compactor_main"},
+	[WORKER_READER] = {"adclick reader", "adclick_reader_main"},
 };
 
 /* Handles of the workers started, by slot. */
@@ -117,6 +118,15 @@ is_stopped(int i, WorkerKind kind)
 		return false;
 	pfree(handles[i][kind]);
 	handles[i][kind] = NULL;
+	return true;
+}
+
+static bool
+are_stopped(int i)
+{
+	for (WorkerKind kind = 0; kind < WORKER_KINDS; kind++)
+		if (!is_stopped(i, kind))
+			return false;
 	return true;
 }
 
@@ -185,7 +195,7 @@ free_slots(List *databases, Oid *had_none)
 		bool		is_there = list_member_oid(databases, slot->database);
 
 		if (!OidIsValid(slot->database) || (is_there && !is_without(slot)) ||
-			slot->held_by != 0 || !is_stopped(i, WORKER_AGGREGATOR) || !is_stopped(i, WORKER_COMPACTOR))
+			slot->held_by != 0 || !are_stopped(i))
 			continue;
 		/* whoever is in a database that lets no more in can still be at work */
 		if (!is_there && CountDBBackends(slot->database) > 0)
@@ -308,6 +318,8 @@ is_due(const DatabaseSlot *slot, WorkerKind kind, long *wait_ms)
 		return false;
 	if (slot->interest != DATABASE_HAS_EXTENSION && kind != WORKER_AGGREGATOR)
 		return false;
+	if (kind == WORKER_READER && !slot->has_sources)
+		return false;
 	if (shmem_rests(slot))
 		delay_ms = ASK_AGAIN_MS;
 	else if (slot->failures[kind] == 0)
@@ -340,7 +352,7 @@ complain(int i, WorkerKind kind)
 			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 			 errmsg("%s", message),
 			 errdetail("All worker processes are in use."),
-			 errhint("Raise max_worker_processes; each database with the extension needs two.")));
+			 errhint("Raise max_worker_processes; each database with the extension needs two, and one more if it reads log files.")));
 	CommitTransactionCommand();
 	strlcat(message, ": all worker processes are in use (max_worker_processes)", sizeof(message));
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);

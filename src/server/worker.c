@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * worker.c
- *	  The aggregator and the compactor.
+ *	  The aggregator, the compactor, and the reader of log files.
  *
  * Each goes through its chores again and again, a transaction each.  A chore that
  * fails is rolled back and tried again, later each time; the others go on.  What
@@ -41,7 +41,9 @@
 #include "base/compat.h"
 #include "base/privileges.h"
 #include "base/shmem.h"
+#include "source/sources.h"
 #include "store/store.h"
+#include "store/store_sources.h"
 #include "worker.h"
 #include "write/compact.h"
 #include "write/retention.h"
@@ -52,6 +54,9 @@
 
 /* Pause between two looks at what retention has to do, ms. */
 #define RETENTION_PAUSE (60 * 1000)
+
+/* A round in which nothing was read is followed by a pause so many times as long. */
+#define READER_PAUSES 20
 
 /* Memory a worker does not give back between rounds, in bytes. */
 #define KEPT_MEMORY (128 * 1024 * 1024)
@@ -149,12 +154,13 @@ leave(DatabaseInterest interest)
 static void
 pin_settings(void)
 {
-	static const char *const settings[][2] = {
+	const char *const settings[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
 		{"session_replication_role", "replica"},	/* no triggers of users */
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
-		{"synchronous_commit", "off"},	/* what is lost is taken again */
+		/* what is lost is taken again; but a file that was read may have another name by then, which meets no pattern */
+		{"synchronous_commit", my_kind == WORKER_READER ? "local" : "off"},
 		{"statement_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
@@ -354,6 +360,31 @@ retention_round(void)
 	return false;
 }
 
+/* For the launcher: whether there is something to read. */
+static void
+note_sources(bool has_sources)
+{
+	bool		news = my_slot->has_sources != has_sources;
+
+	if (!news)
+		return;
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	my_slot->has_sources = has_sources;
+	LWLockRelease(shmem->lock);
+	shmem_wake_launcher();
+}
+
+static bool
+sources_round(void)
+{
+	store_push_snapshot();
+	note_sources(store_has_sources());
+	PopActiveSnapshot();
+	return false;
+}
+
+static bool reader_round(void);
+
 static Chore aggregator_chores[] = {
 	{"tick", tick_round},
 	{NULL}
@@ -362,8 +393,27 @@ static Chore aggregator_chores[] = {
 static Chore compactor_chores[] = {
 	{"compaction", compact_round, compact_find_damaged},
 	{"retention", retention_round, NULL, RETENTION_PAUSE},
+	{"look for sources", sources_round},
 	{NULL}
 };
+
+static Chore reader_chores[] = {
+	{"reading of log files", reader_round},
+	{NULL}
+};
+
+/* Looking for files costs what there are: where there is nothing new, no more than a part of the time. */
+static bool
+reader_round(void)
+{
+	SourcesResult result;
+	int64		begun = steady_ms();
+
+	(void) sources_round();
+	sources_read(&result);
+	reader_chores[0].pause = result.lines + result.bad_lines > 0 ? 0 : READER_PAUSES * (steady_ms() - begun);
+	return result.more;
+}
 
 /* For the status: a round is over that began then; "more": it left something to do. */
 static void
@@ -405,6 +455,8 @@ worker_loop(Chore *chores)
 		}
 		round_succeeded();
 		note_round(chores, begun, more);
+		if (my_kind == WORKER_READER && !my_slot->has_sources)
+			leave(DATABASE_HAS_EXTENSION);
 
 		/* A wait within a chore, as for a page, may have reset the latch of a reload. */
 		if (!ConfigReloadPending)
@@ -434,4 +486,11 @@ adclick_compactor_main(Datum arg)
 {
 	start_worker(WORKER_COMPACTOR, DatumGetObjectId(arg));
 	worker_loop(compactor_chores);
+}
+
+void
+adclick_reader_main(Datum arg)
+{
+	start_worker(WORKER_READER, DatumGetObjectId(arg));
+	worker_loop(reader_chores);
 }

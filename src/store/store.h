@@ -38,7 +38,8 @@ typedef enum StoreLock
 	STORE_LOCK_COMPACTION,
 	STORE_LOCK_RECONCILIATION,
 	STORE_LOCK_ARCHIVE,			/* who writes a volume to a file */
-	STORE_LOCK_RESTORED			/* who brings clicks back from files, or lets them go */
+	STORE_LOCK_RESTORED,		/* who brings clicks back from files, or lets them go */
+	STORE_LOCK_SOURCES			/* who reads log files */
 } StoreLock;
 
 /* Follow transactions: called once, when the module is loaded. */

@@ -168,7 +168,7 @@ static const struct
 		"WITH volume AS (INSERT INTO adclick_internal.volumes (shelf, volume, opened_at)"
 		" VALUES ('ledger', 0, clock_timestamp()), ('people', 0, clock_timestamp()))"
 		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit, late, dropped, discarded_dropped)"
-		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
+		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
 	},
 	[FIND_MISSING] = {
 		"SELECT string_agg(missing, ' ') FROM adclick_internal.find_missing() missing", 0
@@ -696,6 +696,61 @@ static const struct
 	},
 	[GET_LEDGER_RUN] = {
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs WHERE run_id = $1 AND sort_order = 3", 1, {INT8OID}
+	},
+	[GET_SOURCES] = {
+		"SELECT name, path, format = 'json', columns = '{}', ARRAY(SELECT CASE WHEN columns = '{}' THEN nullif(c.name, 'received_at') ELSE columns ->> c.name END FROM unnest('{click_id, ad_id, clicked_at, user_id, received_at,"
+		" ip, country, region, device}'::text[]) WITH ORDINALITY c (name, place) ORDER BY c.place), added_by, bytes_waiting, last_error"
+		" FROM adclick_internal.log_sources s ORDER BY name", 0
+	},
+	[HAS_SOURCES] = {
+		"SELECT FROM adclick_internal.log_sources LIMIT 1", 0
+	},
+	[ADD_SOURCE] = {
+		"INSERT INTO adclick_internal.log_sources (name, path, format, columns, added_by, added_at, lines, bad_lines, bytes_waiting)"
+		" VALUES ($1, $2, $3, $4, $5, clock_timestamp(), 0, 0, 0) ON CONFLICT DO NOTHING",
+		5, {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID}
+	},
+	[DROP_SOURCE] = {
+		"WITH files AS (DELETE FROM adclick_internal.log_files WHERE source = $1),"
+		" bad_lines AS (DELETE FROM adclick.bad_lines WHERE source = $1)"
+		" DELETE FROM adclick_internal.log_sources WHERE name = $1", 1, {TEXTOID}
+	},
+	[NOTE_SOURCE] = {
+		"UPDATE adclick_internal.log_sources SET lines = lines + $2, bad_lines = bad_lines + $3, bytes_waiting = $4,"
+		" last_read_at = CASE WHEN $2 + $3 > 0 THEN clock_timestamp() ELSE last_read_at END, last_error = $5,"
+		" last_error_at = CASE WHEN $5 IS NULL THEN NULL WHEN last_error = $5 THEN last_error_at ELSE clock_timestamp() END WHERE name = $1",
+		5, {TEXTOID, INT8OID, INT8OID, INT8OID, TEXTOID}
+	},
+	[GET_LOG_FILES] = {
+		"SELECT file, path, device, inode, size, modified_at, compressed, rotated, read_to, in_line, begin_hash, end_hash, copy_of,"
+		" gone_at IS NOT NULL, lines, bad_lines FROM adclick_internal.log_files WHERE source = $1 ORDER BY file", 1, {TEXTOID}
+	},
+	[PUT_LOG_FILE] = {
+		"INSERT INTO adclick_internal.log_files AS f (source, file, path, device, inode, size, modified_at, compressed, rotated, read_to, in_line,"
+		" begin_hash, end_hash, copy_of, gone_at, lines, bad_lines)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, nullif($14, 0), CASE WHEN $15 THEN clock_timestamp() END, $16, $17)"
+		" ON CONFLICT (source, file) DO UPDATE SET path = excluded.path, device = excluded.device, inode = excluded.inode, size = excluded.size,"
+		" modified_at = excluded.modified_at, compressed = excluded.compressed, rotated = excluded.rotated, read_to = excluded.read_to,"
+		" in_line = excluded.in_line, begin_hash = excluded.begin_hash, end_hash = excluded.end_hash, copy_of = excluded.copy_of,"
+		" gone_at = excluded.gone_at, lines = excluded.lines, bad_lines = excluded.bad_lines", 17,
+		{TEXTOID, INT4OID, TEXTOID, INT8OID, INT8OID, INT8OID, INT8OID, BOOLOID, BOOLOID, INT8OID, BOOLOID, UUIDOID, UUIDOID, INT4OID, BOOLOID,
+		INT8OID, INT8OID}
+	},
+	[DELETE_LOG_FILE] = {
+		"DELETE FROM adclick_internal.log_files WHERE source = $1 AND file = $2", 2, {TEXTOID, INT4OID}
+	},
+	[DELETE_GONE_FILES] = {
+		"DELETE FROM adclick_internal.log_files WHERE source = $1 AND gone_at < clock_timestamp() - $2 * interval '1 minute'", 2, {TEXTOID, INT4OID}
+	},
+	[COUNT_BAD_LINES] = {
+		"SELECT count(*) FROM adclick.bad_lines WHERE source = $1", 1, {TEXTOID}
+	},
+	[PUT_BAD_LINE] = {
+		"INSERT INTO adclick.bad_lines (source, file, byte_offset, line, sqlstate, reason, set_aside_at) VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp())",
+		6, {TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID}
+	},
+	[GET_SOURCE_ERROR] = {
+		"SELECT format('source \"%s\" is not read: %s', name, last_error) FROM adclick_internal.log_sources WHERE last_error IS NOT NULL ORDER BY name LIMIT 1", 0
 	},
 	[RETIRE_SECRET] = {
 		"UPDATE adclick_internal.impression_secrets SET retired_at = $1 WHERE retired_at IS NULL", 1, {TIMESTAMPTZOID}

@@ -253,23 +253,6 @@ archive_publish(const StoreArchived *archived, const char *unfinished)
 	(void) durable_rename(archive_unfinished(beside), beside, ERROR);
 }
 
-/* A path as one word of the shell. */
-static char *
-shell_word(const char *path)
-{
-	StringInfoData word;
-
-	initStringInfo(&word);
-	appendStringInfoChar(&word, '\'');
-	for (const char *c = path; *c; c++)
-		if (*c == '\'')
-			appendStringInfoString(&word, "'\\''");
-		else
-			appendStringInfoChar(&word, *c);
-	appendStringInfoChar(&word, '\'');
-	return word.data;
-}
-
 char *
 archive_compress_command(const char *path)
 {

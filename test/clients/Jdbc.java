@@ -59,9 +59,9 @@ public class Jdbc {
 		DatabaseMetaData data = bi.getMetaData();
 
 		equal(list(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME", "TABLE_TYPE"),
-			List.of("ads TABLE", "advertiser_roles TABLE", "archived_volumes TABLE", "clicks TABLE", "differences TABLE", "filters TABLE",
+			List.of("ads TABLE", "advertiser_roles TABLE", "archived_volumes TABLE", "bad_lines TABLE", "clicks TABLE", "differences TABLE", "filters TABLE",
 				"most_clicked_ads TABLE", "most_clicked_ads_daily TABLE", "most_clicked_ads_hourly TABLE", "reconciled_hours TABLE", "reconciliations TABLE", "restored_hours TABLE",
-				"ad_click_counts VIEW", "ad_click_counts_daily VIEW", "ad_click_counts_hourly VIEW", "click_log VIEW", "clicks_per_minute VIEW", "discarded_clicks VIEW", "own_ads VIEW", "status VIEW", "storage VIEW"),
+				"ad_click_counts VIEW", "ad_click_counts_daily VIEW", "ad_click_counts_hourly VIEW", "click_log VIEW", "clicks_per_minute VIEW", "discarded_clicks VIEW", "own_ads VIEW", "sources VIEW", "status VIEW", "storage VIEW"),
 			"getTables: what people use, and nothing else");
 		equal(unremarked(data.getTables(null, "adclick", "%", RELATIONS), "TABLE_NAME"), List.of(), "each with remarks");
 		equal(list(data.getColumns(null, "adclick", "clicks_per_minute", "%"), "COLUMN_NAME", "TYPE_NAME", "DATA_TYPE"),
@@ -70,7 +70,7 @@ public class Jdbc {
 				"region text " + Types.VARCHAR, "device text " + Types.VARCHAR, "click_count int8 " + Types.BIGINT),
 			"getColumns of a view");
 		for (String table : List.of("ad_click_counts", "ad_click_counts_hourly", "ad_click_counts_daily", "clicks_per_minute", "status", "filters", "ads",
-				"most_clicked_ads", "most_clicked_ads_hourly", "most_clicked_ads_daily", "differences", "reconciled_hours", "reconciliations", "archived_volumes", "restored_hours"))
+				"most_clicked_ads", "most_clicked_ads_hourly", "most_clicked_ads_daily", "differences", "reconciled_hours", "reconciliations", "archived_volumes", "restored_hours", "bad_lines", "sources"))
 			equal(unremarked(data.getColumns(null, "adclick", table, "%"), "COLUMN_NAME"), List.of(),
 				"each column of " + table + " with remarks");
 		List<String> functions = list(data.getFunctions(null, "adclick", "%"), "FUNCTION_NAME");

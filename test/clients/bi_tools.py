@@ -8,7 +8,7 @@ bi.autocommit = True
 
 USED = ['ad_click_counts', 'ads', 'clicks_per_minute', 'filters', 'status']
 READABLE = sorted(USED + ['ad_click_counts_daily', 'ad_click_counts_hourly', 'archived_volumes', 'differences', 'most_clicked_ads', 'most_clicked_ads_daily',
-                          'most_clicked_ads_hourly', 'own_ads', 'reconciled_hours', 'reconciliations', 'restored_hours', 'storage'])
+                          'most_clicked_ads_hourly', 'own_ads', 'reconciled_hours', 'reconciliations', 'restored_hours', 'sources', 'storage'])
 
 # What the tools list, for a role with the grants of the page
 

@@ -37,9 +37,9 @@ def answer(query, *parameters):
 
 listed = [(row.table_name, row.table_type) for row in cursor.tables(schema='adclick')]
 equal(sorted(listed),
-      [('ad_click_counts', 'VIEW'), ('ad_click_counts_daily', 'VIEW'), ('ad_click_counts_hourly', 'VIEW'), ('ads', 'TABLE'), ('advertiser_roles', 'TABLE'), ('archived_volumes', 'TABLE'), ('click_log', 'VIEW'), ('clicks', 'TABLE'), ('clicks_per_minute', 'VIEW'),
+      [('ad_click_counts', 'VIEW'), ('ad_click_counts_daily', 'VIEW'), ('ad_click_counts_hourly', 'VIEW'), ('ads', 'TABLE'), ('advertiser_roles', 'TABLE'), ('archived_volumes', 'TABLE'), ('bad_lines', 'TABLE'), ('click_log', 'VIEW'), ('clicks', 'TABLE'), ('clicks_per_minute', 'VIEW'),
        ('differences', 'TABLE'), ('discarded_clicks', 'VIEW'), ('filters', 'TABLE'), ('most_clicked_ads', 'TABLE'),
-       ('most_clicked_ads_daily', 'TABLE'), ('most_clicked_ads_hourly', 'TABLE'), ('own_ads', 'VIEW'), ('reconciled_hours', 'TABLE'), ('reconciliations', 'TABLE'), ('restored_hours', 'TABLE'), ('status', 'VIEW'), ('storage', 'VIEW')],
+       ('most_clicked_ads_daily', 'TABLE'), ('most_clicked_ads_hourly', 'TABLE'), ('own_ads', 'VIEW'), ('reconciled_hours', 'TABLE'), ('reconciliations', 'TABLE'), ('restored_hours', 'TABLE'), ('sources', 'VIEW'), ('status', 'VIEW'), ('storage', 'VIEW')],
       'SQLTables lists what people use, and nothing else')
 equal([(row.column_name, row.type_name) for row in cursor.columns('clicks_per_minute', schema='adclick')],
       [('click_minute', 'timestamptz'), ('ad_id', 'int8'), ('advertiser_id', 'int8'), ('country', 'text'),

@@ -9,8 +9,8 @@ from sqlalchemy.types import NullType
 
 from client import CLICKS, connect, done, equal, ok, rows, url, window
 
-TABLES = ['ads', 'advertiser_roles', 'archived_volumes', 'clicks', 'differences', 'filters', 'most_clicked_ads', 'most_clicked_ads_daily', 'most_clicked_ads_hourly', 'reconciled_hours', 'reconciliations', 'restored_hours']
-VIEWS = ['ad_click_counts', 'ad_click_counts_daily', 'ad_click_counts_hourly', 'click_log', 'clicks_per_minute', 'discarded_clicks', 'own_ads', 'status', 'storage']
+TABLES = ['ads', 'advertiser_roles', 'archived_volumes', 'bad_lines', 'clicks', 'differences', 'filters', 'most_clicked_ads', 'most_clicked_ads_daily', 'most_clicked_ads_hourly', 'reconciled_hours', 'reconciliations', 'restored_hours']
+VIEWS = ['ad_click_counts', 'ad_click_counts_daily', 'ad_click_counts_hourly', 'click_log', 'clicks_per_minute', 'discarded_clicks', 'own_ads', 'sources', 'status', 'storage']
 
 # It warns that it does not know composite types and indexes on expressions.
 warnings.simplefilter('ignore', sqlalchemy.exc.SAWarning)

@@ -103,7 +103,8 @@ SELECT is(:written, 0, 'compaction comes to an end');
 SELECT cmp_ok(open_minutes, '<', 10::bigint, 'few minutes are open after it') FROM adclick.status;
 SELECT is_exact('compacted');
 SELECT is_accounted('compacted');
-SELECT cmp_ok(count(DISTINCT click_minute), '>', 60::bigint, 'there are lists of filter ' || f)
+-- Hours that are settled by now came late as a whole, and their minutes have none: of the last hour there are.
+SELECT cmp_ok(count(DISTINCT click_minute), '>', 30::bigint, 'there are lists of filter ' || f)
 FROM unnest(ARRAY[0, :ca, :us_mobile, :ontario]) f LEFT JOIN adclick.most_clicked_ads ON filter_id = f
 GROUP BY f;
 

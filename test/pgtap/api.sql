@@ -4,15 +4,15 @@ SELECT no_plan();
 
 SELECT has_schema('adclick');
 SELECT tables_are('adclick', ARRAY['clicks', 'filters', 'most_clicked_ads', 'most_clicked_ads_hourly', 'most_clicked_ads_daily', 'ads', 'advertiser_roles',
-	'differences', 'reconciled_hours', 'reconciliations', 'archived_volumes', 'restored_hours']);
-SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'ad_click_counts_hourly', 'ad_click_counts_daily', 'clicks_per_minute', 'click_log', 'discarded_clicks', 'own_ads']);
+	'differences', 'reconciled_hours', 'reconciliations', 'archived_volumes', 'restored_hours', 'bad_lines']);
+SELECT views_are('adclick', ARRAY['status', 'storage', 'ad_click_counts', 'ad_click_counts_hourly', 'ad_click_counts_daily', 'clicks_per_minute', 'click_log', 'discarded_clicks', 'own_ads', 'sources']);
 SELECT isnt_partitioned('adclick', 'clicks', 'clicks go into one table');
 SELECT is((SELECT amname::text FROM pg_am JOIN pg_class c ON c.relam = pg_am.oid WHERE c.oid = 'adclick.clicks'::regclass), 'adclick_inbox', 'of an access method of its own');
 
 SELECT functions_are('adclick', ARRAY['ad_click_count', 'ad_click_count_between', 'top_n_ads', 'top_n_ads_between', 'explain_top_n',
 	'explain_top_n_between', 'click_series', 'advertiser_click_count', 'advertiser_click_count_between', 'unique_users',
 	'unique_users_between', 'breakdown', 'breakdown_between', 'add_filter', 'drop_filter', 'tick', 'compact', 'recompute', 'apply_retention', 'archive_volume', 'restore_clicks', 'release_clicks', 'forget_user', 'check_ledger', 'health', 'archive_clicks', 'reconcile', 'reconcile_hour', 'begin_restore', 'end_restore',
-	'schedule', 'unschedule', 'click', 'new_impression', 'rotate_impression_secret']);
+	'add_source', 'drop_source', 'read_sources', 'schedule', 'unschedule', 'click', 'click_id', 'new_impression', 'rotate_impression_secret']);
 -- Drivers send parameters without a type, and tools that map functions skip names that mean several.
 SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace GROUP BY 1 HAVING count(*) > 1$$,
 	'no function name is overloaded');
@@ -57,11 +57,15 @@ INSERT INTO signatures VALUES
 	('adclick.forget_user(bigint)', 'user_id bigint', 'bigint', false),
 	('adclick.click(bigint, bigint, inet, text, text, text, text)',
 		'ad_id bigint, user_id bigint, ip inet, country text, region text, device text, impression text DEFAULT NULL::text', 'text', false),
+	('adclick.click_id(uuid, timestamptz, bigint, bigint, text)',
+		'click_id uuid, clicked_at timestamp with time zone, ad_id bigint, user_id bigint, impression text', 'uuid', false),
 	('adclick.new_impression(bigint, bigint)', 'ad_id bigint, user_id bigint DEFAULT NULL::bigint', 'text', false),
 	('adclick.rotate_impression_secret(boolean)', 'revoke boolean DEFAULT false', 'void', false),
 	('adclick.archive_volume()', '', 'boolean', false),
 	('adclick.restore_clicks(timestamptz, timestamptz)', '"from" timestamp with time zone, "to" timestamp with time zone', 'bigint', false),
 	('adclick.release_clicks()', '', 'bigint', false),
+	('adclick.add_source(text, text, text, jsonb)', 'name text, path text, format text DEFAULT ''csv''::text, columns jsonb DEFAULT ''{}''::jsonb', 'void', false),
+	('adclick.drop_source(text)', 'name text', 'void', false),
 	('adclick.begin_restore()', '', 'void', false),
 	('adclick.end_restore(boolean)', 'incomplete boolean DEFAULT false', 'void', false);
 SELECT is(pg_get_function_arguments(function), arguments, 'arguments of ' || function) FROM signatures;
@@ -71,9 +75,17 @@ FROM signatures JOIN pg_proc ON oid = function WHERE is_question;
 SELECT is(has_function_privilege('adclick_reader', function, 'EXECUTE'), is_question, 'who may run ' || function) FROM signatures;
 SELECT is(array_agg(function::oid ORDER BY function::oid), array_agg(oid ORDER BY oid), 'and there are no others')
 FROM signatures FULL JOIN (SELECT * FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace
-	AND proname NOT IN ('tick', 'compact', 'apply_retention', 'check_ledger', 'health', 'archive_clicks', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
+	AND proname NOT IN ('tick', 'compact', 'read_sources', 'apply_retention', 'check_ledger', 'health', 'archive_clicks', 'reconcile', 'reconcile_hour', 'schedule', 'unschedule')) p ON oid = function;
 SELECT ok(provolatile = 'v' AND NOT proisstrict AND NOT prosecdef, proname || ' is volatile, and takes NULLs')
-FROM pg_proc WHERE oid IN ('adclick.click(bigint, bigint, inet, text, text, text, text)'::regprocedure, 'adclick.new_impression(bigint, bigint)'::regprocedure);
+FROM pg_proc WHERE oid IN ('adclick.click(bigint, bigint, inet, text, text, text, text)'::regprocedure, 'adclick.new_impression(bigint, bigint)'::regprocedure,
+	'adclick.click_id(uuid, timestamptz, bigint, bigint, text)'::regprocedure);
+-- For PostgREST: questions can be asked by GET, as they write nothing.
+SELECT functions_are('adclick_api', ARRAY['sender', 'click', 'filters', 'ad_click_count', 'top_n_ads', 'click_series', 'breakdown', 'clicks_per_minute']);
+SELECT is_empty($$SELECT proname, count(*) FROM pg_proc WHERE pronamespace = 'adclick_api'::regnamespace GROUP BY 1 HAVING count(*) > 1$$, 'one of each');
+SELECT is((provolatile, proisstrict, prosecdef, proretset, pg_get_function_result(oid))::text, '(s,t,f,f,json)', 'adclick_api.' || proname || ' is a question')
+FROM pg_proc WHERE pronamespace = 'adclick_api'::regnamespace AND proname NOT IN ('sender', 'click', 'filters');
+SELECT volatility_is('adclick_api', 'click', ARRAY['bigint', 'bigint', 'text'], 'volatile');
+
 SELECT volatility_is('adclick', 'tick', ARRAY[]::name[], 'volatile');
 SELECT volatility_is('adclick', 'forget_user', ARRAY['bigint'], 'volatile');
 SELECT volatility_is('adclick', 'recompute', ARRAY['timestamp with time zone', 'timestamp with time zone'], 'volatile');
@@ -143,6 +155,9 @@ SELECT is_procedure('adclick', 'archive_clicks', 'adclick.archive_clicks() is on
 SELECT columns_are('adclick', 'archived_volumes', ARRAY['volume', 'first_minute', 'last_minute', 'clicks', 'contents', 'file', 'bytes', 'sha256', 'archived_at', 'dropped_at']);
 SELECT col_is_pk('adclick', 'archived_volumes', 'volume', 'a volume is there once');
 SELECT columns_are('adclick', 'restored_hours', ARRAY['hour', 'volume', 'clicks', 'restored_at']);
+SELECT columns_are('adclick', 'sources', ARRAY['name', 'path', 'format', 'columns', 'added_by', 'added_at', 'files', 'bytes_read', 'bytes_waiting', 'lines', 'bad_lines',
+	'last_read_at', 'last_error', 'last_error_at']);
+SELECT columns_are('adclick', 'bad_lines', ARRAY['source', 'file', 'byte_offset', 'line', 'sqlstate', 'reason', 'set_aside_at']);
 SELECT col_is_pk('adclick', 'restored_hours', ARRAY['hour', 'volume'], 'an hour of a volume is there once');
 SELECT is(has_function_privilege(role, function, 'EXECUTE'), false, role || ' may not call ' || function)
 FROM unnest('{adclick_reader,pg_monitor,pg_read_all_data}'::text[]) role,

@@ -293,7 +293,7 @@ END
 $$;
 CREATE FUNCTION put_back() RETURNS void LANGUAGE sql AS $$ SELECT sh(format('cp %s.good %1$s', shell_path(1))) $$;
 SELECT sh(format('cp %s %1$s.good', shell_path(1))) \gset
-SELECT sh(format('printf X | dd of=%s bs=1 seek=1000 conv=notrunc 2>/dev/null', shell_path(1))) \gset
+SELECT sh(format('perl -e ''open F, "+<", shift; seek F, 1000, 0; read F, $byte, 1; seek F, 1000, 0; print F ~$byte'' %s', shell_path(1))) \gset
 SELECT brings_nothing('a byte', 'XX001', 'file "%volume_1.csv.gz" is not what adclick.archive_clicks() has written%');
 SELECT put_back() \gset
 SELECT sh(format('head -c 5000 %s.good > %1$s', shell_path(1))) \gset

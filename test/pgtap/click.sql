@@ -178,7 +178,7 @@ SELECT is_empty($$SELECT c.oid::regclass, p.privilege
 		AND CASE WHEN privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES') THEN has_any_column_privilege('tap_shop', c.oid, privilege) ELSE has_table_privilege('tap_shop', c.oid, privilege) END$$,
 	'no other right on a relation');
 SELECT is_empty($$SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace AND has_function_privilege('tap_shop', oid, 'EXECUTE')
-	AND proname NOT IN ('click', 'new_impression') AND NOT EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)$$, 'no function that is not everybody''s');
+	AND proname NOT IN ('click', 'click_id', 'new_impression') AND NOT EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)$$, 'no function that is not everybody''s');
 SELECT is((has_schema_privilege('tap_shop', 'adclick_internal', 'USAGE'), has_schema_privilege('tap_shop', 'adclick', 'CREATE'))::text, '(f,f)', 'no schema');
 SET ROLE tap_shop;
 SELECT throws_ok('SELECT * FROM ' || relation, '42501', NULL, 'cannot read ' || relation)

@@ -211,19 +211,20 @@ SELECT isnt_empty(format('SELECT FROM days WHERE last_minute = %L', :'day'), 'an
 SELECT is_exact('a day made anew');
 
 -- What can be wrong with a day is found, and repaired.
-CREATE FUNCTION found() RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION found("from" timestamptz DEFAULT '-infinity', "to" timestamptz DEFAULT 'infinity') RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-	WHILE adclick.reconcile_hour('-infinity', 'infinity') LOOP END LOOP;
+	WHILE adclick.reconcile_hour("from", "to") LOOP END LOOP;
 	RETURN coalesce((SELECT string_agg(DISTINCT what, ', ' ORDER BY what) FROM adclick.differences), 'nothing')
 		|| coalesce((SELECT '; ' || count(*) || ' problem' FROM adclick.reconciled_hours WHERE problem IS NOT NULL HAVING count(*) > 0), '');
 END
 $$;
-CREATE FUNCTION mended(damage text, OUT differences text, OUT repaired text) LANGUAGE plpgsql AS $$
+-- Found and repaired where it is; in the end everything is looked at.
+CREATE FUNCTION mended(damage text, "from" timestamptz, "to" timestamptz, OUT differences text, OUT repaired text) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE damage;
-	differences := found();
-	WHILE adclick.reconcile_hour('-infinity', 'infinity', true) LOOP END LOOP;
-	repaired := found();
+	differences := found("from", "to");
+	WHILE adclick.reconcile_hour("from", "to", true) LOOP END LOOP;
+	repaired := found("from", "to");
 	PERFORM oracle.compact();
 	repaired := repaired || ', ' || found();
 	IF EXISTS (SELECT FROM oracle.wrong_facts(true)) OR EXISTS (SELECT FROM oracle.wrong_days()) OR EXISTS (SELECT FROM oracle.wrong_lists()) OR EXISTS (SELECT FROM oracle.wrong_answers(5))
@@ -245,12 +246,12 @@ FROM (VALUES
 	('a day without its segments', 'DELETE FROM adclick_internal.segments WHERE run_id = (SELECT run_id FROM one)', 'nothing; 1 problem'),
 	('a damaged day', 'UPDATE adclick_internal.segments SET data = set_byte(data, 100, get_byte(data, 100) # 1) WHERE run_id = (SELECT run_id FROM one) AND number = 0', 'nothing; 1 problem'),
 	('a list', 'UPDATE adclick.most_clicked_ads_daily SET cut_off = cut_off + 1 WHERE filter_id = 0 AND click_day = (SELECT last_minute FROM one)', 'daily list')) d (what, damage, found),
-	mended(d.damage) m;
+	one, mended(d.damage, one.last_minute, one.last_minute + interval '1 day') m;
 SELECT oracle.send_past_clicks(300, '5 days', '1 day') AS sent \gset
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT compact_to_deltas() AS compacted \gset
 SELECT unnest(ARRAY[is(m.differences, 'day', 'found: deltas of days lost'), is(m.repaired, 'nothing, nothing', 'repaired')])
-FROM mended('DELETE FROM adclick_internal.runs WHERE sort_order = 4 AND is_delta') m;
+FROM mended('DELETE FROM adclick_internal.runs WHERE sort_order = 4 AND is_delta', '-infinity', 'infinity') m;
 BEGIN;
 DELETE FROM adclick_internal.runs WHERE sort_order = 4 AND is_delta;
 SELECT is(balanced, false, 'the books are not right without deltas of days') FROM adclick.check_ledger();

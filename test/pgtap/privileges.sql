@@ -22,7 +22,7 @@ CREATE EXTENSION adclick;
 -- All rights of others than the owner.
 CREATE VIEW rights AS
 WITH ours AS (
-	SELECT oid FROM pg_namespace WHERE nspname IN ('adclick', 'adclick_internal')
+	SELECT oid FROM pg_namespace WHERE nspname IN ('adclick', 'adclick_internal', 'adclick_api')
 ), acls AS (
 	SELECT oid::regclass::text AS object, relowner AS owner, relacl AS acl,
 		acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner) AS builtin
@@ -54,6 +54,7 @@ CREATE TABLE matrix (kind text COLLATE "C", objects text[], anybody text, ingest
 INSERT INTO matrix VALUES
 	('schema', '{adclick}', '', 'U', 'U', 'U', 'U', 'U'),
 	('schema', '{adclick_internal}', '', '', '', '', '', ''),
+	('schema', '{adclick_api}', '', 'U', 'U', 'U', 'U', ''),
 	('wrapper', '{adclick_facts}', '', '', '', '', '', ''),
 	('server', '{adclick_facts}', '', '', '', '', '', ''),
 	('type', '{adclick.ad_click}', '', '', '', 'U', 'U', ''),
@@ -63,11 +64,12 @@ INSERT INTO matrix VALUES
 	('table', '{adclick.ads}', '', '', '', 'r', 'adrw', ''),
 	('table', '{adclick.advertiser_roles}', '', '', '', '', 'adrw', ''),
 	('table', '{adclick.filters,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.most_clicked_ads_daily,adclick.differences}', '', '', '', 'r', 'r', ''),
-	('table', '{adclick.status,adclick.storage,adclick.reconciled_hours,adclick.reconciliations,adclick.archived_volumes,adclick.restored_hours}', '', '', '', 'r', 'r', 'r'),
+	('table', '{adclick.status,adclick.storage,adclick.reconciled_hours,adclick.reconciliations,adclick.archived_volumes,adclick.restored_hours,adclick.sources}', '', '', '', 'r', 'r', 'r'),
+	('table', '{adclick.bad_lines}', '', '', '', '', 'dr', ''),
 	('table', '{adclick.click_log,adclick.discarded_clicks}', '', '', '', '', 'r', ''),
 	('table', '{adclick_internal.awaited_tables,adclick_internal.compaction,adclick_internal.dedup_rules,adclick_internal.deltas,adclick_internal.end_of_dump,
 		adclick_internal.fact_rows,adclick_internal.forgotten_users,adclick_internal.gaps,adclick_internal.impression_secrets,adclick_internal.ledger_restored,
-		adclick_internal.restore,adclick_internal.restored_tables,adclick_internal.runs,adclick_internal.segments,adclick_internal.state,adclick_internal.stored_segments,
+		adclick_internal.log_files,adclick_internal.log_sources,adclick_internal.restore,adclick_internal.restored_tables,adclick_internal.runs,adclick_internal.segments,adclick_internal.state,adclick_internal.stored_segments,
 		adclick_internal.unpacked_clicks,adclick_internal.volumes}', '', '', '', '', '', ''),
 	('table', ARRAY(SELECT format('adclick_internal.%s_%s', shelf, n) FROM unnest('{ledger,people,discarded}'::text[]) shelf, generate_series(0, 31) n), '', '', '', '', '', ''),
 	('sequence', '{adclick.filters_filter_id_seq,adclick.reconciliations_reconciliation_id_seq,adclick_internal.dedup_rules_rule_id_seq,adclick_internal.runs_run_id_seq}', '', '', '', '', '', ''),
@@ -79,11 +81,15 @@ INSERT INTO matrix VALUES
 	('function', '{"adclick.explain_top_n(int, int, jsonb)","adclick.explain_top_n_between(int, timestamptz, timestamptz, jsonb)",
 		"adclick.unique_users(bigint, int, jsonb)","adclick.unique_users_between(bigint, timestamptz, timestamptz, jsonb)"}', '', '', '', 'X', 'X', ''),
 	('function', '{adclick.health()}', '', '', '', 'X', 'X', 'X'),
-	('function', '{"adclick.click(bigint, bigint, inet, text, text, text, text)","adclick.new_impression(bigint, bigint)"}', '', 'X', '', '', 'X', ''),
+	('function', '{"adclick.click(bigint, bigint, inet, text, text, text, text)","adclick.new_impression(bigint, bigint)",
+		"adclick.click_id(uuid, timestamptz, bigint, bigint, text)","adclick_api.click(bigint, bigint, text)",adclick_api.sender()}', '', 'X', '', '', 'X', ''),
+	('function', '{adclick_api.filters(text),"adclick_api.ad_click_count(bigint, timestamptz, timestamptz, text)","adclick_api.top_n_ads(int, timestamptz, timestamptz, text)",
+		"adclick_api.click_series(bigint, timestamptz, timestamptz, interval, text)","adclick_api.breakdown(bigint, timestamptz, timestamptz, text, text)",
+		"adclick_api.clicks_per_minute(timestamptz, timestamptz)"}', '', '', 'X', 'X', 'X', ''),
 	('function', '{adclick.tick(),adclick.compact(),"adclick.recompute(timestamptz, timestamptz)",adclick.apply_retention(),adclick.check_ledger(),adclick.add_filter(jsonb),
 		adclick.drop_filter(jsonb),adclick.forget_user(bigint),adclick.rotate_impression_secret(boolean),"adclick.reconcile(timestamptz, timestamptz, boolean, boolean)",
 		"adclick.reconcile_hour(timestamptz, timestamptz, boolean, boolean)",adclick.archive_clicks(),adclick.archive_volume(),
-		"adclick.restore_clicks(timestamptz, timestamptz)",adclick.release_clicks()}', '', '', '', '', 'X', ''),
+		"adclick.restore_clicks(timestamptz, timestamptz)",adclick.release_clicks(),"adclick.add_source(text, text, text, jsonb)",adclick.drop_source(text),adclick.read_sources()}', '', '', '', '', 'X', ''),
 	('function', '{adclick.begin_restore(),adclick.end_restore(boolean),adclick.schedule(),adclick.unschedule()}', '', '', '', '', '', ''),
 	-- Functions of a view run as the one who reads it; others have no way to call them.
 	('function', '{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.ledger_clicks(),adclick_internal.discarded(),adclick_internal.open_writer(),adclick_internal.examine(),
@@ -101,7 +107,7 @@ INSERT INTO possible VALUES ('table', 'SELECT', 'r'), ('table', 'INSERT', 'a'), 
 	('type', 'USAGE', 'U'), ('schema', 'USAGE', 'U'), ('schema', 'CREATE', 'C'), ('wrapper', 'USAGE', 'U'), ('server', 'USAGE', 'U');
 CREATE VIEW effective AS
 WITH ours AS (
-	SELECT oid FROM pg_namespace WHERE nspname IN ('adclick', 'adclick_internal')
+	SELECT oid FROM pg_namespace WHERE nspname IN ('adclick', 'adclick_internal', 'adclick_api')
 ), objects AS (
 	SELECT CASE relkind WHEN 'S' THEN 'sequence' ELSE 'table' END AS kind, oid, oid::regclass::text AS object
 	FROM pg_class WHERE relnamespace IN (TABLE ours) AND relkind NOT IN ('i', 'I', 'c')
@@ -178,7 +184,7 @@ SELECT is(adclick.ad_click_count(5, 60), 1::bigint, 'but clicks may be counted')
 SELECT is(current_user::text, 'tap_asker', 'a question gives no rights away');
 SELECT throws_ok('SELECT * FROM adclick.health()', '42501', 'permission denied for function health', 'the health is not everybody''s');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)
-FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.click_log,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
+FROM unnest('{adclick.clicks,adclick.discarded_clicks,adclick.bad_lines,adclick.click_log,adclick.status,adclick.filters,adclick_internal.state}'::text[]) relation;
 SELECT throws_ok('SELECT ' || function, '42501', 'permission denied for schema adclick_internal', 'no right to call ' || function)
 FROM unnest('{adclick_internal.progress(),adclick_internal.workers(),adclick_internal.facts(),adclick_internal.ledger_clicks(),adclick_internal.discarded(),
 	adclick_internal.judge(),adclick_internal.examine(),adclick_internal.worker(false),adclick_internal.open_writer(),
@@ -189,7 +195,7 @@ SET ROLE tap_member;
 SELECT lives_ok(question, 'a member asks: ' || question) FROM (TABLE personal UNION ALL TABLE readers) q;
 SELECT is(adclick.ad_click_count(5, 60, '{"user_id": 42, "ip": "203.0.113.64/26"}'), 1::bigint, 'and is answered');
 SELECT lives_ok('TABLE ' || relation, 'a member reads ' || relation)
-FROM unnest('{adclick.ad_click_counts,adclick.ad_click_counts_hourly,adclick.ad_click_counts_daily,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.most_clicked_ads_daily,adclick.status,adclick.storage,adclick.differences,adclick.reconciled_hours,adclick.reconciliations,adclick.archived_volumes,adclick.restored_hours}'::text[]) relation;
+FROM unnest('{adclick.ad_click_counts,adclick.ad_click_counts_hourly,adclick.ad_click_counts_daily,adclick.clicks_per_minute,adclick.filters,adclick.ads,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.most_clicked_ads_daily,adclick.status,adclick.storage,adclick.differences,adclick.reconciled_hours,adclick.reconciliations,adclick.archived_volumes,adclick.restored_hours,adclick.sources}'::text[]) relation;
 SELECT is(health, 'ok', 'and is told the health') FROM adclick.health();
 SELECT isnt((SELECT workers_alive FROM adclick.status), NULL, 'the status has what the workers say');
 SELECT throws_ok('SELECT count(*) FROM ' || relation, '42501', NULL, 'no right to read ' || relation)

@@ -179,10 +179,10 @@ BEGIN
 	IF hours ~ 'problem' AND EXISTS (SELECT run_id FROM adclick_internal.runs EXCEPT TABLE before) THEN
 		health := 'what could not be repaired was changed';
 	END IF;
-	-- all of it again
-	IF hours !~ 'problem' AND (found() <> 'nothing' OR EXISTS (SELECT FROM oracle.wrong_facts(true)) OR EXISTS (SELECT FROM oracle.wrong_answers(12))) THEN
+	IF hours !~ 'problem' AND (EXISTS (SELECT FROM oracle.wrong_facts(true)) OR EXISTS (SELECT FROM oracle.wrong_answers(12))) THEN
 		health := 'not right after the repair';
 	END IF;
+	-- all of it again
 	IF hours !~ 'problem' THEN
 		PERFORM oracle.compact();
 		IF found() <> 'nothing' OR EXISTS (SELECT FROM oracle.wrong_facts(true)) OR EXISTS (SELECT FROM oracle.wrong_lists()) THEN

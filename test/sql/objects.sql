@@ -37,13 +37,13 @@ ORDER BY 1, attnum;
 -- wherever C code runs SQL.
 SELECT oid::regprocedure AS function, pg_get_function_result(oid) AS result, provolatile AS v, proparallel AS p,
 	proisstrict AS strict, prosecdef AS d, proconfig AS settings
-FROM pg_proc WHERE pronamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace)
+FROM pg_proc WHERE pronamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace, 'adclick_api'::regnamespace)
 ORDER BY oid::regprocedure::text COLLATE "C";
 
 -- Privileges of everybody.
 CREATE ROLE regress_nobody;
 SELECT oid::regprocedure AS function FROM pg_proc
-WHERE pronamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace)
+WHERE pronamespace IN ('adclick'::regnamespace, 'adclick_internal'::regnamespace, 'adclick_api'::regnamespace)
 	AND has_function_privilege('regress_nobody', oid, 'EXECUTE')
 ORDER BY oid::regprocedure::text COLLATE "C";
 SELECT nspname, has_schema_privilege('regress_nobody', oid, 'USAGE') AS usage,

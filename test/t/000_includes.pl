@@ -7,7 +7,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use Test::More;
 
-my @FOLDERS = qw(core base inbox store seen read write query server);
+my @FOLDERS = qw(core base inbox store source seen read write query server);
 my $src = "$FindBin::RealBin/../../src";
 my %place = map { $FOLDERS[$_] => $_ } 0 .. $#FOLDERS;
 my $files = 0;

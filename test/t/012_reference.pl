@@ -62,11 +62,11 @@ foreach my $example (@examples)
 }
 
 all_listed('functions', [ functions() ],
-	map { s/\n {8,}/ /gr } $text =~ /^    (adclick\.\w+\(.*(?:\n {8}.*)*)/mg);
+	map { s/\n {8,}/ /gr } $text =~ /^    (adclick(?:_api)?\.\w+\(.*(?:\n {8}.*)*)/mg);
 all_listed('columns', [ columns() ], page_columns());
 all_listed('settings', [ settings() ], $text =~ /^(\| `adclick\.\w+` \| .*? \| .*? \| .*? \| (?:reload|restart|ALTER DATABASE or reload) \|)/mg);
 
-all_listed('rights', [ rights() ], $text =~ /^(\| `adclick\.\w+(?:\(\))?`(?: \| [-A-Z, ]+){5} \|)$/mg);
+all_listed('rights', [ rights() ], $text =~ /^(\| `adclick(?:_api)?\.\w+(?:\(\))?`(?: \| [-A-Z, ]+){5} \|)$/mg);
 
 done_testing();
 
@@ -182,8 +182,8 @@ sub rows
 sub functions
 {
 	return rows(q{
-		SELECT format('adclick.%s(%s)%s', proname, pg_get_function_arguments(oid), ' RETURNS ' || pg_get_function_result(oid))
-		FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace});
+		SELECT format('%s.%s(%s)%s', pronamespace::regnamespace, proname, pg_get_function_arguments(oid), ' RETURNS ' || pg_get_function_result(oid))
+		FROM pg_proc WHERE pronamespace IN ('adclick'::regnamespace, 'adclick_api'::regnamespace)});
 }
 
 # Relations have a heading each, and a table of their columns below.
@@ -224,11 +224,11 @@ sub settings
 sub rights
 {
 	return rows(q{
-		SELECT format('| `adclick.%s` | %s |', name, string_agg(coalesce(rights, '-'), ' | ' ORDER BY place))
+		SELECT format('| `%s` | %s |', name, string_agg(coalesce(rights, '-'), ' | ' ORDER BY place))
 		FROM (SELECT name, place, string_agg(privilege, ', ' ORDER BY nr) FILTER (WHERE CASE is_function
 				WHEN true THEN has_function_privilege(role, oid, privilege) ELSE has_table_privilege(role, oid, privilege) END) AS rights
-			FROM (SELECT oid, relname || '' AS name, false AS is_function FROM pg_class WHERE relnamespace = 'adclick'::regnamespace AND relkind IN ('r', 'v')
-				UNION ALL SELECT oid, proname || '()', true FROM pg_proc WHERE pronamespace = 'adclick'::regnamespace) o
+			FROM (SELECT oid, 'adclick.' || relname AS name, false AS is_function FROM pg_class WHERE relnamespace = 'adclick'::regnamespace AND relkind IN ('r', 'v')
+				UNION ALL SELECT oid, format('%s.%s()', pronamespace::regnamespace, proname), true FROM pg_proc WHERE pronamespace IN ('adclick'::regnamespace, 'adclick_api'::regnamespace)) o
 			JOIN (VALUES (false, 'SELECT', 1), (false, 'INSERT', 2), (false, 'UPDATE', 3), (false, 'DELETE', 4), (true, 'EXECUTE', 5)) p (is_function, privilege, nr) USING (is_function)
 			CROSS JOIN unnest('{adclick_ingest,adclick_advertiser,adclick_reader,adclick_admin,pg_monitor}'::name[]) WITH ORDINALITY r (role, place)
 			GROUP BY 1, 2) x GROUP BY name ORDER BY name COLLATE "C"});

@@ -31,12 +31,12 @@ sub anew
 	return;
 }
 
-# Three ticks' worth of clicks, a tenth of them copies.
+# More clicks than a tick takes, a tenth of them copies.
 my $file = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/many.csv';
 sql(qq{
 	COPY (SELECT md5((i - i % 10 / 9)::text)::uuid, (i - i % 10 / 9) % 1000, date_bin('10 minutes', now(), '2000-01-01 00:00Z'),
 			('{CA,US}'::text[])[1 + (i - i % 10 / 9) % 2]
-		FROM generate_series(1, 530000) i) TO '$file'});
+		FROM generate_series(1, 280000) i) TO '$file'});
 my $COPY = "COPY adclick.clicks (click_id, ad_id, clicked_at, country) FROM '$file'";
 
 # Kill the server, and start it again as soon as no process of it is left.
@@ -114,18 +114,18 @@ sql(qq{
 	RELEASE s;
 	COMMIT});
 sql("BEGIN; $COPY; ROLLBACK");
-is(sql('SELECT lag_rows, (SELECT count(*) FROM adclick.clicks) FROM adclick.status'), '530200|530200', 'what was committed waits');
+is(sql('SELECT lag_rows, (SELECT count(*) FROM adclick.clicks) FROM adclick.status'), '280200|280200', 'what was committed waits');
 
 my @readers;
 my @seen;
-for my $round (1 .. 3)
+for my $round (1 .. 2)
 {
 	push @readers, $node->background_psql('clicks', on_error_stop => 0);
 	$readers[-1]->set_query_timer_restart;
 	$readers[-1]->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY');
 	push @seen, $readers[-1]->query_safe($SEEN);
-	if ($round < 3) { full_tick_ok("round $round with readers") } else { sql('SELECT adclick.tick()') }
-	sql($round == 2 ? 'VACUUM (FREEZE) adclick.clicks' : 'VACUUM adclick.clicks');
+	if ($round == 1) { full_tick_ok("round $round with readers") } else { sql('SELECT adclick.tick()') }
+	sql($round == 1 ? 'VACUUM (FREEZE) adclick.clicks' : 'VACUUM adclick.clicks');
 	is($readers[$_]->query_safe($SEEN), $seen[$_], "reader @{[ $_ + 1 ]} sees in round $round what it saw") for 0 .. $#readers;
 	right_ok("round $round with readers");
 }
@@ -139,10 +139,10 @@ all_taken_ok('with readers');
 #
 anew();
 sql($COPY);
+sql('VACUUM FULL adclick.clicks');
 full_tick_ok('rewritten');
 sql('VACUUM FULL adclick.clicks');
 right_ok('VACUUM FULL between ticks');
-full_tick_ok('rewritten');
 killed();
 right_ok('killed between ticks');
 sql('ALTER TABLE adclick.clicks SET TABLESPACE elsewhere');
@@ -153,7 +153,7 @@ sql('VACUUM FULL adclick.clicks');
 is(sql(q{SELECT pg_relation_size('adclick.clicks')}), '0', 'a table without clicks is empty');
 
 # Killed while a tick has not committed, and one that was rolled back in part.
-sql("INSERT INTO adclick.clicks (click_id, ad_id) SELECT md5(i::text)::uuid, 2004 FROM generate_series(530001, 531000) i");
+sql("INSERT INTO adclick.clicks (click_id, ad_id) SELECT md5(i::text)::uuid, 2004 FROM generate_series(280001, 281000) i");
 my $ticker = $node->background_psql('clicks', on_error_stop => 0);
 $ticker->query_safe('BEGIN');
 is($ticker->query_safe('SELECT rows_read FROM adclick.tick()'), '1000', 'a tick that does not commit');

@@ -9,7 +9,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 
-use AdclickClock;
+use AdclickClock qw(clocked pass_time set_clock);
 use AdclickTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -21,22 +21,10 @@ my $STANDBY = 'this is a standby: the workers run on its primary';
 
 my $node = clocked(adclick_node('main', allows_streaming => 1, 'adclick.watermark' => "'0s'", 'autovacuum' => 'off',
 	'max_prepared_transactions' => 5, 'restart_after_crash' => 'on'));
-my ($clock, $steady) = (0, 0);
 
 $node->start;
 
 sub sql { return $node->safe_psql('clicks', $_[0]) }
-
-# So many seconds go by.
-sub pass_time
-{
-	my ($seconds) = @_;
-
-	$clock += $seconds;
-	$steady += $seconds;
-	clocks_are($clock, $steady);
-	return;
-}
 
 sub becomes
 {
@@ -153,7 +141,7 @@ is_now('ok|', 'with enough of them');
 #
 quiet_workers($node, 'clicks');
 sql('INSERT INTO adclick.clicks (ad_id) SELECT 1 FROM generate_series(1, 10)');
-clocks_are($clock += 7200, $steady);
+set_clock(7200);
 cmp_ok(sql('SELECT lag_seconds FROM adclick.status'), '>', 7000, 'clicks that arrived long ago, as of a long transaction');
 is_now('ok|', 'are not late for a tick that has not come');
 my ($aggregator) = workers_ready($node, 'clicks');

@@ -11,10 +11,12 @@ use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(clocked clocks_are);
+our @EXPORT = qw(clocked clocks_are pass_time);
+our @EXPORT_OK = qw(set_clock);
 
 my $dir = abs_path(PostgreSQL::Test::Utils::tempdir());
 my ($library, $offset) = ("$dir/clock.so", "$dir/offset");
+my ($clock, $steady) = (0, 0);
 
 # Let the server of a node, when it starts, read these clocks: all nodes the same ones.
 sub clocked
@@ -33,11 +35,29 @@ sub clocked
 # write, into the place that the server's processes have mapped.
 sub clocks_are
 {
-	my ($clock, $steady) = @_;
+	($clock, $steady) = @_;
 
 	open my $file, -e $offset ? '+<' : '>', $offset or die "cannot open $offset: $!";
 	syswrite($file, pack 'qq', $clock, $steady) == 16 or die "cannot write $offset: $!";
 	close $file;
+	return;
+}
+
+# So many seconds go by.
+sub pass_time
+{
+	my ($seconds) = @_;
+
+	clocks_are($clock + $seconds, $steady + $seconds);
+	return;
+}
+
+# Somebody sets the clock, so many seconds ahead.
+sub set_clock
+{
+	my ($seconds) = @_;
+
+	clocks_are($clock + $seconds, $steady);
 	return;
 }
 

@@ -7,7 +7,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
-use AdclickClock;
+use AdclickClock qw(clocked pass_time set_clock);
 use AdclickTest;
 
 our @EXPORT = qw($MINUTE $HOUR $DAY retention_node pass_time set_clock becomes retention_round);
@@ -15,7 +15,6 @@ our @EXPORT = qw($MINUTE $HOUR $DAY retention_node pass_time set_clock becomes r
 our ($MINUTE, $HOUR, $DAY) = (60, 3600, 86400);
 
 my ($node, $shelf, $volumes);
-my ($clock, $steady) = (0, 0);
 
 # The server, with a database clicks; names of the shelf and of a view there of its volumes; settings, how long they are kept among them.
 sub retention_node
@@ -30,27 +29,6 @@ sub retention_node
 	adclick_database($node, 'clicks');
 	$node->safe_psql('clicks', "CREATE VIEW $volumes AS SELECT * FROM adclick_internal.volumes WHERE shelf = '$shelf'");
 	return $node;
-}
-
-# Time passes.
-sub pass_time
-{
-	my ($seconds) = @_;
-
-	$clock += $seconds;
-	$steady += $seconds;
-	clocks_are($clock, $steady);
-	return;
-}
-
-# Somebody sets the clock, so many seconds ahead.
-sub set_clock
-{
-	my ($seconds) = @_;
-
-	$clock += $seconds;
-	clocks_are($clock, $steady);
-	return;
 }
 
 # Wait for something.

@@ -83,12 +83,12 @@ sub adclick_database
 	return;
 }
 
-# Wait until the aggregator and the compactor run; returns their process ids.
+# Wait until the aggregator and the compactor run, whether a reader does or not; returns their process ids.
 sub workers_ready
 {
 	my ($node, $database) = @_;
 
-	$node->poll_query_until($database, 'SELECT workers_alive = 2 FROM adclick_internal.workers()')
+	$node->poll_query_until($database, 'SELECT aggregator_pid IS NOT NULL AND compactor_pid IS NOT NULL FROM adclick_internal.workers()')
 	  or die "the workers of $database do not run";
 	return split /\|/,
 	  $node->safe_psql($database, 'SELECT aggregator_pid, compactor_pid FROM adclick_internal.workers()');
