@@ -25,6 +25,7 @@
 
 Shmem	   *shmem = NULL;
 DedupSet   *shmem_dedup = NULL;
+Bounds		shmem_bounds;
 static InboxMap *inbox_maps = NULL; /* one for each slot */
 
 static shmem_startup_hook_type previous_startup_hook = NULL;
@@ -38,12 +39,20 @@ dedup_bytes(void)
 	return (Size) adclick_dedup_memory * 1024 * 1024;
 }
 
+/* Without limits they are never touched. */
+static Size
+bounds_bytes(void)
+{
+	return dedup_bytes() / 8;
+}
+
 static void
 shmem_ask(void)
 {
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Shmem)), dedup_bytes()));
+	RequestAddinShmemSpace(add_size(bounds_bytes(), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(INBOX_MAPS_BYTES);
 	RequestNamedLWLockTranche("adclick", 2);
 }
@@ -53,7 +62,7 @@ shmem_start(void)
 {
 	bool		found;
 	uint64		seed;
-	uint64		clicker_seed[4];
+	uint64		clicker_seed[2];
 
 	if (previous_startup_hook)
 		previous_startup_hook();
@@ -69,13 +78,14 @@ shmem_start(void)
 		LWLockPadded *locks = GetNamedLWLockTranche("adclick");
 
 		memset(shmem, 0, sizeof(Shmem));
-		memcpy(shmem->clicker_seed, clicker_seed, sizeof(clicker_seed));
 		shmem->lock = &locks[0].lock;
 		shmem->dedup_lock = &locks[1].lock;
+		memcpy(shmem->clicker_seed, clicker_seed, sizeof(clicker_seed));
 	}
 	shmem_dedup = ShmemInitStruct("adclick dedup", dedup_bytes(), &found);
 	if (!found)
 		dedup_init(shmem_dedup, dedup_bytes(), seed);
+	shmem_bounds = bounds_of(ShmemInitStruct("adclick bounds", bounds_bytes(), &found), bounds_bytes());
 	inbox_maps = ShmemInitStruct("adclick inbox maps", INBOX_MAPS_BYTES, &found);
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -133,13 +143,6 @@ shmem_slot(Oid database, bool make)
 }
 
 void
-shmem_drop_spaces(Oid database)
-{
-	dedup_drop_space(shmem_dedup, database);
-	dedup_drop_space(shmem_dedup, shmem_clicker_space(database));
-}
-
-void
 shmem_forget(Oid database)
 {
 	DatabaseSlot *slot;
@@ -149,7 +152,7 @@ shmem_forget(Oid database)
 	if (slot)
 	{
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-		shmem_drop_spaces(database);
+		dedup_drop_space(shmem_dedup, database);
 		LWLockRelease(shmem->dedup_lock);
 		init_slot(slot, database);
 	}

@@ -4,7 +4,7 @@
  *	  What the processes of all databases share.
  *
  * A lock, a slot for each database that has the extension, the map of its inbox,
- * and the set of click keys (dedup.h).
+ * the set of click keys (dedup.h), and bounds of clicks of users and addresses (bounds.h).
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -20,6 +20,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
+#include "core/bounds.h"
 #include "core/dedup.h"
 
 /* Databases that can have workers at the same time. */
@@ -82,18 +83,18 @@ typedef struct DatabaseSlot
 	int64		loaded_tick;	/* keys loaded bear its number, whichever tick added them */
 	uint64		attempt;		/* tick that last added keys, committed or not */
 
-	/* the clicks of users and addresses, see clickers.c: as those three */
-	bool		counted;
-	int32		user_limit;		/* they go up to these; 0: there are none */
-	int32		ip_limit;
-	int64		counted_tick;
+	/* of the clicks of users and addresses, see clickers.c */
+	bool		user_bounded;	/* each tick has added those of users since ... */
+	bool		ip_bounded;		/* or addresses */
+	int64		bounded_tick;	/* ... this one, in minutes from ... */
+	int64		bounded_from;	/* ... this one on */
 } DatabaseSlot;
 
 typedef struct Shmem
 {
 	LWLock	   *lock;			/* slots; never held while waiting */
-	LWLock	   *dedup_lock;		/* the dedup set */
-	uint64		clicker_seed[4];	/* for who chooses users and addresses, see counts.h */
+	LWLock	   *dedup_lock;		/* the dedup set, and the bounds */
+	uint64		clicker_seed[2];	/* for who chooses users and addresses */
 	Latch	   *launcher_latch; /* NULL: the launcher does not run */
 	DatabaseSlot slots[SHMEM_MAX_DATABASES];
 } Shmem;
@@ -110,18 +111,9 @@ typedef struct InboxMap
 
 extern Shmem *shmem;
 extern DedupSet *shmem_dedup;
+extern Bounds shmem_bounds;
 
 extern void shmem_install(void);
-
-/* The space of the dedup set in which a database counts by user and address; its keys are in that of its oid. */
-static inline uint64
-shmem_clicker_space(Oid database)
-{
-	return (UINT64CONST(1) << 32) | database;
-}
-
-/* Forget all that the set has of a database.  The caller holds shmem->dedup_lock exclusively. */
-extern void shmem_drop_spaces(Oid database);
 
 /*
  * The slot of a database, made if it has none and "make" is set.  NULL if

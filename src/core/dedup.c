@@ -82,7 +82,7 @@ typedef struct ChunkInfo
 typedef struct Bucket
 {
 	int64_t		number;
-	uint64_t	space;
+	uint32_t	space;
 	DedupBucket next;			/* in the same list */
 	uint64_t	nkeys;			/* forgotten ones not counted */
 	uint32_t	nchunks;
@@ -94,7 +94,7 @@ typedef struct Bucket
 
 typedef struct Space
 {
-	uint64_t	id;
+	uint32_t	id;
 	int64_t		floor;
 	uint64_t	last_used;		/* 0: not in use */
 } Space;
@@ -165,7 +165,7 @@ dedup_init(void *region, size_t bytes, uint64_t seed)
  */
 
 static Space *
-find_space(const DedupSet *set, uint64_t space)
+find_space(const DedupSet *set, uint32_t space)
 {
 	for (int i = 0; i < DEDUP_MAX_SPACES; i++)
 		if (set->space[i].last_used != 0 && set->space[i].id == space)
@@ -174,13 +174,13 @@ find_space(const DedupSet *set, uint64_t space)
 }
 
 bool
-dedup_has_space(const DedupSet *set, uint64_t space)
+dedup_has_space(const DedupSet *set, uint32_t space)
 {
 	return find_space(set, space) != NULL;
 }
 
 void
-dedup_add_space(DedupSet *set, uint64_t space)
+dedup_add_space(DedupSet *set, uint32_t space)
 {
 	Space	   *oldest = &set->space[0];
 
@@ -197,7 +197,7 @@ dedup_add_space(DedupSet *set, uint64_t space)
 }
 
 int64_t
-dedup_floor(const DedupSet *set, uint64_t space)
+dedup_floor(const DedupSet *set, uint32_t space)
 {
 	const Space *known = find_space(set, space);
 
@@ -205,7 +205,7 @@ dedup_floor(const DedupSet *set, uint64_t space)
 }
 
 void
-dedup_raise_floor(DedupSet *set, uint64_t space, int64_t floor)
+dedup_raise_floor(DedupSet *set, uint32_t space, int64_t floor)
 {
 	Space	   *known = find_space(set, space);
 
@@ -284,7 +284,7 @@ free_chunk(DedupSet *set, uint32_t chunk)
  */
 
 static DedupBucket *
-list_of(const DedupSet *set, uint64_t space, int64_t number)
+list_of(const DedupSet *set, uint32_t space, int64_t number)
 {
 	uint64_t	hash = hash_words(set, space, (uint64_t) number);
 
@@ -292,7 +292,7 @@ list_of(const DedupSet *set, uint64_t space, int64_t number)
 }
 
 DedupBucket
-dedup_find(const DedupSet *set, uint64_t space, int64_t bucket)
+dedup_find(const DedupSet *set, uint32_t space, int64_t bucket)
 {
 	DedupBucket b = *list_of(set, space, bucket);
 
@@ -417,7 +417,7 @@ take_bucket(DedupSet *set)
 }
 
 static DedupBucket
-make_bucket(DedupSet *set, uint64_t space, int64_t number)
+make_bucket(DedupSet *set, uint32_t space, int64_t number)
 {
 	DedupBucket b = take_bucket(set);
 	Bucket	   *bucket = &set->bucket[b];
@@ -435,7 +435,7 @@ make_bucket(DedupSet *set, uint64_t space, int64_t number)
 }
 
 DedupBucket
-dedup_open(DedupSet *set, uint64_t space, int64_t bucket)
+dedup_open(DedupSet *set, uint32_t space, int64_t bucket)
 {
 	Space	   *known = find_space(set, space);
 	DedupBucket b = dedup_find(set, space, bucket);
@@ -607,13 +607,13 @@ forget_in_leaf(Bucket *bucket, Entry *slots, uint64_t first, uint64_t last)
  */
 
 static inline bool
-in_space(const DedupSet *set, DedupBucket b, uint64_t space)
+in_space(const DedupSet *set, DedupBucket b, uint32_t space)
 {
 	return set->last_used[b] != 0 && set->bucket[b].space == space;
 }
 
 bool
-dedup_forget_ticks(DedupSet *set, uint64_t space, uint64_t first, uint64_t last, DedupPlace *at)
+dedup_forget_ticks(DedupSet *set, uint32_t space, uint64_t first, uint64_t last, DedupPlace *at)
 {
 	int			nleaves = 0;
 
@@ -638,7 +638,7 @@ dedup_forget_ticks(DedupSet *set, uint64_t space, uint64_t first, uint64_t last,
 }
 
 void
-dedup_drop_space(DedupSet *set, uint64_t space)
+dedup_drop_space(DedupSet *set, uint32_t space)
 {
 	Space	   *known = find_space(set, space);
 
@@ -662,7 +662,7 @@ dedup_dropped(const DedupSet *set)
 }
 
 size_t
-dedup_bytes_used(const DedupSet *set, uint64_t space)
+dedup_bytes_used(const DedupSet *set, uint32_t space)
 {
 	size_t		nchunks = 0;
 
@@ -673,7 +673,7 @@ dedup_bytes_used(const DedupSet *set, uint64_t space)
 }
 
 uint64_t
-dedup_keys(const DedupSet *set, uint64_t space)
+dedup_keys(const DedupSet *set, uint32_t space)
 {
 	uint64_t	nkeys = 0;
 

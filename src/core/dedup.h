@@ -7,7 +7,7 @@
  * one.  With each key stands the number of the tick that counted it, so that a
  * query can decide for its own snapshot whether the key was counted before.
  *
- * Buckets belong to a space (of a database: its keys, or what it counts by user and address).  All tables of all spaces live in
+ * Buckets belong to a space (a database).  All tables of all spaces live in
  * one region of fixed size (shared memory in the server, malloc in unit
  * tests), cut into chunks; a table grows chunk by chunk (extendible hashing,
  * Fagin et al. 1979, doi 10.1145/320083.320092), and when no chunk is free the
@@ -54,7 +54,7 @@ typedef enum DedupResult
 #define DEDUP_MAX_BUCKETS 1024
 
 /* The most spaces; beyond it the least recently used one is dropped. */
-#define DEDUP_MAX_SPACES 128
+#define DEDUP_MAX_SPACES 64
 
 /*
  * Make the region (8-aligned) an empty set that uses no more than "bytes", or
@@ -68,18 +68,18 @@ extern DedupSet *dedup_init(void *region, size_t bytes, uint64_t seed);
  * already.  May drop the least recently used other space, with its floor, so
  * look with dedup_has_space before relying on one registered earlier.
  */
-extern void dedup_add_space(DedupSet *set, uint64_t space);
-extern bool dedup_has_space(const DedupSet *set, uint64_t space);
+extern void dedup_add_space(DedupSet *set, uint32_t space);
+extern bool dedup_has_space(const DedupSet *set, uint32_t space);
 
 /* The bucket's handle, or DEDUP_NO_BUCKET when it is not in memory. */
-extern DedupBucket dedup_find(const DedupSet *set, uint64_t space, int64_t bucket);
+extern DedupBucket dedup_find(const DedupSet *set, uint32_t space, int64_t bucket);
 
 /*
  * The bucket's handle, making an empty one if it is not in memory (dropping
  * the least recently used one if there is no room).  Marks it as just used.
  * DEDUP_NO_BUCKET when the space is not registered.
  */
-extern DedupBucket dedup_open(DedupSet *set, uint64_t space, int64_t bucket);
+extern DedupBucket dedup_open(DedupSet *set, uint32_t space, int64_t bucket);
 
 /* Bring the key's place into the cache: call some keys ahead of dedup_add. */
 extern void dedup_prefetch(const DedupSet *set, DedupBucket bucket, DedupKey key);
@@ -105,8 +105,8 @@ extern bool dedup_lookup(const DedupSet *set, DedupBucket bucket, DedupKey key,
  * space that is not registered nothing is known: its floor is INT64_MAX, and
  * raising it does nothing.
  */
-extern int64_t dedup_floor(const DedupSet *set, uint64_t space);
-extern void dedup_raise_floor(DedupSet *set, uint64_t space, int64_t floor);
+extern int64_t dedup_floor(const DedupSet *set, uint32_t space);
+extern void dedup_raise_floor(DedupSet *set, uint32_t space, int64_t floor);
 
 /* How often buckets were dropped for want of room, all spaces. */
 extern uint64_t dedup_dropped(const DedupSet *set);
@@ -124,14 +124,14 @@ typedef struct DedupPlace
  * keys of the space, so it is done in steps of some megabytes: call it until it
  * returns false.  Meanwhile nobody may add keys to the space.
  */
-extern bool dedup_forget_ticks(DedupSet *set, uint64_t space, uint64_t first, uint64_t last,
+extern bool dedup_forget_ticks(DedupSet *set, uint32_t space, uint64_t first, uint64_t last,
 							   DedupPlace *at);
 
 /* Drop all buckets of a space, its floor and its registration. */
-extern void dedup_drop_space(DedupSet *set, uint64_t space);
+extern void dedup_drop_space(DedupSet *set, uint32_t space);
 
 /* Figures for the status view. */
-extern size_t dedup_bytes_used(const DedupSet *set, uint64_t space);
-extern uint64_t dedup_keys(const DedupSet *set, uint64_t space);
+extern size_t dedup_bytes_used(const DedupSet *set, uint32_t space);
+extern uint64_t dedup_keys(const DedupSet *set, uint32_t space);
 
 #endif							/* ADCLICK_DEDUP_H */

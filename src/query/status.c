@@ -165,8 +165,7 @@ adclick_workers(PG_FUNCTION_ARGS)
 	values[4] = CStringGetTextDatum(slot.last_error);
 	values[5] = TimestampTzGetDatum(slot.last_error_at);
 	LWLockAcquire(shmem->dedup_lock, LW_SHARED);
-	values[6] = Int64GetDatum(dedup_bytes_used(shmem_dedup, MyDatabaseId) +
-							  dedup_bytes_used(shmem_dedup, shmem_clicker_space(MyDatabaseId)));
+	values[6] = Int64GetDatum(dedup_bytes_used(shmem_dedup, MyDatabaseId));
 	values[7] = Int64GetDatum(dedup_keys(shmem_dedup, MyDatabaseId));
 	LWLockRelease(shmem->dedup_lock);
 	values[8] = Int64GetDatum(slot.errors);

@@ -1,13 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * clickers.h
- *	  How many counted clicks users and addresses have in a minute: in shared memory.
+ *	  Upper bounds of the clicks of users and addresses in a minute: in shared memory.
  *
- * A cache of what counts.h finds, up to the limits in force.  It lies in the dedup set, in
- * a space of its own: the n-th counted click of a clicker is a key there, in the bucket of
- * its minute, with the number of its tick.  So that a tick is rolled back, that a bucket is dropped for
- * want of room, and what an older snapshot sees of it are the same as for the keys
- * of clicks.
+ * Nearly every click is of somebody who is far below the limit, and that is proved here
+ * at the cost of a look at memory.  Ticks add all that they judge, before they commit, so
+ * a bound is never below what a snapshot sees that was taken before it is asked for.
+ * It may be above: where ticks were rolled back, clicks did not count, or somebody
+ * was forgotten.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -18,30 +18,34 @@
 
 #include "postgres.h"
 
-#include "counts.h"
+#include "core/bounds.h"
+#include "core/orders.h"
 #include "store/store.h"
 
-/* Make those known that memory can tell, as of a state. */
-extern void clickers_recall(Clicker *clickers, size_t n, const StoreState *state);
+typedef enum ClickerKind
+{
+	CLICKER_USER,
+	CLICKER_ADDRESS,
+	CLICKER_KINDS
+} ClickerKind;
 
-/* Remember what a tick has added. */
-extern void clickers_remember(const Clicker *clickers, size_t n, int64 tick);
+/* The user and the address of a click, where they are limited; 0: it has none. */
+typedef struct Clickers
+{
+	int64		minute;
+	uint64		hash[CLICKER_KINDS];
+	uint32		bound[CLICKER_KINDS];
+} Clickers;
 
-/*
- * Begin with none in memory; load what the active snapshot sees from a minute on, once more
- * perhaps, as of a tick; and say that this is all.
- */
-extern void clickers_begin(const ClickRules *rules, int64 floor);
-extern void clickers_load(const ClickRules *rules, int64 from, int64 tick);
-extern void clickers_loaded(int64 tick);
+extern void clickers_of(Clickers *clickers, const FactClick *fact, const ClickRules *rules);
 
-/* From now on nothing can be told. */
-extern void clickers_forget(void);
+/* A tick judges by a state, with or without limits. */
+extern void clickers_follow(const StoreState *state);
 
-/* Of minutes up to this one that are not in memory nothing is known. */
-extern void clickers_raise_floor(int64 minute);
+/* Add clicks of that tick, and set their bounds, each as of the clicks up to it. */
+extern void clickers_add(Clickers *clickers, size_t n);
 
-/* Whether memory counts up to these limits, and knows no minute of which the store has not all. */
-extern bool clickers_are_ready(const ClickRules *rules);
+/* Set the bounds of what the active snapshot, with which the state was read, sees counted. */
+extern void clickers_ask(Clickers *clickers, size_t n, const StoreState *state);
 
 #endif							/* ADCLICK_CLICKERS_H */

@@ -3,8 +3,8 @@
  * counts.c
  *	  How many counted clicks users and addresses have in a minute: as stored.
  *
- * See counts.h.  A run is searched for those alone whose minutes lie within its own, so
- * late clicks cost what they are and the runs that have their minutes.
+ * See counts.h.  Those asked for are sorted as facts are, and merged with each run that has
+ * some of their minutes.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -16,38 +16,23 @@
 #include "utils/memutils.h"
 
 #include "base/adclick.h"
-#include "base/shmem.h"
+#include "base/facts_alloc.h"
 #include "core/segment.h"
-#include "core/siphash.h"
 #include "counts.h"
 #include "keys.h"
 #include "store/store.h"
 
-/* The hash of 128 bits is taken for the user or the address, as no client can choose it. */
-static void
-set_hash(Clicker *clicker, uint64 first, uint64 second, int64 minute)
+/* Clickers looked for in a run, as an argument of attempt(). */
+typedef struct CountSearch
 {
-	const uint64 *seed = shmem->clicker_seed;
-
-	clicker->hash.key = (DedupKey) {
-		siphash(&seed[0], first, second) + clicker->ip.family, siphash(&seed[2], first, second)
-	};
-	clicker->hash.bucket = minute;
-}
-
-void
-clicker_of_user(Clicker *clicker, int64 user_id, int64 minute)
-{
-	*clicker = (Clicker) {.user_id = user_id};
-	set_hash(clicker, (uint64) user_id, 0, minute);
-}
-
-void
-clicker_of_address(Clicker *clicker, const IpAddress *ip, int64 minute)
-{
-	*clicker = (Clicker) {.ip = *ip};
-	set_hash(clicker, ip->high, ip->low, minute);
-}
+	const StoreRun *run;
+	const ClickRules *rules;
+	Clicker   **clickers;
+	const Facts *asked;			/* the first columns of the order; the count is the number of the clicker */
+	size_t		start;			/* these of them */
+	size_t		end;
+	Facts		segment;		/* the one read last */
+} CountSearch;
 
 /* The columns of an order by which a clicker is found: the first ones, the minute last. */
 static int
@@ -56,209 +41,149 @@ key_columns(FactOrder order)
 	return order_column(order, ROLE_MINUTE) + 1;
 }
 
-static uint64
-key_column(const Clicker *clicker, int column)
-{
-	if (clicker->ip.family == 0)
-		return column == 0 ? facts_from_int64(clicker->user_id) : facts_from_int64(clicker_minute(clicker));
-	switch (column)
-	{
-		case 0:
-			return clicker->ip.high;
-		case 1:
-			return clicker->ip.low;
-		case 2:
-			return clicker->ip.family;
-		default:
-			return facts_from_int64(clicker_minute(clicker));
-	}
-}
-
-static int
-compare_minutes(const void *a, const void *b)
-{
-	int64		x = clicker_minute(*(Clicker *const *) a);
-	int64		y = clicker_minute(*(Clicker *const *) b);
-
-	return (x > y) - (x < y);
-}
-
-/* Of the same order. */
-static int
-compare_clickers(const void *a, const void *b)
-{
-	const Clicker *x = *(Clicker *const *) a;
-	const Clicker *y = *(Clicker *const *) b;
-
-	for (int c = 0; c < key_columns(clicker_order(x)); c++)
-		if (key_column(x, c) != key_column(y, c))
-			return key_column(x, c) < key_column(y, c) ? -1 : 1;
-	return 0;
-}
-
-/* Reading a run. */
-typedef struct CountReader
-{
-	FactOrder	order;
-	MemoryContext context;
-	StoreScan  *scan;
-	Facts		segment;		/* the one read last */
-	bool		alone;			/* it was the only one that could have the first column asked for */
-	bool		is_last;		/* of the run; else ... */
-	uint64		next;			/* ... with this first column the next one begins */
-} CountReader;
-
 static void
-reader_begin(CountReader *reader, const StoreRun *run)
+ask_for(FactOrder order, Clicker **clickers, size_t n, Facts *asked)
 {
-	MemoryContext outer;
-	int			ncolumns = order_columns[run->order];
-
-	reader->order = run->order;
-	reader->context = AllocSetContextCreate(CurrentMemoryContext, "adclick counts", ALLOCSET_DEFAULT_SIZES);
-	outer = MemoryContextSwitchTo(reader->context);
-	facts_init(&reader->segment, ncolumns, SEGMENT_MAX_FACTS, palloc(facts_memory(ncolumns, SEGMENT_MAX_FACTS)));
-	reader->scan = store_scan_begin(store_table(run));
-	reader->alone = false;
-	MemoryContextSwitchTo(outer);
-}
-
-static void
-reader_end(CountReader *reader)
-{
-	store_scan_end(reader->scan);
-	MemoryContextDelete(reader->context);
-}
-
-static unsigned
-decoded(FactOrder order)
-{
-	return (1U << key_columns(order)) - 1;
-}
-
-static int
-compare_to_fact(const Clicker *clicker, const Facts *segment, size_t i, int ncolumns)
-{
-	for (int c = 0; c < ncolumns; c++)
-	{
-		uint64		value = key_column(clicker, c);
-
-		if (value != segment->key[c][i])
-			return value < segment->key[c][i] ? -1 : 1;
-	}
-	return 0;
-}
-
-/* Add what the segment has of a clicker. */
-static void
-add_clicks(const CountReader *reader, Clicker *clicker, int32 limit)
-{
-	const Facts *segment = &reader->segment;
-	int			ncolumns = key_columns(reader->order);
-	size_t		low = facts_find(segment, 0, key_column(clicker, 0));
-	size_t		high = segment->n;
-
-	while (low < high)
-	{
-		size_t		middle = low + (high - low) / 2;
-
-		if (compare_to_fact(clicker, segment, middle, ncolumns) > 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	for (; low < segment->n && clicker->clicks < limit && compare_to_fact(clicker, segment, low, ncolumns) == 0; low++)
-		clicker->clicks = (int32) Min((uint64) limit, (uint64) clicker->clicks + segment->count[low]);
-}
-
-/* Clickers of one run that are looked for, in the order of its columns, as an argument of attempt(). */
-typedef struct CountSearch
-{
-	const StoreRun *run;
-	const ClickRules *rules;
-	Clicker   **clickers;
-	size_t		n;
-} CountSearch;
-
-/* How many of the clickers, from the first on, have the same first column. */
-static size_t
-group_size(Clicker **clickers, size_t n)
-{
-	size_t		size = 1;
-
-	while (size < n && key_column(clickers[size], 0) == key_column(clickers[0], 0))
-		size++;
-	return size;
-}
-
-static void
-add_group(const CountReader *reader, const CountSearch *search, Clicker **group, size_t n)
-{
+	facts_init(asked, key_columns(order), n,
+			   MemoryContextAllocHuge(CurrentMemoryContext, facts_memory(key_columns(order), n)));
 	for (size_t i = 0; i < n; i++)
-		add_clicks(reader, group[i], clicker_limit(group[i], search->rules));
-}
-
-/* Whether no other segment of the run than the one read last can have this first column. */
-static bool
-lies_within(const CountReader *reader, uint64 first)
-{
-	return reader->alone && reader->segment.key[0][0] < first && (reader->is_last || first < reader->next);
-}
-
-/* Read the segments that can have a first column. */
-static void
-read_group(CountReader *reader, const CountSearch *search, Clicker **group, size_t n)
-{
-	uint64		first = key_column(group[0], 0);
-	int			nread = 0;
-
-	store_scan_range(reader->scan, search->run, first, first);
-	for (; store_scan_previous(reader->scan, decoded(reader->order), &reader->segment); nread++)
 	{
-		CHECK_FOR_INTERRUPTS();
-		if (nread == 0)
-			reader->is_last = !store_scan_follows(reader->scan, &reader->next);
-		add_group(reader, search, group, n);
+		const Clicker *clicker = clickers[i];
+		int			c = 0;
+
+		if (order == ORDER_USER)
+			asked->key[c++][i] = facts_from_int64(clicker->user_id);
+		else
+		{
+			asked->key[c++][i] = clicker->ip.high;
+			asked->key[c++][i] = clicker->ip.low;
+			asked->key[c++][i] = clicker->ip.family;
+		}
+		asked->key[c][i] = facts_from_int64(clicker->minute);
+		asked->count[i] = i;
 	}
-	reader->alone = nread == 1;
+	asked->n = n;
+	facts_sum_up(asked);
+}
+
+/* The first from i on whose minute the run can have. */
+static inline size_t
+skip_other_minutes(const CountSearch *search, size_t i)
+{
+	const uint64 *minutes = search->asked->key[search->asked->ncolumns - 1];
+	uint64		first = facts_from_int64(search->run->first_minute);
+	uint64		last = facts_from_int64(search->run->last_minute);
+
+	while (i < search->end && (minutes[i] < first || minutes[i] > last))
+		i++;
+	return i;
+}
+
+/* How a fact stands to a clicker. */
+static inline int
+compare_fact(const CountSearch *search, size_t fact, size_t i)
+{
+	const Facts *asked = search->asked;
+
+	for (int c = 0; c < asked->ncolumns; c++)
+		if (search->segment.key[c][fact] != asked->key[c][i])
+			return search->segment.key[c][fact] < asked->key[c][i] ? -1 : 1;
+	return 0;
+}
+
+static inline void
+add_clicks(const CountSearch *search, size_t fact, size_t i)
+{
+	Clicker    *clicker = search->clickers[search->asked->count[i]];
+	uint64		limit = clicker_limit(clicker, search->rules);
+
+	clicker->clicks = (int32) Min(limit, (uint64) clicker->clicks + Min(limit, search->segment.count[fact]));
+}
+
+/* Add what the segment has of clickers from i on; returns the first of which there can be more behind it. */
+static size_t
+add_segment(const CountSearch *search, size_t i)
+{
+	size_t		fact = 0;
+
+	for (; i < search->end; i = skip_other_minutes(search, i + 1))
+	{
+		int			order = -1;
+
+		fact = facts_find(&search->segment, fact, search->asked->key[0][i]);
+		while (fact < search->segment.n && (order = compare_fact(search, fact, i)) <= 0)
+		{
+			if (order == 0)
+				add_clicks(search, fact, i);
+			fact++;
+		}
+		if (fact == search->segment.n)
+			return i;
+	}
+	return i;
+}
+
+/* Whether the next segment of the run is not worth reading for what comes next: few are asked for. */
+static bool
+lies_beyond(const CountSearch *search, const StoreScan *scan, size_t i)
+{
+	uint64		next;
+
+	return (int64) (search->end - search->start) < search->run->segments &&
+		store_scan_follows(scan, &next) && next < search->asked->key[0][i];
+}
+
+static void
+search_run(CountSearch *search, StoreScan *scan)
+{
+	unsigned	columns = (1U << search->asked->ncolumns) - 1;
+	size_t		i = skip_other_minutes(search, search->start);
+
+	while (i < search->end)
+	{
+		store_scan_run(scan, search->run, search->asked->key[0][i], PG_UINT64_MAX);
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (!store_scan_next(scan, columns, &search->segment))
+				return;
+			i = add_segment(search, i);
+		} while (i < search->end && !lies_beyond(search, scan, i));
+	}
 }
 
 static void
 search(void *arg)
 {
-	const CountSearch *search = arg;
-	CountReader reader;
-	size_t		n;
+	CountSearch *search = arg;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick counts", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	int			ncolumns = order_columns[search->run->order];
+	StoreScan  *scan;
 
-	reader_begin(&reader, search->run);
-	for (size_t start = 0; start < search->n; start += n)
-	{
-		Clicker   **group = &search->clickers[start];
-
-		CHECK_FOR_INTERRUPTS();
-		n = group_size(group, search->n - start);
-		if (lies_within(&reader, key_column(group[0], 0)))
-			add_group(&reader, search, group, n);
-		else
-			read_group(&reader, search, group, n);
-	}
-	reader_end(&reader);
+	facts_init(&search->segment, ncolumns, SEGMENT_MAX_FACTS, palloc(facts_memory(ncolumns, SEGMENT_MAX_FACTS)));
+	scan = store_scan_begin(store_table(search->run));
+	search_run(search, scan);
+	store_scan_end(scan);
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
 }
 
 /* Search, and say whether the run could be read: then what was added of it before is taken back. */
 static bool
 try_search(CountSearch *one)
 {
-	int32	   *before = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * one->n);
+	size_t		n = one->end - one->start;
+	int32	   *before = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int32) * n);
 	ErrorData  *error;
 
-	for (size_t i = 0; i < one->n; i++)
-		before[i] = one->clickers[i]->clicks;
+	for (size_t i = 0; i < n; i++)
+		before[i] = one->clickers[one->asked->count[one->start + i]]->clicks;
 	error = attempt(search, one);
 	if (error && !keys_are_damaged(error))
 		ThrowErrorData(error);
-	for (size_t i = 0; error && i < one->n; i++)
-		one->clickers[i]->clicks = before[i];
+	for (size_t i = 0; error && i < n; i++)
+		one->clickers[one->asked->count[one->start + i]]->clicks = before[i];
 	pfree(before);
 	return error == NULL;
 }
@@ -267,61 +192,58 @@ try_search(CountSearch *one)
 static void
 search_what_can_be_read(CountSearch *all)
 {
+	const uint64 *first = all->asked->key[0];
 	size_t		n;
 
 	if (try_search(all))
 		return;
-	for (size_t start = 0; start < all->n; start += n)
+	for (size_t start = all->start; start < all->end; start += n)
 	{
-		CountSearch one = {all->run, all->rules, &all->clickers[start]};
+		CountSearch one = *all;
 
-		n = one.n = group_size(one.clickers, all->n - start);
+		for (n = 1; start + n < all->end && first[start + n] == first[start];)
+			n++;
+		one.start = start;
+		one.end = start + n;
 		if (!try_search(&one))
-			for (size_t i = 0; i < n; i++)
-				one.clickers[i]->state = COUNT_UNDECIDED;
+			for (size_t i = start; i < one.end; i++)
+				all->clickers[all->asked->count[i]]->state = COUNT_UNDECIDED;
 	}
 }
 
-/* Of clickers in the order of their minutes, the first whose minute is not before this one. */
-static size_t
-find_minute(Clicker **clickers, size_t n, int64 minute)
+/* The runs that have some of their minutes. */
+static StoreRun *
+get_runs(FactOrder order, Clicker **clickers, size_t n, int *nruns)
 {
-	size_t		low = 0;
+	int64		first = LAST_MINUTE;
+	int64		last = FIRST_MINUTE;
 
-	while (low < n)
+	for (size_t i = 0; i < n; i++)
 	{
-		size_t		middle = low + (n - low) / 2;
-
-		if (clicker_minute(clickers[middle]) < minute)
-			low = middle + 1;
-		else
-			n = middle;
+		first = Min(first, clickers[i]->minute);
+		last = Max(last, clickers[i]->minute);
 	}
-	return low;
+	return store_get_runs(order, first, last, nruns);
 }
 
 void
 counts_find(FactOrder order, Clicker **clickers, size_t n, const ClickRules *rules, bool may_stay_undecided)
 {
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick asked", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	Facts		asked;
 	StoreRun   *runs;
-	Clicker   **some;
-	int			nruns;
+	int			nruns = 0;
 
-	if (n == 0)
-		return;
-	qsort(clickers, n, sizeof(Clicker *), compare_minutes);
-	runs = store_get_runs(order, clicker_minute(clickers[0]), clicker_minute(clickers[n - 1]), &nruns);
-	some = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Clicker *) * n);
+	if (n > 0)
+	{
+		ask_for(order, clickers, n, &asked);
+		runs = get_runs(order, clickers, n, &nruns);
+	}
 	for (int i = 0; i < nruns; i++)
 	{
-		size_t		start = find_minute(clickers, n, runs[i].first_minute);
-		CountSearch all = {&runs[i], rules, some, find_minute(clickers, n, runs[i].last_minute + 1) - start};
+		CountSearch all = {&runs[i], rules, clickers, &asked, 0, n};
 
-		CHECK_FOR_INTERRUPTS();
-		if (all.n == 0)
-			continue;
-		memcpy(some, &clickers[start], sizeof(Clicker *) * all.n);
-		qsort(some, all.n, sizeof(Clicker *), compare_clickers);
 		if (may_stay_undecided)
 			search_what_can_be_read(&all);
 		else
@@ -330,72 +252,6 @@ counts_find(FactOrder order, Clicker **clickers, size_t n, const ClickRules *rul
 	for (size_t i = 0; i < n; i++)
 		if (clickers[i]->state == COUNT_UNKNOWN || clickers[i]->clicks >= clicker_limit(clickers[i], rules))
 			clickers[i]->state = COUNT_KNOWN;
-	pfree(some);
-	pfree(runs);
-}
-
-/* The clicker of a fact. */
-static void
-clicker_at(FactOrder order, const Facts *segment, size_t i, Clicker *clicker)
-{
-	int64		minute = facts_to_int64(segment->key[order_column(order, ROLE_MINUTE)][i]);
-
-	if (order == ORDER_USER)
-		clicker_of_user(clicker, facts_to_int64(segment->key[0][i]), minute);
-	else
-	{
-		IpAddress	ip = {segment->key[0][i], segment->key[1][i], (uint8) segment->key[2][i]};
-
-		clicker_of_address(clicker, &ip, minute);
-	}
-}
-
-/* Hand over the facts of a run that are wanted. */
-static void
-hand_over(const StoreRun *run, int64 from, counts_callback callback, void *arg)
-{
-	CountReader reader;
-	Clicker		clicker;
-
-	reader_begin(&reader, run);
-	store_scan_run(reader.scan, run, 0, PG_UINT64_MAX);
-	while (store_scan_next(reader.scan, decoded(run->order), &reader.segment))
-	{
-		CHECK_FOR_INTERRUPTS();
-		for (size_t i = 0; i < reader.segment.n; i++)
-		{
-			clicker_at(run->order, &reader.segment, i, &clicker);
-			if (clicker_minute(&clicker) >= from)
-				callback(&clicker, reader.segment.count[i], arg);
-		}
-	}
-	reader_end(&reader);
-}
-
-void
-counts_each(FactOrder order, int64 from, counts_callback callback, void *arg)
-{
-	int			nruns;
-	StoreRun   *runs = store_get_runs(order, from, LAST_MINUTE, &nruns);
-
-	for (int i = 0; i < nruns; i++)
-		hand_over(&runs[i], from, callback, arg);
-	pfree(runs);
-}
-
-int64
-counts_last_minute(void)
-{
-	int64		last = FIRST_MINUTE;
-
-	for (FactOrder order = ORDER_USER; order <= ORDER_IP; order++)
-	{
-		int			nruns;
-		StoreRun   *runs = store_get_runs(order, FIRST_MINUTE, LAST_MINUTE, &nruns);
-
-		for (int i = 0; i < nruns; i++)
-			last = Max(last, runs[i].last_minute);
-		pfree(runs);
-	}
-	return last;
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
 }

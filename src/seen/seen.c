@@ -32,7 +32,6 @@
 
 #include "base/adclick.h"
 #include "base/shmem.h"
-#include "clickers.h"
 #include "seen.h"
 
 /* Clicks judged while the lock is held. */
@@ -44,34 +43,23 @@
 /* Buckets before that of the newest click that are loaded after a restart. */
 #define BUCKETS_LOADED 2
 
-/* Minutes before that of the newest click whose users and addresses are. */
-#define MINUTES_LOADED 1
-
-/* How many of them new ones get into memory: no more, as each minute takes 64 kB, and old clicks can have any. */
-#define MINUTES_COUNTED 10
-
 /* Of the transaction: it has run a tick, and it has loaded keys after that. */
 static bool ticked = false;
 static bool loaded_after_tick = false;
-
-/* Of the transaction: it has taken away what others see. */
-static bool forgot = false;
 
 /* Handles of the last buckets used; they are valid until a bucket is dropped. */
 #define HANDLES 8
 
 typedef struct Handles
 {
-	uint64		space;
 	uint64		dropped;
 	int64		bucket[HANDLES];
 	DedupBucket handle[HANDLES];
 } Handles;
 
 static void
-handles_reset(Handles *handles, uint64 space)
+handles_reset(Handles *handles)
 {
-	handles->space = space;
 	handles->dropped = dedup_dropped(shmem_dedup);
 	for (int i = 0; i < HANDLES; i++)
 		handles->handle[i] = DEDUP_NO_BUCKET;
@@ -87,20 +75,20 @@ handle_of(Handles *handles, int64 bucket, bool make)
 	int			i = (uint64) bucket % HANDLES;
 
 	if (handles->dropped != dedup_dropped(shmem_dedup))
-		handles_reset(handles, handles->space);
+		handles_reset(handles);
 	if (handles->handle[i] != DEDUP_NO_BUCKET && handles->bucket[i] == bucket)
 		return handles->handle[i];
 
 	handles->bucket[i] = bucket;
-	handles->handle[i] = dedup_find(shmem_dedup, handles->space, bucket);
+	handles->handle[i] = dedup_find(shmem_dedup, MyDatabaseId, bucket);
 	if (make && (handles->handle[i] != DEDUP_NO_BUCKET ||
-				 bucket > dedup_floor(shmem_dedup, handles->space)))
-		handles->handle[i] = dedup_open(shmem_dedup, handles->space, bucket);
+				 bucket > dedup_floor(shmem_dedup, MyDatabaseId)))
+		handles->handle[i] = dedup_open(shmem_dedup, MyDatabaseId, bucket);
 	if (handles->dropped != dedup_dropped(shmem_dedup))
 	{
 		DedupBucket opened = handles->handle[i];
 
-		handles_reset(handles, handles->space);
+		handles_reset(handles);
 		handles->handle[i] = opened;
 	}
 	return handles->handle[i];
@@ -128,7 +116,7 @@ add_one(Handles *handles, const SeenClick *click, int64 tick)
 
 /* Judge by memory, and remember. */
 static void
-add_to_memory(uint64 space, SeenClick *clicks, size_t n, int64 tick)
+add_to_memory(SeenClick *clicks, size_t n, int64 tick)
 {
 	Handles		handles;
 
@@ -138,7 +126,7 @@ add_to_memory(uint64 space, SeenClick *clicks, size_t n, int64 tick)
 
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-		handles_reset(&handles, space);
+		handles_reset(&handles);
 		for (size_t i = start; i < end; i++)
 		{
 			if (i + PREFETCH_DISTANCE < end)
@@ -185,7 +173,7 @@ judge_by_memory(SeenClick *clicks, size_t n, const StoreState *state)
 		/* what was loaded later need not have all keys of an older snapshot: users may have been forgotten */
 		is_complete = slot->loaded && slot->rule == state->rules.dedup.rule_id &&
 			slot->loaded_tick <= state->tick && dedup_has_space(shmem_dedup, MyDatabaseId);
-		handles_reset(&handles, MyDatabaseId);
+		handles_reset(&handles);
 		for (size_t i = start; i < end; i++)
 			clicks[i].verdict = is_complete ?
 				judge_one(&handles, &clicks[i], state->tick) : SEEN_UNKNOWN;
@@ -269,7 +257,7 @@ judge_unknown(SeenClick *clicks, size_t n, bool may_stay_undecided)
 void
 seen_add(SeenClick *clicks, size_t n, int64 tick)
 {
-	add_to_memory(MyDatabaseId, clicks, n, tick);
+	add_to_memory(clicks, n, tick);
 	judge_unknown(clicks, n, true);
 }
 
@@ -281,9 +269,9 @@ seen_judge_before(SeenClick *keys, size_t n, const StoreState *state, bool may_s
 }
 
 void
-seen_remember(uint64 space, SeenClick *keys, size_t n, int64 tick)
+seen_remember(SeenClick *keys, size_t n, int64 tick)
 {
-	add_to_memory(space, keys, n, tick);
+	add_to_memory(keys, n, tick);
 }
 
 void
@@ -316,7 +304,7 @@ typedef struct Load
 static void
 load_flush(Load *load)
 {
-	add_to_memory(MyDatabaseId, load->clicks, load->n, load->tick);
+	add_to_memory(load->clicks, load->n, load->tick);
 	load->n = 0;
 }
 
@@ -404,49 +392,11 @@ load_keys(StoreState *state)
 	MemoryContextDelete(context);
 }
 
-/*
- * The first minute of which users and addresses are counted in memory: of fresh clicks, and
- * none up to the last gap, which may be filled.
- */
-static int64
-first_counted_minute(const StoreState *state)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	int64		fresh = minute_of(state->newest_received == DT_NOBEGIN ? now : Min(state->newest_received, now)) - MINUTES_LOADED;
-	int64		gap = store_last_gap();
-
-	return Max(fresh, gap + 1);
-}
-
-/* As load_keys, the clicks of users and addresses. */
-static void
-load_clickers(StoreState *state)
-{
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "adclick load",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext outer = MemoryContextSwitchTo(context);
-	int64		from = first_counted_minute(state);
-	StoreState	others;
-
-	clickers_begin(&state->rules, from - 1);
-	if (clicks_are_limited(&state->rules) && others_can_ask())
-	{
-		push_snapshot_of_others();
-		store_get_state(&others);
-		clickers_load(&state->rules, from, others.tick);
-		PopActiveSnapshot();
-	}
-	if (clicks_are_limited(&state->rules) && ticked)
-		clickers_load(&state->rules, from, state->tick);
-	MemoryContextSwitchTo(outer);
-	MemoryContextDelete(context);
-}
-
 static void
 at_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		ticked = loaded_after_tick = forgot = false;
+		ticked = loaded_after_tick = false;
 }
 
 static void
@@ -455,7 +405,7 @@ forget(void)
 	DatabaseSlot *slot = shmem_my_slot();
 
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-	slot->loaded = slot->counted = false;
+	slot->loaded = false;
 	LWLockRelease(shmem->dedup_lock);
 }
 
@@ -463,14 +413,7 @@ void
 seen_forget(void)
 {
 	forget();
-	ticked = forgot = true;
-}
-
-void
-seen_forget_people(void)
-{
-	clickers_forget();
-	forgot = true;
+	ticked = true;
 }
 
 /* Keys of a tick that stays may have been loaded with the number of one that does not. */
@@ -517,7 +460,7 @@ empty_memory(const StoreState *state, int64 floor)
 	dedup_drop_space(shmem_dedup, MyDatabaseId);
 	dedup_add_space(shmem_dedup, MyDatabaseId);
 	dedup_raise_floor(shmem_dedup, MyDatabaseId, floor);
-	slot->loaded = slot->counted = false;
+	slot->loaded = slot->user_bounded = slot->ip_bounded = false;
 	slot->extension = extension;
 	slot->rule = state->rules.dedup.rule_id;
 	slot->attempt = state->tick;
@@ -546,24 +489,6 @@ load_what_can_be_read(StoreState *state)
 }
 
 static void
-attempt_clickers(void *arg)
-{
-	load_clickers(arg);
-}
-
-/* Likewise. */
-static void
-load_clickers_that_can_be_read(StoreState *state)
-{
-	ErrorData  *error = attempt(attempt_clickers, state);
-
-	if (error && !keys_are_damaged(error))
-		ThrowErrorData(error);
-	if (error)
-		clickers_begin(&state->rules, counts_last_minute());
-}
-
-static void
 prepare(StoreState *state, void (*load) (StoreState *state))
 {
 	DatabaseSlot *slot = shmem_my_slot();
@@ -583,27 +508,10 @@ prepare(StoreState *state, void (*load) (StoreState *state))
 	LWLockRelease(shmem->dedup_lock);
 }
 
-/*
- * The same for clicks by user and address.  A transaction that has forgotten somebody asks the store
- * to its end: what others see has him.
- */
-static void
-prepare_clickers(StoreState *state, void (*load) (StoreState *state))
-{
-	if (forgot || clickers_are_ready(&state->rules))
-		return;
-	load(state);
-	loaded_after_tick = ticked;
-	clickers_loaded(state->tick);
-}
-
 void
 seen_prepare_tick(StoreState *state)
 {
 	prepare(state, load_what_can_be_read);
-	prepare_clickers(state, load_clickers_that_can_be_read);
-	if (clicks_are_limited(&state->rules) && state->newest_received != DT_NOBEGIN)
-		clickers_raise_floor(minute_of(state->newest_received) - MINUTES_COUNTED);
 }
 
 /*
@@ -629,7 +537,6 @@ seen_prepare_question(void)
 	{
 		store_get_state(&state);
 		prepare(&state, load_keys);
-		prepare_clickers(&state, load_clickers);
 	}
 	PopActiveSnapshot();
 	UnregisterSnapshot(newest);
@@ -651,7 +558,7 @@ seen_judge(SeenClick *clicks, size_t n, const StoreState *state)
  * given away between the steps, as all who ask need it; who ticks holds that of ticks.
  */
 static void
-forget_ticks_after(uint64 space, int64 tick)
+forget_ticks_after(int64 tick)
 {
 	DatabaseSlot *slot = shmem_my_slot();
 	DedupPlace	at = {0};
@@ -662,7 +569,7 @@ forget_ticks_after(uint64 space, int64 tick)
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 		more = slot->attempt > (uint64) tick &&
-			dedup_forget_ticks(shmem_dedup, space, tick + 1, slot->attempt, &at);
+			dedup_forget_ticks(shmem_dedup, MyDatabaseId, tick + 1, slot->attempt, &at);
 		LWLockRelease(shmem->dedup_lock);
 	} while (more);
 }
@@ -673,8 +580,7 @@ seen_begin_tick(const StoreState *state)
 	DatabaseSlot *slot = shmem_my_slot();
 	int64		tick;
 
-	forget_ticks_after(MyDatabaseId, state->tick);
-	forget_ticks_after(shmem_clicker_space(MyDatabaseId), state->tick);
+	forget_ticks_after(state->tick);
 	LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
 	tick = Max((int64) slot->attempt, state->tick) + 1;
 	slot->attempt = tick;

@@ -24,9 +24,6 @@ extern void seen_install(void);
 /* Know no key: those stored become others.  Who calls holds STORE_LOCK_TICK to the end. */
 extern void seen_forget(void);
 
-/* Likewise, know no clicks by user and address: some of what others see has been taken out. */
-extern void seen_forget_people(void);
-
 /*
  * Make the keys of this database ready, loading them if need be, for a tick, which
  * holds STORE_LOCK_TICK.  The active snapshot must be the one the state was read
@@ -48,12 +45,12 @@ extern void seen_judge(SeenClick *clicks, size_t n, const StoreState *state);
 
 /*
  * The same without counting any: judge different keys by what was counted before, as of the
- * active snapshot, with which the state was read.  And remember keys, of clicks or of clickers.
- * Questions make the memory ready before.
+ * active snapshot, with which the state was read; and remember those of a tick that count.
+ * Questions have the memory made ready before.
  */
 extern void seen_prepare_question(void);
 extern void seen_judge_before(SeenClick *keys, size_t n, const StoreState *state, bool may_stay_undecided);
-extern void seen_remember(uint64 space, SeenClick *keys, size_t n, int64 tick);
+extern void seen_remember(SeenClick *keys, size_t n, int64 tick);
 
 /* Which of these keys, of former rules, does the active snapshot see as counted?  As keys_find. */
 extern void seen_judge_former(SeenClick *clicks, size_t n, bool may_stay_undecided);

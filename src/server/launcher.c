@@ -203,7 +203,7 @@ free_slots(List *databases, Oid *had_none)
 		if (is_there)
 			had_none[n++] = slot->database;
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-		shmem_drop_spaces(slot->database);
+		dedup_drop_space(shmem_dedup, slot->database);
 		LWLockRelease(shmem->dedup_lock);
 		slot->database = InvalidOid;
 	}

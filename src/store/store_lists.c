@@ -116,18 +116,6 @@ store_get_gaps_of(const int64 *minutes, int nminutes, int *count)
 	return get_gaps(GET_GAPS_OF, values, count);
 }
 
-int64
-store_last_gap(void)
-{
-	TimestampTz found;
-
-	SPI_connect();
-	sql_run(GET_LAST_GAP, NULL, NULL, true);
-	found = DatumGetTimestampTz(sql_result(0, 1, TimestampTzGetDatum(DT_NOBEGIN)));
-	SPI_finish();
-	return found == DT_NOBEGIN ? PG_INT64_MIN : minute_of(found);
-}
-
 /* The lists of each grain: their table, and what is done with them. */
 static const struct
 {

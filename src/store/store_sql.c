@@ -248,6 +248,10 @@ static const struct
 		" WHERE sort_order = 3 AND last_minute >= $1 AND first_minute <= $2 AND minutes && $3",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}
 	},
+	[GET_LAST_MINUTE] = {
+		"SELECT max(last) FROM unnest('{0,1,2}'::int[]) o, unnest('{t,f}'::bool[]) d,"
+		" LATERAL (SELECT max(last_minute) AS last FROM adclick_internal.runs WHERE sort_order = o AND is_delta = d) r", 0
+	},
 	/* NULL for runs that say none, or too few */
 	[GET_FACT_MINUTES] = {
 		"SELECT u.minute, min(run_id) FROM adclick_internal.runs"
@@ -425,9 +429,6 @@ static const struct
 	},
 	[GET_GAPS_OF] = {
 		"SELECT minute FROM adclick_internal.gaps WHERE minute = ANY ($1) ORDER BY minute", 1, {TIMESTAMPTZARRAYOID}
-	},
-	[GET_LAST_GAP] = {
-		"SELECT max(minute) FROM adclick_internal.gaps", 0
 	},
 	[GET_LISTS] = {
 		SELECT_LISTS("adclick.most_clicked_ads", "click_minute"), 2, {INT4OID, TIMESTAMPTZARRAYOID}

@@ -513,7 +513,6 @@ put_state(Forgetting *f)
 	int64		expected = f->state.tick;
 
 	f->state.tick = seen_begin_tick(&f->state);
-	seen_forget_people();
 	store_set_state(&f->state, expected);
 	disguise_keep(f->disguise);
 }
