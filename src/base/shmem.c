@@ -43,7 +43,7 @@ dedup_bytes(void)
 static Size
 bounds_bytes(void)
 {
-	return dedup_bytes() / 8;
+	return dedup_bytes() / 16;
 }
 
 static void

@@ -4,9 +4,10 @@
  *	  Upper bounds of how many clicks somebody has in a minute.
  *
  * Who that is, is a hash; what is told of it is never too low, and too high only where two
- * hashes agree in their place and their mark.  A table of fixed size that only
+ * hashes agree in their place and their mark, or a place is full.  A table of fixed size that only
  * forgets: a line of it that is full drops its oldest minute, and of minutes that it
- * has dropped it tells nothing.  So there is nothing to be aged or emptied.
+ * has dropped it tells nothing.  So there is nothing to be aged or emptied.  Those for whom the
+ * minute that is left has no room are counted together.
  *
  * A line is a line of the processor's cache: who adds or asks waits for memory once.
  *
@@ -26,12 +27,13 @@
 /* Nothing can be told. */
 #define BOUND_UNKNOWN UINT32_MAX
 
-#define BOUNDS_ENTRIES 15
+#define BOUNDS_ENTRIES 14
 
 /* An entry has a mark of the hash, the last bits of its minute, and its clicks; 0: it is free, and so are those behind it. */
 typedef struct BoundsLine
 {
 	int32_t		floor;			/* nothing is known of this minute and those before it */
+	uint32_t	rest;			/* an entry without a mark, of all of its minute that have none; 0: there are none */
 	uint32_t	entry[BOUNDS_ENTRIES];
 } BoundsLine;
 
@@ -54,14 +56,8 @@ bounds_of(void *memory, size_t bytes)
 	return bounds;
 }
 
-static inline BoundsLine *
-bounds_line(const Bounds *bounds, uint64_t hash)
-{
-	return &bounds->lines[((hash >> 32) * bounds->nlines) >> 32];
-}
-
-/* Bring a line into the cache, to be written or not: call some hashes ahead. */
-#define bounds_prefetch(bounds, hash, write) __builtin_prefetch(bounds_line(bounds, hash), write)
+/* Bring a line into the cache: call some hashes ahead. */
+extern void bounds_prefetch(const Bounds *bounds, uint64_t hash);
 
 /* Add a click; returns the bound with it.  The hash is of the minute, too. */
 extern uint32_t bounds_add(const Bounds *bounds, uint64_t hash, int64_t minute);

@@ -73,42 +73,20 @@ clickers_follow(const StoreState *state)
 	LWLockRelease(shmem->dedup_lock);
 }
 
+/* Of minutes before "from" nothing is known.  The caller holds the lock. */
 static inline void
-prefetch(const Clickers *clickers)
-{
-	for (ClickerKind kind = 0; kind < CLICKER_KINDS; kind++)
-		bounds_prefetch(&shmem_bounds, clickers->hash[kind], 1);
-}
-
-/* The caller holds the lock. */
-static void
-add_some(Clickers *clickers, size_t n, int64 from)
+set_bounds(Clickers *clickers, size_t n, int64 from, uint32_t (*bound) (const Bounds *bounds, uint64_t hash, int64_t minute))
 {
 	for (size_t i = 0; i < n; i++)
-	{
-		Clickers   *click = &clickers[i];
-
-		if (i + PREFETCH_DISTANCE < n)
-			prefetch(&clickers[i + PREFETCH_DISTANCE]);
 		for (ClickerKind kind = 0; kind < CLICKER_KINDS; kind++)
-			click->bound[kind] = click->hash[kind] == 0 ? 0 : click->minute < from ? BOUND_UNKNOWN :
-				bounds_add(&shmem_bounds, click->hash[kind], click->minute);
-	}
-}
+		{
+			Clickers   *click = &clickers[i];
 
-static void
-ask_some(Clickers *clickers, size_t n, int64 from)
-{
-	for (size_t i = 0; i < n; i++)
-	{
-		Clickers   *click = &clickers[i];
-
-		if (i + PREFETCH_DISTANCE < n)
-			prefetch(&clickers[i + PREFETCH_DISTANCE]);
-		for (ClickerKind kind = 0; kind < CLICKER_KINDS; kind++)
+			if (i + PREFETCH_DISTANCE < n)
+				bounds_prefetch(&shmem_bounds, clickers[i + PREFETCH_DISTANCE].hash[kind]);
 			click->bound[kind] = click->hash[kind] == 0 ? 0 : click->minute < from ? BOUND_UNKNOWN :
-				bounds_get(&shmem_bounds, click->hash[kind], click->minute);
-	}
+				bound(&shmem_bounds, click->hash[kind], click->minute);
+		}
 }
 
 void
@@ -120,7 +98,7 @@ clickers_add(Clickers *clickers, size_t n)
 	{
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(shmem->dedup_lock, LW_EXCLUSIVE);
-		add_some(clickers + start, Min(n - start, LOCKED_CLICKS), slot->bounded_from);
+		set_bounds(clickers + start, Min(n - start, LOCKED_CLICKS), slot->bounded_from, bounds_add);
 		LWLockRelease(shmem->dedup_lock);
 	}
 }
@@ -144,7 +122,7 @@ clickers_ask(Clickers *clickers, size_t n, const StoreState *state)
 	{
 		CHECK_FOR_INTERRUPTS();
 		LWLockAcquire(shmem->dedup_lock, LW_SHARED);
-		ask_some(clickers + start, Min(n - start, LOCKED_CLICKS), first_bounded(slot, state));
+		set_bounds(clickers + start, Min(n - start, LOCKED_CLICKS), first_bounded(slot, state), bounds_get);
 		LWLockRelease(shmem->dedup_lock);
 	}
 }

@@ -96,7 +96,7 @@ saturates(void)
 	return right && bounds_get(&bounds, 8, START) == 0 && bounds_get(&bounds, 7, START + 1) == 0;
 }
 
-/* Those of one line: the oldest minute goes, and with the newest all of it. */
+/* Those of one line: the oldest minute goes; for whom there is no room then, they are counted together. */
 static bool
 drops_oldest(void)
 {
@@ -106,13 +106,39 @@ drops_oldest(void)
 
 	for (uint64_t i = 0; i < BOUNDS_ENTRIES; i++)
 		right &= bounds_add(&bounds, i, START + (i < 5 ? 1 : 2)) == 1;
-	right &= bounds_add(&bounds, 100, START) == BOUND_UNKNOWN && bounds_get(&bounds, 4, START + 1) == 1;
+	right &= bounds_add(&bounds, 100, START) == 1 && bounds_get(&bounds, 4, START + 1) == 1;
+	right &= bounds_add(&bounds, 101, START) == 2 && bounds_get(&bounds, 102, START) == 2;
+	right &= bounds_add(&bounds, 100, START - 1) == BOUND_UNKNOWN && bounds_get(&bounds, 100, START) == 2;
 	right &= bounds_add(&bounds, 100, START + 3) == 1 && bounds_get(&bounds, 4, START + 1) == BOUND_UNKNOWN;
 	for (uint64_t i = 101; i < 105; i++)
 		right &= bounds_add(&bounds, i, START + 2) == 1;
-	right &= bounds_get(&bounds, 14, START + 2) == 1 && bounds_get(&bounds, 100, START + 3) == 1;
-	right &= bounds_add(&bounds, 105, START + 2) == BOUND_UNKNOWN && bounds_get(&bounds, 14, START + 2) == BOUND_UNKNOWN;
-	return right && bounds_get(&bounds, 100, START + 3) == 1 && bounds_get(&bounds, 101, START + 3) == 0;
+	right &= bounds_get(&bounds, 104, START + 2) == 1 && bounds_get(&bounds, 100, START + 3) == 1;
+	for (uint32_t i = 105; i < 110; i++)
+		right &= bounds_add(&bounds, i, START + 2) == i - 104;
+	right &= bounds_add(&bounds, 104, START + 2) == 2 && bounds_get(&bounds, 200, START + 2) == 5 && bounds_get(&bounds, 200, START + 3) == 0;
+	/* the rest stays when there is room again */
+	right &= bounds_add(&bounds, 1, START + 66) == 1 && bounds_add(&bounds, 1, START + 67) == 1;
+	return right && bounds_get(&bounds, 200, START + 2) == BOUND_UNKNOWN && bounds_get(&bounds, 100, START + 3) == BOUND_UNKNOWN;
+}
+
+/* Of later minutes, too: once some of a minute have no entry, nobody new gets one. */
+static bool
+keeps_rest(void)
+{
+	BoundsLine	line = {0};
+	Bounds		bounds = bounds_of(&line, sizeof(line));
+	bool		right = true;
+
+	for (uint64_t i = 0; i < BOUNDS_ENTRIES; i++)
+		right &= bounds_add(&bounds, i, START + (i < 5 ? 3 : 4)) == 1;
+	for (uint32_t i = 1; i <= 3; i++)
+		right &= bounds_add(&bounds, 100 + i, START + 3) == i;
+	/* a rest of another minute, a later one, then an earlier one */
+	for (uint64_t i = 0; i < 5; i++)
+		right &= bounds_add(&bounds, 200 + i, START + 4) == 1;
+	right &= bounds_get(&bounds, 101, START + 3) == BOUND_UNKNOWN && bounds_add(&bounds, 101, START + 4) == 1;
+	right &= bounds_add(&bounds, 1, START + 64 + 4) == 1 && bounds_get(&bounds, 101, START + 4) == BOUND_UNKNOWN;
+	return right && bounds_get(&bounds, 1, START + 64 + 4) == 1 && bounds_get(&bounds, 2, START + 64 + 4) == 0;
 }
 
 /* Who has the same place and the same mark is taken for the same, and nobody else. */
@@ -152,6 +178,7 @@ main(void)
 	ok(tells_minutes(), "minutes are told from each other");
 	ok(saturates(), "beyond what is counted nothing is known");
 	ok(drops_oldest(), "a full line drops its oldest minute");
+	ok(keeps_rest(), "who has no entry stays without");
 	ok(shares_marks(), "same place and mark");
 	ok(knows_no_other_times(), "minutes out of range");
 	return done_testing();
