@@ -40,8 +40,10 @@ typedef struct LimitedClick
 	BucketKey	key;
 	bool		has_key;
 	bool		left_out;
+	bool		watched;		/* its user or address is */
 	bool		judged;
 	ClickVerdict verdict;		/* if it is */
+	uint32		key_number;		/* if it is watched, or a copy of such a click */
 	int64		user_id;
 	IpAddress	ip;
 } LimitedClick;
@@ -118,7 +120,8 @@ limits_add(LimitsJudge *judge, const BucketKey *key, const FactClick *fact)
 	click->has_key = key != NULL;
 	if (key)
 		click->key = *key;
-	click->left_out = click->judged = false;
+	click->left_out = click->watched = click->judged = false;
+	click->key_number = NONE;
 	click->user_id = fact->user_id;
 	click->ip = fact->ip;
 	clickers_of(&judge->clickers[judge->nclicks++], fact, &judge->state->rules);
@@ -169,23 +172,6 @@ watch_unproved(LimitsJudge *judge)
 				watch_insert(judge->watch, judge->clickers[i].hash[kind], &found);
 }
 
-static uint32
-number_of_key(LimitsJudge *judge, const LimitedClick *click)
-{
-	bool		found;
-	Keyed	   *keyed;
-
-	if (!click->has_key)
-		return NONE;
-	keyed = keyed_insert(judge->key_numbers, click->key, &found);
-	if (!found)
-	{
-		judge->keys[judge->nkeys] = (SeenClick) {click->key};
-		keyed->number = judge->nkeys++;
-	}
-	return (uint32) keyed->number;
-}
-
 /* The user or the address itself, and not its hash. */
 static BucketKey
 identity_of(const LimitedClick *click, ClickerKind kind, int64 minute)
@@ -217,37 +203,69 @@ number_of_clicker(LimitsJudge *judge, size_t i, ClickerKind kind)
 	return (uint32) keyed->number;
 }
 
-static inline bool
-has_watched(const LimitsJudge *judge, size_t click)
+/* Number the keys of clicks whose user or address is watched; returns how many such clicks there are. */
+static size_t
+number_keys(LimitsJudge *judge)
 {
-	return is_watched(judge, click, CLICKER_USER) || is_watched(judge, click, CLICKER_ADDRESS);
+	size_t		n = 0;
+
+	for (size_t i = 0; i < judge->nclicks; i++)
+	{
+		judge->clicks[i].watched = is_watched(judge, i, CLICKER_USER) || is_watched(judge, i, CLICKER_ADDRESS);
+		n += judge->clicks[i].watched;
+	}
+	judge->keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SeenClick) * n);
+	judge->key_numbers = keyed_create(CurrentMemoryContext, n, NULL);
+	for (size_t i = 0; i < judge->nclicks; i++)
+	{
+		LimitedClick *click = &judge->clicks[i];
+		bool		found;
+		Keyed	   *keyed;
+
+		if (!click->watched || !click->has_key)
+			continue;
+		keyed = keyed_insert(judge->key_numbers, click->key, &found);
+		if (!found)
+		{
+			keyed->number = judge->nkeys;
+			judge->keys[judge->nkeys++] = (SeenClick) {click->key};
+		}
+		click->key_number = (uint32) keyed->number;
+	}
+	return n;
+}
+
+/* The number of its key, if that is one of a watched user or address. */
+static bool
+is_copy(const LimitsJudge *judge, LimitedClick *click)
+{
+	Keyed	   *keyed = click->has_key ? keyed_lookup(judge->key_numbers, click->key) : NULL;
+
+	if (keyed)
+		click->key_number = (uint32) keyed->number;
+	return keyed != NULL;
 }
 
 /* Make a list of the watched clicks, in order. */
 static void
 list_watched(LimitsJudge *judge)
 {
-	size_t		n = judge->nclicks;
+	size_t		n = number_keys(judge);
 
-	judge->watched = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(WatchedClick) * n);
-	judge->keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SeenClick) * n);
+	judge->watched = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(WatchedClick) * judge->nclicks);
 	judge->exact = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Clicker) * n * CLICKER_KINDS);
-	judge->key_numbers = keyed_create(CurrentMemoryContext, FIRST_ROOM, NULL);
-	judge->exact_numbers = keyed_create(CurrentMemoryContext, FIRST_ROOM, NULL);
-	for (size_t i = 0; i < n; i++)
-		if (has_watched(judge, i))
-			number_of_key(judge, &judge->clicks[i]);
-	for (size_t i = 0; i < n; i++)
+	judge->exact_numbers = keyed_create(CurrentMemoryContext, judge->watch->members, NULL);
+	for (size_t i = 0; i < judge->nclicks; i++)
 	{
 		LimitedClick *click = &judge->clicks[i];
 
 		CHECK_FOR_INTERRUPTS();
-		if (!click->left_out && (has_watched(judge, i) ||
-								 (click->has_key && keyed_lookup(judge->key_numbers, click->key) != NULL)))
-			judge->watched[judge->nwatched++] = (WatchedClick) {
-				i, number_of_key(judge, click),
-				{number_of_clicker(judge, i, CLICKER_USER), number_of_clicker(judge, i, CLICKER_ADDRESS)}
-			};
+		if (click->left_out || !(click->watched || is_copy(judge, click)))
+			continue;
+		judge->watched[judge->nwatched++] = (WatchedClick) {
+			i, click->key_number,
+			{number_of_clicker(judge, i, CLICKER_USER), number_of_clicker(judge, i, CLICKER_ADDRESS)}
+		};
 	}
 }
 

@@ -885,13 +885,40 @@ sql_insert_begin(SqlInserter *inserter, const char *schema, const char *table)
 void
 sql_insert_into(SqlInserter *inserter, Relation relation)
 {
+	memset(inserter, 0, sizeof(SqlInserter));
 	inserter->relation = relation;
 	inserter->estate = CreateExecutorState();
 	inserter->info = makeNode(ResultRelInfo);
 	InitResultRelInfo(inserter->info, inserter->relation, 1, NULL, 0);
 	inserter->info->ri_TrigDesc = NULL;
 	ExecOpenIndices(inserter->info, false);
-	inserter->slot = table_slot_create(inserter->relation, NULL);
+	inserter->slot = inserter->waiting[0] = table_slot_create(inserter->relation, NULL);
+	ExecClearTuple(inserter->slot);
+}
+
+/* Write the rows that wait. */
+static void
+write_waiting(SqlInserter *inserter)
+{
+	MemoryContext outer = MemoryContextSwitchTo(GetPerTupleMemoryContext(inserter->estate));
+
+	if (inserter->nwaiting > 0)
+		table_multi_insert(inserter->relation, inserter->waiting, inserter->nwaiting, GetCurrentCommandId(true), 0, NULL);
+	MemoryContextSwitchTo(outer);
+	ResetPerTupleExprContext(inserter->estate);
+	inserter->nwaiting = 0;
+}
+
+/* Let the row wait, and have a slot for the next one. */
+static void
+wait_with(SqlInserter *inserter)
+{
+	ExecMaterializeSlot(inserter->slot);
+	if (++inserter->nwaiting == SQL_INSERTS_WAITING)
+		write_waiting(inserter);
+	if (inserter->waiting[inserter->nwaiting] == NULL)
+		inserter->waiting[inserter->nwaiting] = table_slot_create(inserter->relation, NULL);
+	inserter->slot = inserter->waiting[inserter->nwaiting];
 	ExecClearTuple(inserter->slot);
 }
 
@@ -901,9 +928,13 @@ sql_insert_put(SqlInserter *inserter)
 	TupleTableSlot *slot = inserter->slot;
 
 	ExecStoreVirtualTuple(slot);
+	if (inserter->info->ri_NumIndices == 0)
+	{
+		wait_with(inserter);
+		return;
+	}
 	simple_table_tuple_insert(inserter->relation, slot);
-	if (inserter->info->ri_NumIndices > 0)
-		list_free(compat_insert_index_tuples(inserter->info, slot, inserter->estate));
+	list_free(compat_insert_index_tuples(inserter->info, slot, inserter->estate));
 	ResetPerTupleExprContext(inserter->estate);
 	ExecClearTuple(slot);
 }
@@ -911,7 +942,9 @@ sql_insert_put(SqlInserter *inserter)
 void
 sql_insert_end(SqlInserter *inserter)
 {
-	ExecDropSingleTupleTableSlot(inserter->slot);
+	write_waiting(inserter);
+	for (int i = 0; i < SQL_INSERTS_WAITING && inserter->waiting[i] != NULL; i++)
+		ExecDropSingleTupleTableSlot(inserter->waiting[i]);
 	ExecCloseIndices(inserter->info);
 	FreeExecutorState(inserter->estate);
 	table_close(inserter->relation, NoLock);

@@ -214,14 +214,19 @@ extern Datum sql_array(Oid type, const int64 *values, int count);
 /*
  * Insert rows into a table without SQL: at a third of its cost, and without
  * firing triggers people put on it, as workers run no code of users.  Fill
- * slot->tts_values and tts_isnull, then put it.
+ * slot->tts_values and tts_isnull, then put it.  Without indexes they are
+ * written some at a time.
  */
+#define SQL_INSERTS_WAITING 64
+
 typedef struct SqlInserter
 {
 	Relation	relation;
 	EState	   *estate;
 	ResultRelInfo *info;
-	TupleTableSlot *slot;
+	TupleTableSlot *slot;		/* for the next row */
+	int			nwaiting;
+	TupleTableSlot *waiting[SQL_INSERTS_WAITING];	/* rows that are put, then slots made, or NULL */
 } SqlInserter;
 
 extern void sql_insert_begin(SqlInserter *inserter, const char *schema, const char *table);
