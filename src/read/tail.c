@@ -146,7 +146,7 @@ add_former_keys(Tail *tail, TupleTableSlot *slot, const Click *click, uint32 row
 
 /* Each may be one of those that leave no room for another; returns its number. */
 static uint32
-add_limited_click(Tail *tail, const BucketKey *key, const FactClick *fact, uint32 place)
+add_limited_click(Tail *tail, const BucketKey *key, const FactClick *fact, uint32 place, bool asked)
 {
 	if (tail->nplaces == tail->places_room)
 	{
@@ -154,7 +154,7 @@ add_limited_click(Tail *tail, const BucketKey *key, const FactClick *fact, uint3
 		tail->places = repalloc_huge(tail->places, sizeof(uint32) * tail->places_room);
 	}
 	tail->places[tail->nplaces] = place;
-	limits_add(tail->judge, key, fact);
+	limits_add(tail->judge, key, fact, asked);
 	return (uint32) tail->nplaces++;
 }
 
@@ -174,7 +174,7 @@ add_click(Tail *tail, TupleTableSlot *slot)
 		click_to_fact(slot, &click, &fact);
 	place = click.has_key ? (uint32) tail->nkeys : row == NOT_ASKED_FOR ? row : row | KEYLESS;
 	if (tail->judge)
-		place = add_limited_click(tail, click.has_key ? &click.key : NULL, &fact, place);
+		place = add_limited_click(tail, click.has_key ? &click.key : NULL, &fact, place, row != NOT_ASKED_FOR);
 	if (place != NOT_ASKED_FOR)
 		add_former_keys(tail, slot, &click, place);
 	if (!click.has_key)
@@ -331,7 +331,7 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 	tail.former = palloc(sizeof(SeenClick) * tail.former_room);
 	if (clicks_are_limited(&state->rules))
 	{
-		tail.judge = limits_begin(state, 0);
+		tail.judge = limits_begin(state);
 		tail.places_room = 1024;
 		tail.places = palloc(sizeof(uint32) * tail.places_room);
 	}

@@ -37,13 +37,12 @@ hash_of(uint64 first, uint64 second, uint8 family, int64 minute)
 }
 
 void
-clickers_of(Clickers *clickers, const FactClick *fact, const ClickRules *rules)
+clickers_of(Clickers *clickers, int64 minute, const int64 *user_id, const IpAddress *ip, const ClickRules *rules)
 {
-	clickers->minute = fact->minute;
-	clickers->hash[CLICKER_USER] = fact->has_user && rules->user_limit > 0 ?
-		hash_of((uint64) fact->user_id, 0, 0, fact->minute) : 0;
-	clickers->hash[CLICKER_ADDRESS] = fact->ip.family != 0 && rules->ip_limit > 0 ?
-		hash_of(fact->ip.high, fact->ip.low, fact->ip.family, fact->minute) : 0;
+	clickers->minute = minute;
+	clickers->hash[CLICKER_USER] = user_id && rules->user_limit > 0 ? hash_of((uint64) *user_id, 0, 0, minute) : 0;
+	clickers->hash[CLICKER_ADDRESS] = ip->family != 0 && rules->ip_limit > 0 ?
+		hash_of(ip->high, ip->low, ip->family, minute) : 0;
 }
 
 static bool

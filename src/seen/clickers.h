@@ -37,7 +37,9 @@ typedef struct Clickers
 	uint32		bound[CLICKER_KINDS];
 } Clickers;
 
-extern void clickers_of(Clickers *clickers, const FactClick *fact, const ClickRules *rules);
+/* "user_id": NULL for none. */
+extern void clickers_of(Clickers *clickers, int64 minute, const int64 *user_id, const IpAddress *ip,
+						const ClickRules *rules);
 
 /* A tick judges by a state, with or without limits. */
 extern void clickers_follow(const StoreState *state);

@@ -27,7 +27,8 @@
 #include "limits.h"
 #include "seen.h"
 
-#define FIRST_ROOM 1024
+/* Clicks lie in chunks: a tail tells only at its end how long it is. */
+#define CHUNK_CLICKS 1024
 
 /* Of a click that has no key, or whose user or address is not watched. */
 #define NONE PG_UINT32_MAX
@@ -38,14 +39,18 @@
 typedef struct LimitedClick
 {
 	BucketKey	key;
+	int64		minute;
+	int64		user_id;
+	uint64		ip_high;
+	uint64		ip_low;
+	uint8		ip_family;
+	uint8		verdict;		/* if it is judged */
 	bool		has_key;
+	bool		has_user;
+	bool		asked;			/* or perhaps a copy of one that is */
 	bool		left_out;
 	bool		watched;		/* its user or address is */
 	bool		judged;
-	ClickVerdict verdict;		/* if it is */
-	uint32		key_number;		/* if it is watched, or a copy of such a click */
-	int64		user_id;
-	IpAddress	ip;
 } LimitedClick;
 
 /* A watched click, by the numbers of what it is judged by. */
@@ -79,7 +84,7 @@ struct LimitsJudge
 	const StoreState *state;
 	size_t		nclicks;
 	size_t		room;
-	LimitedClick *clicks;
+	LimitedClick **chunks;
 	Clickers   *clickers;		/* of each */
 	watch_hash *watch;
 	size_t		nwatched;
@@ -87,58 +92,68 @@ struct LimitsJudge
 	size_t		nkeys;
 	SeenClick  *keys;			/* different ones, of the watched clicks */
 	keyed_hash *key_numbers;
+	uint32	   *key_of;			/* of each click that is watched, or a copy of such a one: the number of its key */
 	size_t		nexact;
 	Clicker    *exact;			/* different ones, that are watched */
 	keyed_hash *exact_numbers;
 };
 
 LimitsJudge *
-limits_begin(const StoreState *state, size_t nclicks)
+limits_begin(const StoreState *state)
 {
 	LimitsJudge *judge = palloc0(sizeof(LimitsJudge));
 
 	judge->state = state;
-	judge->room = Max(nclicks, FIRST_ROOM);
-	judge->clicks = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(LimitedClick) * judge->room);
-	judge->clickers = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Clickers) * judge->room);
 	judge->watch = watch_create(CurrentMemoryContext, 64, NULL);
 	return judge;
 }
 
-void
-limits_add(LimitsJudge *judge, const BucketKey *key, const FactClick *fact)
+static inline LimitedClick *
+click_at(const LimitsJudge *judge, size_t i)
 {
-	LimitedClick *click;
+	return &judge->chunks[i / CHUNK_CLICKS][i % CHUNK_CLICKS];
+}
 
+static void
+add_chunk(LimitsJudge *judge)
+{
+	size_t		n = judge->room / CHUNK_CLICKS;
+	LimitedClick *chunk = palloc(sizeof(LimitedClick) * CHUNK_CLICKS);
+
+	judge->chunks = n == 0 ? palloc(sizeof(chunk)) : repalloc_huge(judge->chunks, sizeof(chunk) * (n + 1));
+	judge->chunks[n] = chunk;
+	judge->room += CHUNK_CLICKS;
+}
+
+void
+limits_add(LimitsJudge *judge, const BucketKey *key, const FactClick *fact, bool asked)
+{
 	if (judge->nclicks == judge->room)
-	{
-		judge->room *= 2;
-		judge->clicks = repalloc_huge(judge->clicks, sizeof(LimitedClick) * judge->room);
-		judge->clickers = repalloc_huge(judge->clickers, sizeof(Clickers) * judge->room);
-	}
-	click = &judge->clicks[judge->nclicks];
-	click->has_key = key != NULL;
-	if (key)
-		click->key = *key;
-	click->left_out = click->watched = click->judged = false;
-	click->key_number = NONE;
-	click->user_id = fact->user_id;
-	click->ip = fact->ip;
-	clickers_of(&judge->clickers[judge->nclicks++], fact, &judge->state->rules);
+		add_chunk(judge);
+	*click_at(judge, judge->nclicks++) = (LimitedClick) {
+		.key = key ? *key : (BucketKey) {{0, 0}, 0},
+		.minute = fact->minute,
+		.user_id = fact->user_id,
+		.ip_high = fact->ip.high,
+		.ip_low = fact->ip.low,
+		.ip_family = fact->ip.family,
+		.has_key = key != NULL,
+		.has_user = fact->has_user,
+		.asked = asked
+	};
 }
 
 void
 limits_leave_out(LimitsJudge *judge, size_t click)
 {
-	judge->clicks[click].left_out = true;
-	memset(judge->clickers[click].hash, 0, sizeof(judge->clickers[click].hash));
+	click_at(judge, click)->left_out = true;
 }
 
 bool
 limits_judged(const LimitsJudge *judge, size_t click, ClickVerdict *verdict)
 {
-	*verdict = judge->clicks[click].verdict;
-	return judge->clicks[click].judged;
+	*verdict = click_at(judge, click)->verdict;
+	return click_at(judge, click)->judged;
 }
 
 /*----------
@@ -160,6 +175,39 @@ is_watched(const LimitsJudge *judge, size_t click, ClickerKind kind)
 	return hash != 0 && judge->watch->members > 0 && watch_lookup(judge->watch, hash) != NULL;
 }
 
+static inline IpAddress
+ip_of(const LimitedClick *click)
+{
+	return (IpAddress) {click->ip_high, click->ip_low, click->ip_family};
+}
+
+static void
+set_clickers(const LimitsJudge *judge, const LimitedClick *click, Clickers *clickers)
+{
+	if (click->left_out)
+		memset(clickers, 0, sizeof(Clickers));
+	else
+	{
+		IpAddress	ip = ip_of(click);
+
+		clickers_of(clickers, click->minute, click->has_user ? &click->user_id : NULL, &ip, &judge->state->rules);
+	}
+}
+
+static void
+set_all_clickers(LimitsJudge *judge)
+{
+	judge->clickers = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Clickers) * judge->nclicks);
+	for (size_t i = 0; i < judge->nclicks; i++)
+		set_clickers(judge, click_at(judge, i), &judge->clickers[i]);
+}
+
+static inline bool
+is_unproved(const LimitsJudge *judge, const Clickers *clickers, ClickerKind kind)
+{
+	return clickers->hash[kind] != 0 && clickers->bound[kind] > limit_of(judge, kind);
+}
+
 /* Watch whom the bounds do not prove to be within the limits. */
 static void
 watch_unproved(LimitsJudge *judge)
@@ -168,35 +216,34 @@ watch_unproved(LimitsJudge *judge)
 
 	for (size_t i = 0; i < judge->nclicks; i++)
 		for (ClickerKind kind = 0; kind < CLICKER_KINDS; kind++)
-			if (judge->clickers[i].bound[kind] > limit_of(judge, kind) && judge->clickers[i].hash[kind] != 0)
+			if (is_unproved(judge, &judge->clickers[i], kind))
 				watch_insert(judge->watch, judge->clickers[i].hash[kind], &found);
 }
 
 /* The user or the address itself, and not its hash. */
 static BucketKey
-identity_of(const LimitedClick *click, ClickerKind kind, int64 minute)
+identity_of(const LimitedClick *click, ClickerKind kind)
 {
 	if (kind == CLICKER_USER)
-		return (BucketKey) {{(uint64) click->user_id, 0}, minute * 8};
-	return (BucketKey) {{click->ip.high, click->ip.low}, minute * 8 + click->ip.family};
+		return (BucketKey) {{(uint64) click->user_id, 0}, click->minute * 8};
+	return (BucketKey) {{click->ip_high, click->ip_low}, click->minute * 8 + click->ip_family};
 }
 
 static uint32
 number_of_clicker(LimitsJudge *judge, size_t i, ClickerKind kind)
 {
-	const LimitedClick *click = &judge->clicks[i];
-	int64		minute = judge->clickers[i].minute;
+	const LimitedClick *click = click_at(judge, i);
 	bool		found;
 	Keyed	   *keyed;
 
 	if (!is_watched(judge, i, kind))
 		return NONE;
-	keyed = keyed_insert(judge->exact_numbers, identity_of(click, kind, minute), &found);
+	keyed = keyed_insert(judge->exact_numbers, identity_of(click, kind), &found);
 	if (!found)
 	{
 		judge->exact[judge->nexact] = (Clicker) {
-			.order = kind == CLICKER_USER ? ORDER_USER : ORDER_IP, .user_id = click->user_id, .ip = click->ip,
-			.minute = minute
+			.order = kind == CLICKER_USER ? ORDER_USER : ORDER_IP, .user_id = click->user_id, .ip = ip_of(click),
+			.minute = click->minute
 		};
 		keyed->number = judge->nexact++;
 	}
@@ -211,14 +258,15 @@ number_keys(LimitsJudge *judge)
 
 	for (size_t i = 0; i < judge->nclicks; i++)
 	{
-		judge->clicks[i].watched = is_watched(judge, i, CLICKER_USER) || is_watched(judge, i, CLICKER_ADDRESS);
-		n += judge->clicks[i].watched;
+		click_at(judge, i)->watched = is_watched(judge, i, CLICKER_USER) || is_watched(judge, i, CLICKER_ADDRESS);
+		n += click_at(judge, i)->watched;
 	}
 	judge->keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SeenClick) * n);
 	judge->key_numbers = keyed_create(CurrentMemoryContext, n, NULL);
+	judge->key_of = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint32) * judge->nclicks);
 	for (size_t i = 0; i < judge->nclicks; i++)
 	{
-		LimitedClick *click = &judge->clicks[i];
+		LimitedClick *click = click_at(judge, i);
 		bool		found;
 		Keyed	   *keyed;
 
@@ -230,19 +278,20 @@ number_keys(LimitsJudge *judge)
 			keyed->number = judge->nkeys;
 			judge->keys[judge->nkeys++] = (SeenClick) {click->key};
 		}
-		click->key_number = (uint32) keyed->number;
+		judge->key_of[i] = (uint32) keyed->number;
 	}
 	return n;
 }
 
-/* The number of its key, if that is one of a watched user or address. */
+/* Whether its key is one of a watched user or address. */
 static bool
-is_copy(const LimitsJudge *judge, LimitedClick *click)
+is_copy(LimitsJudge *judge, size_t i)
 {
+	const LimitedClick *click = click_at(judge, i);
 	Keyed	   *keyed = click->has_key ? keyed_lookup(judge->key_numbers, click->key) : NULL;
 
 	if (keyed)
-		click->key_number = (uint32) keyed->number;
+		judge->key_of[i] = (uint32) keyed->number;
 	return keyed != NULL;
 }
 
@@ -257,13 +306,13 @@ list_watched(LimitsJudge *judge)
 	judge->exact_numbers = keyed_create(CurrentMemoryContext, judge->watch->members, NULL);
 	for (size_t i = 0; i < judge->nclicks; i++)
 	{
-		LimitedClick *click = &judge->clicks[i];
+		LimitedClick *click = click_at(judge, i);
 
 		CHECK_FOR_INTERRUPTS();
-		if (click->left_out || !(click->watched || is_copy(judge, click)))
+		if (click->left_out || !(click->watched || is_copy(judge, i)))
 			continue;
 		judge->watched[judge->nwatched++] = (WatchedClick) {
-			i, click->key_number,
+			i, click->has_key ? judge->key_of[i] : NONE,
 			{number_of_clicker(judge, i, CLICKER_USER), number_of_clicker(judge, i, CLICKER_ADDRESS)}
 		};
 	}
@@ -371,7 +420,7 @@ judge_watched(LimitsJudge *judge, bool may_stay_undecided)
 	find_counts(judge, ORDER_IP, may_stay_undecided);
 	for (size_t i = 0; i < judge->nwatched; i++)
 	{
-		LimitedClick *click = &judge->clicks[judge->watched[i].click];
+		LimitedClick *click = click_at(judge, judge->watched[i].click);
 
 		CHECK_FOR_INTERRUPTS();
 		click->verdict = judge_click(judge, &judge->watched[i]);
@@ -384,6 +433,7 @@ limits_tick(LimitsJudge *judge)
 {
 	size_t		n = 0;
 
+	set_all_clickers(judge);
 	clickers_add(judge->clickers, judge->nclicks);
 	watch_unproved(judge);
 	if (judge->watch->members == 0)
@@ -396,36 +446,146 @@ limits_tick(LimitsJudge *judge)
 	seen_remember(judge->keys, n, judge->state->tick);
 }
 
-/* To what is counted, add what comes before each in the question itself. */
+/*----------
+ * Questions
+ *----------
+ */
+
+/* Set the bounds of clicks in a question: of what is counted, and of those before each in the question itself. */
 static void
-add_own(LimitsJudge *judge)
+ask_bounds(const LimitsJudge *judge, Clickers *clickers, size_t n)
 {
-	size_t		bytes = sizeof(BoundsLine) * (judge->nclicks / 2 + 64);
+	size_t		bytes = sizeof(BoundsLine) * (n / 2 + 64);
 	Bounds		own = bounds_of(MemoryContextAllocExtended(CurrentMemoryContext, bytes, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO), bytes);
 
-	for (size_t i = 0; i < judge->nclicks; i++)
+	clickers_ask(clickers, n, judge->state);
+	for (size_t i = 0; i < n; i++)
 		for (ClickerKind kind = 0; kind < CLICKER_KINDS; kind++)
 		{
-			Clickers   *clickers = &judge->clickers[i];
-			uint64		bound = clickers->bound[kind];
+			uint64		bound = clickers[i].bound[kind];
 
-			if (clickers->hash[kind] == 0)
+			if (clickers[i].hash[kind] == 0)
 				continue;
-			bound += bounds_add(&own, clickers->hash[kind], clickers->minute);
-			clickers->bound[kind] = (uint32) Min(bound, BOUND_UNKNOWN);
+			bound += bounds_add(&own, clickers[i].hash[kind], clickers[i].minute);
+			clickers[i].bound[kind] = (uint32) Min(bound, BOUND_UNKNOWN);
 		}
 	pfree(own.lines);
+}
+
+/* A set of values that may have some that it has not. */
+typedef struct Bloom
+{
+	uint64		bits[64];
+} Bloom;
+
+static inline int
+bloom_bit(uint64 value)
+{
+	return (value * UINT64CONST(0x9E3779B97F4A7C15)) >> 52;
+}
+
+static inline void
+bloom_add(Bloom *bloom, uint64 value)
+{
+	bloom->bits[bloom_bit(value) / 64] |= UINT64CONST(1) << (bloom_bit(value) % 64);
+}
+
+static inline bool
+bloom_has(const Bloom *bloom, uint64 value)
+{
+	return bloom->bits[bloom_bit(value) / 64] >> (bloom_bit(value) % 64) & 1;
+}
+
+static inline uint64
+key_value(const LimitedClick *click)
+{
+	return click->key.key.hi ^ click->key.key.lo;
+}
+
+/* A click without a user stands for user 0, and so on: then there are some more to be looked at. */
+static inline uint64
+user_value(const LimitedClick *click)
+{
+	return (uint64) click->user_id + (uint64) click->minute * 31;
+}
+
+static inline uint64
+address_value(const LimitedClick *click)
+{
+	return (click->ip_high ^ click->ip_low) + (uint64) click->minute * 31;
+}
+
+/* Ask for what may be a copy of a click that is asked for. */
+static void
+ask_for_copies(LimitsJudge *judge)
+{
+	Bloom		keys = {0};
+
+	for (size_t i = 0; i < judge->nclicks; i++)
+		if (click_at(judge, i)->asked && click_at(judge, i)->has_key)
+			bloom_add(&keys, key_value(click_at(judge, i)));
+	for (size_t i = 0; i < judge->nclicks; i++)
+		click_at(judge, i)->asked |= click_at(judge, i)->has_key && bloom_has(&keys, key_value(click_at(judge, i)));
+}
+
+/* The clicks that may have a user or an address in common with those asked for. */
+static size_t *
+pick_related(const LimitsJudge *judge, size_t *n)
+{
+	size_t	   *picked = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(size_t) * judge->nclicks);
+	Bloom		users = {0};
+	Bloom		addresses = {0};
+
+	*n = 0;
+	for (size_t i = 0; i < judge->nclicks; i++)
+		if (click_at(judge, i)->asked)
+		{
+			bloom_add(&users, user_value(click_at(judge, i)));
+			bloom_add(&addresses, address_value(click_at(judge, i)));
+		}
+	for (size_t i = 0; i < judge->nclicks; i++)
+		if (bloom_has(&users, user_value(click_at(judge, i))) || bloom_has(&addresses, address_value(click_at(judge, i))))
+			picked[(*n)++] = i;
+	return picked;
+}
+
+/*
+ * Whether all that is asked for is within the limits: most questions ask for few of the clicks, and look
+ * at few others for that.
+ */
+static bool
+asked_are_within(LimitsJudge *judge)
+{
+	size_t		n;
+	size_t	   *picked;
+	Clickers   *clickers;
+	bool		within = true;
+
+	ask_for_copies(judge);
+	picked = pick_related(judge, &n);
+	clickers = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Clickers) * n);
+	for (size_t i = 0; i < n; i++)
+		set_clickers(judge, click_at(judge, picked[i]), &clickers[i]);
+	ask_bounds(judge, clickers, n);
+	for (size_t i = 0; i < n && within; i++)
+		within = !click_at(judge, picked[i])->asked ||
+			(!is_unproved(judge, &clickers[i], CLICKER_USER) && !is_unproved(judge, &clickers[i], CLICKER_ADDRESS));
+	pfree(clickers);
+	pfree(picked);
+	return within;
 }
 
 void
 limits_ask(LimitsJudge *judge)
 {
-	clickers_ask(judge->clickers, judge->nclicks, judge->state);
-	add_own(judge);
+	seen_prepare_question();
+	if (asked_are_within(judge))
+		return;
+	set_all_clickers(judge);
+	ask_bounds(judge, judge->clickers, judge->nclicks);
 	watch_unproved(judge);
 	if (judge->watch->members == 0)
 		return;
-	seen_prepare_question();
 	list_watched(judge);
 	judge_watched(judge, false);
 }

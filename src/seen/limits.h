@@ -26,11 +26,14 @@
 
 typedef struct LimitsJudge LimitsJudge;
 
-/* For about so many clicks.  The state is as they are judged by; it stays. */
-extern LimitsJudge *limits_begin(const StoreState *state, size_t nclicks);
+/* The state is as clicks are judged by; it stays. */
+extern LimitsJudge *limits_begin(const StoreState *state);
 
-/* The next valid click: its key, NULL if it has none, and what facts are made of. */
-extern void limits_add(LimitsJudge *judge, const BucketKey *key, const FactClick *fact);
+/*
+ * The next valid click: its key, NULL if it has none, and what facts are made of; and whether a question
+ * asks for it.
+ */
+extern void limits_add(LimitsJudge *judge, const BucketKey *key, const FactClick *fact, bool asked);
 
 /* The click of this number, from 0 on, is known not to count. */
 extern void limits_leave_out(LimitsJudge *judge, size_t click);
@@ -42,7 +45,10 @@ extern void limits_leave_out(LimitsJudge *judge, size_t click);
 extern void limits_tick(LimitsJudge *judge);
 extern void limits_ask(LimitsJudge *judge);
 
-/* Whether a click was; else it is within the limits, and its key, which is none of theirs, says whether it counts. */
+/*
+ * Whether a click was; else it is within the limits, or nobody asks for it, and its key, which is none of theirs,
+ * says whether it counts.
+ */
 extern bool limits_judged(const LimitsJudge *judge, size_t click, ClickVerdict *verdict);
 
 #endif							/* ADCLICK_LIMITS_H */

@@ -144,7 +144,7 @@ static void
 limit_rows(Tick *tick)
 {
 	StoreState *state = &tick->state;
-	LimitsJudge *judge = limits_begin(state, tick->nrows);
+	LimitsJudge *judge = limits_begin(state);
 	size_t		k = 0;
 	size_t		nkeys = 0;
 	size_t		n = 0;
@@ -154,7 +154,7 @@ limit_rows(Tick *tick)
 		bool		has_key = k < tick->nkeys && tick->keys[k].row == i;
 
 		if (tick->verdicts[i] == CLICK_VALID)
-			limits_add(judge, has_key ? &tick->keys[k].key : NULL, &tick->clicks[i]);
+			limits_add(judge, has_key ? &tick->keys[k].key : NULL, &tick->clicks[i], true);
 		k += has_key;
 	}
 	limits_tick(judge);
