@@ -231,4 +231,133 @@ SELECT is(oracle.lost(), 0::bigint, 'at random: no click is lost');
 SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'at random: the ledger is in balance');
 SELECT is_empty($$ SELECT * FROM generate_series(date_trunc('hour', now(), 'UTC') - interval '7 hours', now(), '1 hour') h, adclick_internal.find_differences(h, false) $$, 'at random: and agrees with the facts');
 
+-- Minutes of which nothing was stored when the limits came: bounds tell who is within them. They are too high after ticks that
+-- are rolled back, and beyond what they count; and too low never.
+CREATE FUNCTION send_ahead(n int, first int) RETURNS void LANGUAGE sql AS $$
+WITH made AS MATERIALIZED (
+	SELECT i, (SELECT minute FROM start) + (first + floor(random() * random() * 4)::int) * interval '1 minute' + nextval('micros') * interval '1 microsecond' AS at,
+		CASE WHEN random() < 0.8 THEN gen_random_uuid() END AS click_id, floor(random() * 30)::int AS ad_id, CASE WHEN random() < 0.9 THEN 2000 + floor(random() * 40)::int END AS user_id,
+		CASE WHEN random() < 0.8 THEN '10.3.0.0'::inet + floor(random() * 40)::int ELSE (ARRAY['2001:db8::3', '0:a03:1::', NULL])[1 + floor(random() * 3)::int]::inet END AS ip
+	FROM generate_series(1, n) i
+)
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip)
+SELECT click_id, ad_id, at, user_id, ip FROM (
+	SELECT * FROM made
+	UNION ALL
+	SELECT i, at + nextval('micros') * interval '1 microsecond', click_id, ad_id, CASE WHEN i % 3 = 0 THEN 2000 ELSE user_id END, ip FROM made WHERE click_id IS NOT NULL AND random() < 0.3) m
+ORDER BY random()
+$$;
+
+-- As answers(), ad by ad: each of them asks for few of the clicks.
+CREATE FUNCTION answers_by_ad() RETURNS bigint[] LANGUAGE sql STABLE AS $$
+SELECT array_agg(adclick.ad_click_count_between(ad, '-infinity', 'infinity') ORDER BY ad) FROM generate_series(0, 29) ad
+$$;
+
+-- Ticks that come to nothing, as many as that: all in one transaction, or each in one of its own.
+CREATE PROCEDURE tick_for_nothing(n int, apart boolean) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. n LOOP
+		IF apart THEN
+			PERFORM adclick.tick();
+			ROLLBACK;
+		ELSE
+			BEGIN
+				PERFORM adclick.tick();
+				RAISE division_by_zero;
+			EXCEPTION WHEN division_by_zero THEN
+			END;
+		END IF;
+	END LOOP;
+END
+$$;
+
+CREATE PROCEDURE take_ahead(rounds int, first int) LANGUAGE plpgsql AS $$
+DECLARE
+	before bigint[];
+BEGIN
+	FOR i IN 1 .. rounds LOOP
+		PERFORM send_ahead(20 + i % 4 * 100, first + i / 4);
+		before := answers_by_ad();
+		COMMIT;
+		IF i % 5 = 0 THEN
+			CALL tick_for_nothing(i % 3 + 1, i % 2 = 0);
+		END IF;
+		INSERT INTO wrong_answers SELECT i WHERE take(i % 6 = 1) <> '';
+		INSERT INTO wrong_answers SELECT -i WHERE before IS DISTINCT FROM answers_by_ad();
+	END LOOP;
+END
+$$;
+CREATE TABLE wrong_answers (round int);
+
+\set name adclick.future_tolerance
+\set value 86400
+\i test/lib/set.psql
+\set name adclick.dedup_by
+\set value click_id
+\i test/lib/set.psql
+\set name adclick.user_and_ip_orders
+\set value on
+\i test/lib/set.psql
+-- off, and on again: bounds begin anew behind the last minute that is stored
+\set name adclick.user_clicks_per_minute
+\set value 0
+\i test/lib/set.psql
+\set name adclick.ip_clicks_per_minute
+\set value 0
+\i test/lib/set.psql
+SELECT take(false) AS followed \gset
+SELECT click(970, interval '-10 minutes', 4, '10.4.0.1') \gset
+SELECT is(take(false), '', 'counted while there are no limits');
+\set value 5
+\i test/lib/set.psql
+\set name adclick.user_clicks_per_minute
+\set value 4
+\i test/lib/set.psql
+SELECT take(false) AS followed \gset
+SELECT click(970, interval '-10 minutes', 2, '10.4.0.1'), click(971, interval '-10 minutes', 2, '10.4.0.1') \gset
+SELECT is(take(false), '', 'then there are');
+SELECT is(verdicts(970) || '; ' || verdicts(971), 'counted 4, user limit 2; address limit 1, counted 1', 'of the same minute all are counted');
+CALL take_ahead(24, 20);
+SELECT is_empty('TABLE wrong_answers', 'ahead: questions say what the tick counts');
+
+-- One limit is turned on: what was counted without it counts.
+SELECT click(972, interval '-50 minutes', 3, '10.4.0.2') \gset
+SELECT is(take(false), '', 'within both limits');
+\set name adclick.user_clicks_per_minute
+\set value 0
+\i test/lib/set.psql
+SELECT take(false) AS followed \gset
+SELECT click(972, interval '-50 minutes', 1), click(973, interval '-51 minutes', 4) \gset
+SELECT is(take(false), '', 'without that of users');
+\set value 4
+\i test/lib/set.psql
+SELECT take(false) AS followed \gset
+SELECT click(972, interval '-50 minutes', 1), click(973, interval '-51 minutes', 1) \gset
+SELECT is(take(false), '', 'with it');
+SELECT is(verdicts(972) || '; ' || verdicts(973), 'counted 4, user limit 1; counted 4, user limit 1', 'both are full by what came meanwhile');
+
+-- Many clicks of one: more than a bound counts, and ticks that are rolled back many times.
+\set value 1200
+\i test/lib/set.psql
+SELECT take(false) AS followed \gset
+SELECT click(974, interval '-60 minutes', 1100), click(975, interval '-60 minutes', 700) \gset
+CALL tick_for_nothing(3, true);
+CALL tick_for_nothing(3, false);
+SELECT is(take(false), '', 'many');
+SELECT click(974, interval '-60 minutes', 101), click(975, interval '-60 minutes', 500) \gset
+SELECT is(take(true), '', 'as many as may be, and one more');
+SELECT is(verdicts(974) || '; ' || verdicts(975), 'counted 1200, user limit 1; counted 1200', 'many: verdicts');
+
+-- Who was forgotten begins anew, whatever the bounds are; a snapshot from before that still has him.
+SELECT click(976, interval '-70 minutes', 1200) \gset
+SELECT is(take(false), '', 'somebody ahead');
+SELECT forget(976) \gset
+SELECT click(976, interval '-70 minutes', 1201) \gset
+SELECT is(take(false), '', 'forgotten');
+SELECT is(verdicts(976), 'counted 1200, user limit 1', 'and counted anew');
+-- of those with very many clicks each would be counted for each
+DELETE FROM taken WHERE user_id BETWEEN 974 AND 976;
+SELECT is_empty('SELECT * FROM wrong_verdicts()', 'ahead: verdicts');
+SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'ahead: the ledger is in balance');
+
 SELECT * FROM finish();
