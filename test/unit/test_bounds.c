@@ -121,6 +121,21 @@ drops_oldest(void)
 	return right && bounds_get(&bounds, 200, START + 2) == BOUND_UNKNOWN && bounds_get(&bounds, 100, START + 3) == BOUND_UNKNOWN;
 }
 
+/* The rest of an earlier minute gives way to that of a later one. */
+static bool
+gives_way(void)
+{
+	BoundsLine	line = {0};
+	Bounds		bounds = bounds_of(&line, sizeof(line));
+	bool		right = true;
+
+	for (uint64_t i = 0; i < BOUNDS_ENTRIES; i++)
+		right &= bounds_add(&bounds, i, START + 4) == 1;
+	right &= bounds_add(&bounds, 50, START + 3) == 1 && bounds_add(&bounds, 60, START + 4) == 1;
+	return right && bounds_get(&bounds, 50, START + 3) == BOUND_UNKNOWN && bounds_get(&bounds, 0, START + 4) == 1 &&
+		bounds_get(&bounds, 61, START + 4) == 1;
+}
+
 /* Of later minutes, too: once some of a minute have no entry, nobody new gets one. */
 static bool
 keeps_rest(void)
@@ -178,6 +193,7 @@ main(void)
 	ok(tells_minutes(), "minutes are told from each other");
 	ok(saturates(), "beyond what is counted nothing is known");
 	ok(drops_oldest(), "a full line drops its oldest minute");
+	ok(gives_way(), "of two rests the later one stays");
 	ok(keeps_rest(), "who has no entry stays without");
 	ok(shares_marks(), "same place and mark");
 	ok(knows_no_other_times(), "minutes out of range");
