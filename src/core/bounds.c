@@ -143,8 +143,8 @@ bounds_add(const Bounds *bounds, uint64_t hash, int64_t minute)
 			return BOUND_UNKNOWN;
 		i = find_entry(line, tag);
 	}
-	/* once a minute has a rest, that has all who are new */
-	if (i < BOUNDS_ENTRIES && (line->entry[i] != 0 || !in_rest(line, minute)))
+	/* a line with a rest is full: none of its minutes is before that of the rest */
+	if (i < BOUNDS_ENTRIES)
 		return add_click(&line->entry[i], tag);
 	return add_click(&line->rest, tag % (1U << (COUNT_BITS + MINUTE_BITS)));
 }
