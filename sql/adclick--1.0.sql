@@ -106,6 +106,8 @@ CREATE TABLE adclick_internal.state (
 	undecided bigint NOT NULL,
 	forged bigint NOT NULL,
 	expired bigint NOT NULL,
+	user_limit bigint NOT NULL,
+	address_limit bigint NOT NULL,
 	rule_id int,
 	future_tolerance bigint,
 	raw_retention bigint,
@@ -114,7 +116,9 @@ CREATE TABLE adclick_internal.state (
 	dropped bigint NOT NULL,
 	discarded_dropped bigint NOT NULL,
 	dropped_until timestamptz,
-	people_dropped_until timestamptz
+	people_dropped_until timestamptz,
+	user_clicks_per_minute int,
+	ip_clicks_per_minute int
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE adclick_internal.state IS 'how far the ticks have come: one row, updated by each tick';
 COMMENT ON COLUMN adclick_internal.state.tick IS 'number of the last tick';
@@ -123,6 +127,8 @@ COMMENT ON COLUMN adclick_internal.state.event_time IS 'latest clicked_at of the
 COMMENT ON COLUMN adclick_internal.state.rule_id IS 'rule that tells duplicates in what the next tick takes; NULL: no tick yet';
 COMMENT ON COLUMN adclick_internal.state.future_tolerance IS 'adclick.future_tolerance for what the next tick takes, in microseconds';
 COMMENT ON COLUMN adclick_internal.state.raw_retention IS 'adclick.raw_retention for what the next tick takes, in microseconds';
+COMMENT ON COLUMN adclick_internal.state.user_clicks_per_minute IS 'adclick.user_clicks_per_minute for what the next tick takes, 0 if users do not limit it';
+COMMENT ON COLUMN adclick_internal.state.ip_clicks_per_minute IS 'adclick.ip_clicks_per_minute for what the next tick takes, 0 if addresses do not limit it';
 COMMENT ON COLUMN adclick_internal.state.highest_bucket IS 'highest bucket of the rule with a counted click';
 COMMENT ON COLUMN adclick_internal.state.late IS 'of the clicks counted, those that arrived later than adclick.watermark after the end of their minute';
 COMMENT ON COLUMN adclick_internal.state.dropped IS 'of the clicks counted, those that retention has dropped from the ledger';
@@ -130,8 +136,8 @@ COMMENT ON COLUMN adclick_internal.state.discarded_dropped IS 'of the clicks set
 COMMENT ON COLUMN adclick_internal.state.dropped_until IS 'the last minute in which one of them was clicked, or its dedup bucket begins; NULL: none was dropped';
 COMMENT ON COLUMN adclick_internal.state.people_dropped_until IS 'the last minute of what retention has dropped from orders user and ip: up to it nobody can ask by user or address; NULL: nothing was dropped';
 
-INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped, discarded_dropped)
-	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit, late, dropped, discarded_dropped)
+	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE adclick_internal.restore (
 	started_at timestamptz PRIMARY KEY,
@@ -264,6 +270,8 @@ CREATE TABLE adclick_internal.volumes (
 	undecided bigint,
 	forged bigint,
 	expired bigint,
+	user_limit bigint,
+	address_limit bigint,
 	PRIMARY KEY (shelf, volume)
 );
 COMMENT ON TABLE adclick_internal.volumes IS 'volumes of what is dropped as it gets old, the last of each shelf written to: volume n of the ledger is in table ledger_m, m being n modulo 32';
@@ -277,6 +285,8 @@ COMMENT ON COLUMN adclick_internal.volumes.duplicates IS 'how many clicks had be
 COMMENT ON COLUMN adclick_internal.volumes.undecided IS 'how many clicks had been set aside as ''undecided'' when it was opened; NULL: none';
 COMMENT ON COLUMN adclick_internal.volumes.forged IS 'how many clicks had been set aside as ''forged impression'' when it was opened; NULL: none';
 COMMENT ON COLUMN adclick_internal.volumes.expired IS 'how many clicks had been set aside as ''expired impression'' when it was opened; NULL: none';
+COMMENT ON COLUMN adclick_internal.volumes.user_limit IS 'how many clicks had been set aside as ''user limit'' when it was opened; NULL: none';
+COMMENT ON COLUMN adclick_internal.volumes.address_limit IS 'how many clicks had been set aside as ''address limit'' when it was opened; NULL: none';
 INSERT INTO adclick_internal.volumes (shelf, volume, opened_at) VALUES ('ledger', 0, now()), ('people', 0, now());
 
 /*
@@ -875,7 +885,7 @@ COMMENT ON COLUMN adclick.discarded_clicks.ip IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.country IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.region IS 'as in adclick.clicks';
 COMMENT ON COLUMN adclick.discarded_clicks.device IS 'as in adclick.clicks';
-COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'', ''too old'', ''undecided'' where stored keys are damaged, ''forged impression'' or ''expired impression''';
+COMMENT ON COLUMN adclick.discarded_clicks.reason IS '''duplicate'', ''in the future'', ''too old'', ''undecided'' where stored keys are damaged, ''forged impression'', ''expired impression'', ''user limit'' or ''address limit''';
 COMMENT ON COLUMN adclick.discarded_clicks.discarded_at IS 'when the tick ran that set it aside';
 
 CREATE VIEW adclick.click_log AS
@@ -1388,7 +1398,7 @@ COMMENT ON FUNCTION adclick.unschedule() IS 'end the jobs of adclick.schedule()'
 
 CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest timestamptz, OUT last_tick bigint,
 		OUT last_tick_at timestamptz, OUT taken bigint, OUT counted bigint, OUT in_future bigint, OUT too_old bigint,
-		OUT duplicates bigint, OUT undecided bigint, OUT forged bigint, OUT expired bigint, OUT open_minutes bigint, OUT combinations bigint,
+		OUT duplicates bigint, OUT undecided bigint, OUT forged bigint, OUT expired bigint, OUT user_limit bigint, OUT address_limit bigint, OUT open_minutes bigint, OUT combinations bigint,
 		OUT late bigint, OUT clicks_per_second float8, OUT dropped bigint, OUT dropped_until timestamptz,
 		OUT people_dropped_until timestamptz, OUT discarded_dropped bigint)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
@@ -1438,12 +1448,14 @@ CREATE VIEW adclick.status AS
 		p.dropped_until,
 		p.people_dropped_until,
 		p.duplicates,
-		p.in_future + p.too_old + p.undecided + p.forged + p.expired AS discarded,
+		p.in_future + p.too_old + p.undecided + p.forged + p.expired + p.user_limit + p.address_limit AS discarded,
 		p.in_future,
 		p.too_old,
 		p.undecided,
 		p.forged,
 		p.expired,
+		p.user_limit,
+		p.address_limit,
 		p.open_minutes,
 		p.combinations,
 		(SELECT max(h.reconciled_at) FROM adclick.reconciled_hours h) AS last_reconciled_at,
@@ -1478,12 +1490,14 @@ COMMENT ON COLUMN adclick.status.discarded_dropped IS 'of the duplicates and the
 COMMENT ON COLUMN adclick.status.dropped_until IS 'the last minute in which one of them was clicked, or its dedup window begins: up to it the ledger is not whole; NULL if none was dropped';
 COMMENT ON COLUMN adclick.status.people_dropped_until IS 'the last minute of what adclick.user_and_ip_retention has dropped: questions about users and addresses are answered from the next one on; NULL if nothing was dropped';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
-COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old, undecided, forged and expired';
+COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old, undecided, forged, expired, user_limit and address_limit';
 COMMENT ON COLUMN adclick.status.in_future IS 'clicks set aside because they were clicked further in the future than adclick.future_tolerance';
 COMMENT ON COLUMN adclick.status.too_old IS 'clicks set aside because they were clicked longer ago than adclick.raw_retention';
 COMMENT ON COLUMN adclick.status.undecided IS 'clicks set aside because stored keys that would tell whether they are duplicates are damaged';
 COMMENT ON COLUMN adclick.status.forged IS 'clicks set aside because adclick.click() did not know their impression';
 COMMENT ON COLUMN adclick.status.expired IS 'clicks set aside because their impression was older than adclick.impression_expiry';
+COMMENT ON COLUMN adclick.status.user_limit IS 'clicks set aside because adclick.user_clicks_per_minute of their user were counted in their minute';
+COMMENT ON COLUMN adclick.status.address_limit IS 'clicks set aside because adclick.ip_clicks_per_minute from their address were counted in their minute';
 COMMENT ON COLUMN adclick.status.open_minutes IS 'minutes behind all packed ones that have facts: those that are open';
 COMMENT ON COLUMN adclick.status.combinations IS 'combinations of country, region and device that are told apart; once there are adclick.max_filters, clicks of new ones count as ''other''';
 COMMENT ON COLUMN adclick.status.last_reconciled_at IS 'when an hour was last compared with the ledger, see adclick.reconcile(); NULL: never';
@@ -1679,7 +1693,7 @@ BEGIN ATOMIC
 	HAVING count(*) FILTER (WHERE r.segments <> coalesce(s.segments, 0)) > 0
 	UNION ALL
 	SELECT format('adclick.discarded_clicks has %s of %s clicks.', d.clicks, o.clicks)
-	FROM (SELECT in_future + too_old + duplicates + undecided + forged + expired - discarded_dropped AS clicks FROM adclick_internal.state) o
+	FROM (SELECT in_future + too_old + duplicates + undecided + forged + expired + user_limit + address_limit - discarded_dropped AS clicks FROM adclick_internal.state) o
 	CROSS JOIN (SELECT count(*) AS clicks FROM adclick.discarded_clicks) d WHERE d.clicks <> o.clicks;
 END;
 COMMENT ON FUNCTION adclick_internal.find_missing() IS 'what has not come of the data of a dump';

@@ -43,6 +43,11 @@ extern int	adclick_user_and_ip_retention;	/* likewise */
 extern char *adclick_archive_directory;	/* empty: nothing is archived */
 extern int	adclick_impression_expiry;	/* s */
 extern bool adclick_user_and_ip_orders;
+extern int	adclick_user_clicks_per_minute;
+extern int	adclick_ip_clicks_per_minute;
+
+/* The highest value of the two. */
+#define MAX_CLICKS_PER_MINUTE 1000000
 extern int	adclick_top_ads_kept;
 extern bool adclick_workers_on;
 

@@ -35,7 +35,7 @@
 #include "definitions.h"
 #include "privileges.h"
 
-#define MAX_COLUMNS 22
+#define MAX_COLUMNS 26
 
 /* Instead of a type: an array of adclick.ad_click. */
 #define AD_CLICKS InvalidOid
@@ -121,10 +121,11 @@ static const Definition definitions[] = {
 			{"only_row", BOOLOID}, {"tick", INT8OID}, {"ticked_at", TIMESTAMPTZOID},
 			{"newest_received", TIMESTAMPTZOID}, {"event_time", TIMESTAMPTZOID}, {"rows_read", INT8OID},
 			{"counted", INT8OID}, {"in_future", INT8OID}, {"too_old", INT8OID}, {"duplicates", INT8OID},
-			{"undecided", INT8OID}, {"forged", INT8OID}, {"expired", INT8OID}, {"rule_id", INT4OID},
+			{"undecided", INT8OID}, {"forged", INT8OID}, {"expired", INT8OID}, {"user_limit", INT8OID}, {"address_limit", INT8OID}, {"rule_id", INT4OID},
 			{"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
 			{"highest_bucket", INT8OID}, {"late", INT8OID}, {"dropped", INT8OID},
-			{"discarded_dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID}, {"people_dropped_until", TIMESTAMPTZOID}
+			{"discarded_dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID}, {"people_dropped_until", TIMESTAMPTZOID},
+			{"user_clicks_per_minute", INT4OID}, {"ip_clicks_per_minute", INT4OID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "restore", RELKIND_RELATION, false, {{"started_at", TIMESTAMPTZOID}, {"tried_again", BOOLOID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "restored_tables", RELKIND_RELATION, false, {{"relation", REGCLASSOID}, {"by_copy", BOOLOID}}},
@@ -161,7 +162,7 @@ static const Definition definitions[] = {
 	{ADCLICK_INTERNAL_SCHEMA, "volumes", RELKIND_RELATION, false, {
 			{"shelf", TEXTOID}, {"volume", INT4OID}, {"opened_at", TIMESTAMPTZOID}, {"dropped_at", TIMESTAMPTZOID},
 			{"dropped_by", XID8OID}, {"in_future", INT8OID}, {"too_old", INT8OID}, {"duplicates", INT8OID},
-			{"undecided", INT8OID}, {"forged", INT8OID}, {"expired", INT8OID}
+			{"undecided", INT8OID}, {"forged", INT8OID}, {"expired", INT8OID}, {"user_limit", INT8OID}, {"address_limit", INT8OID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "unpacked_clicks", RELKIND_RELATION, false, {CLICK_COLUMNS, {"run_id", INT8OID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "gaps", RELKIND_RELATION, false, {{"minute", TIMESTAMPTZOID}}},

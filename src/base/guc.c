@@ -22,6 +22,8 @@
 int			adclick_dedup_memory = 256;
 int			adclick_dedup_window = 600;
 int			adclick_dedup_by = DEDUP_BY_CLICK_ID;
+int			adclick_user_clicks_per_minute = 0;
+int			adclick_ip_clicks_per_minute = 0;
 int			adclick_watermark = 10;
 int			adclick_tick_interval = 1000;
 int			adclick_max_filters = 10000;
@@ -85,6 +87,20 @@ guc_define(void)
 							 &adclick_dedup_by,
 							 DEDUP_BY_CLICK_ID, dedup_by_options,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.user_clicks_per_minute",
+							"How many clicks of a user count in a minute; 0: any number.",
+							"Further ones are discarded. It has no effect while adclick.user_and_ip_orders is off.",
+							&adclick_user_clicks_per_minute,
+							0, 0, MAX_CLICKS_PER_MINUTE,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.ip_clicks_per_minute",
+							"How many clicks from an address count in a minute; 0: any number.",
+							"Further ones are discarded. It has no effect while adclick.user_and_ip_orders is off.",
+							&adclick_ip_clicks_per_minute,
+							0, 0, MAX_CLICKS_PER_MINUTE,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("adclick.watermark",
 							"How long after its end a minute stays open before it is compacted.",

@@ -25,6 +25,7 @@
 
 Shmem	   *shmem = NULL;
 DedupSet   *shmem_dedup = NULL;
+Bounds		shmem_bounds;
 static InboxMap *inbox_maps = NULL; /* one for each slot */
 
 static shmem_startup_hook_type previous_startup_hook = NULL;
@@ -38,12 +39,20 @@ dedup_bytes(void)
 	return (Size) adclick_dedup_memory * 1024 * 1024;
 }
 
+/* Without limits they are never touched. */
+static Size
+bounds_bytes(void)
+{
+	return dedup_bytes() / 16;
+}
+
 static void
 shmem_ask(void)
 {
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Shmem)), dedup_bytes()));
+	RequestAddinShmemSpace(add_size(bounds_bytes(), PG_CACHE_LINE_SIZE));
 	RequestAddinShmemSpace(INBOX_MAPS_BYTES);
 	RequestNamedLWLockTranche("adclick", 2);
 }
@@ -53,10 +62,11 @@ shmem_start(void)
 {
 	bool		found;
 	uint64		seed;
+	uint64		clicker_seed[2];
 
 	if (previous_startup_hook)
 		previous_startup_hook();
-	if (!pg_strong_random(&seed, sizeof(seed)))
+	if (!pg_strong_random(&seed, sizeof(seed)) || !pg_strong_random(clicker_seed, sizeof(clicker_seed)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not generate a random seed")));
@@ -70,10 +80,12 @@ shmem_start(void)
 		memset(shmem, 0, sizeof(Shmem));
 		shmem->lock = &locks[0].lock;
 		shmem->dedup_lock = &locks[1].lock;
+		memcpy(shmem->clicker_seed, clicker_seed, sizeof(clicker_seed));
 	}
 	shmem_dedup = ShmemInitStruct("adclick dedup", dedup_bytes(), &found);
 	if (!found)
 		dedup_init(shmem_dedup, dedup_bytes(), seed);
+	shmem_bounds = bounds_of(ShmemInitStruct("adclick bounds", bounds_bytes(), &found), bounds_bytes());
 	inbox_maps = ShmemInitStruct("adclick inbox maps", INBOX_MAPS_BYTES, &found);
 	LWLockRelease(AddinShmemInitLock);
 }

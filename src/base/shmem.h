@@ -4,7 +4,7 @@
  *	  What the processes of all databases share.
  *
  * A lock, a slot for each database that has the extension, the map of its inbox,
- * and the set of click keys (dedup.h).
+ * the set of click keys (dedup.h), and bounds of clicks of users and addresses (bounds.h).
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -20,6 +20,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
+#include "core/bounds.h"
 #include "core/dedup.h"
 
 /* Databases that can have workers at the same time. */
@@ -81,12 +82,19 @@ typedef struct DatabaseSlot
 	int32		rule;			/* of the keys */
 	int64		loaded_tick;	/* keys loaded bear its number, whichever tick added them */
 	uint64		attempt;		/* tick that last added keys, committed or not */
+
+	/* of the clicks of users and addresses, see clickers.c */
+	bool		user_bounded;	/* each tick has added those of users since ... */
+	bool		ip_bounded;		/* or addresses */
+	int64		bounded_tick;	/* ... this one, in minutes from ... */
+	int64		bounded_from;	/* ... this one on */
 } DatabaseSlot;
 
 typedef struct Shmem
 {
 	LWLock	   *lock;			/* slots; never held while waiting */
-	LWLock	   *dedup_lock;		/* the dedup set */
+	LWLock	   *dedup_lock;		/* the dedup set, and the bounds */
+	uint64		clicker_seed[2];	/* for who chooses users and addresses */
 	Latch	   *launcher_latch; /* NULL: the launcher does not run */
 	DatabaseSlot slots[SHMEM_MAX_DATABASES];
 } Shmem;
@@ -103,6 +111,7 @@ typedef struct InboxMap
 
 extern Shmem *shmem;
 extern DedupSet *shmem_dedup;
+extern Bounds shmem_bounds;
 
 extern void shmem_install(void);
 

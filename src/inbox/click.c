@@ -356,6 +356,10 @@ click_verdict_text(ClickVerdict verdict)
 			return "forged impression";
 		case CLICK_EXPIRED:
 			return "expired impression";
+		case CLICK_USER_LIMIT:
+			return "user limit";
+		case CLICK_ADDRESS_LIMIT:
+			return "address limit";
 	}
 	elog(ERROR, "click verdict %d has no reason", (int) verdict);
 	return NULL;

@@ -49,17 +49,20 @@ typedef enum ClickVerdict
 	CLICK_UNDECIDED,			/* they cannot be read */
 	/* of adclick.click(), which was given a token of an impression */
 	CLICK_FORGED,
-	CLICK_EXPIRED
+	CLICK_EXPIRED,
+	/* there are as many counted ones of its minute as may be */
+	CLICK_USER_LIMIT,
+	CLICK_ADDRESS_LIMIT
 } ClickVerdict;
 
-#define CLICK_VERDICTS (CLICK_EXPIRED + 1)
+#define CLICK_VERDICTS (CLICK_ADDRESS_LIMIT + 1)
 
 /* Of clicks by verdict: those not counted, for another reason than that they are duplicates. */
 static inline int64
 clicks_discarded(const int64 *verdicts)
 {
 	return verdicts[CLICK_IN_FUTURE] + verdicts[CLICK_TOO_OLD] + verdicts[CLICK_UNDECIDED] +
-		verdicts[CLICK_FORGED] + verdicts[CLICK_EXPIRED];
+		verdicts[CLICK_FORGED] + verdicts[CLICK_EXPIRED] + verdicts[CLICK_USER_LIMIT] + verdicts[CLICK_ADDRESS_LIMIT];
 }
 
 /* What makes two clicks duplicates. */
@@ -78,11 +81,19 @@ typedef struct ClickRules
 {
 	int64		future_tolerance;	/* us */
 	int64		raw_retention;	/* us */
+	int32		user_limit;		/* clicks of a user that count in a minute; 0: any number */
+	int32		ip_limit;		/* likewise of an address */
 	int64		forgotten;		/* no key in this bucket or a lower one is told any more; PG_INT64_MIN: all are */
 	int			nformer;		/* rules whose keys still count */
 	DedupRule	dedup;			/* the one in force */
 	DedupRule  *former;
 } ClickRules;
+
+static inline bool
+clicks_are_limited(const ClickRules *rules)
+{
+	return rules->user_limit > 0 || rules->ip_limit > 0;
+}
 
 /*
  * A key in its dedup bucket: the window, by the second in which it begins, and

@@ -54,8 +54,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[20];
-	Datum		values[20];
+	bool		nulls[22];
+	Datum		values[22];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then, and the health what is the matter */
@@ -78,16 +78,18 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[9] = Int64GetDatum(state.verdicts[CLICK_UNDECIDED]);
 	values[10] = Int64GetDatum(state.verdicts[CLICK_FORGED]);
 	values[11] = Int64GetDatum(state.verdicts[CLICK_EXPIRED]);
-	values[12] = Int64GetDatum(store_count_open_minutes());
-	values[13] = Int64GetDatum(store_count_combinations());
-	values[14] = Int64GetDatum(state.late);
-	values[15] = clicks_per_second();
-	values[16] = Int64GetDatum(state.dropped);
-	nulls[17] = state.dropped_until == PG_INT64_MIN;
-	values[17] = TimestampTzGetDatum(nulls[17] ? 0 : state.dropped_until * USECS_PER_MINUTE);
-	nulls[18] = state.people_dropped_until == PG_INT64_MIN;
-	values[18] = TimestampTzGetDatum(nulls[18] ? 0 : state.people_dropped_until * USECS_PER_MINUTE);
-	values[19] = Int64GetDatum(state.discarded_dropped);
+	values[12] = Int64GetDatum(state.verdicts[CLICK_USER_LIMIT]);
+	values[13] = Int64GetDatum(state.verdicts[CLICK_ADDRESS_LIMIT]);
+	values[14] = Int64GetDatum(store_count_open_minutes());
+	values[15] = Int64GetDatum(store_count_combinations());
+	values[16] = Int64GetDatum(state.late);
+	values[17] = clicks_per_second();
+	values[18] = Int64GetDatum(state.dropped);
+	nulls[19] = state.dropped_until == PG_INT64_MIN;
+	values[19] = TimestampTzGetDatum(nulls[19] ? 0 : state.dropped_until * USECS_PER_MINUTE);
+	nulls[20] = state.people_dropped_until == PG_INT64_MIN;
+	values[20] = TimestampTzGetDatum(nulls[20] ? 0 : state.people_dropped_until * USECS_PER_MINUTE);
+	values[21] = Int64GetDatum(state.discarded_dropped);
 	return make_row(fcinfo, values, nulls);
 }
 

@@ -22,6 +22,7 @@
 #include "base/facts_alloc.h"
 #include "inbox/click.h"
 #include "inbox/inbox.h"
+#include "seen/limits.h"
 #include "seen/seen.h"
 #include "slices.h"
 #include "store/filters.h"
@@ -52,6 +53,10 @@ typedef struct Tail
 	size_t		nformer;		/* keys by former rules; "row" is the number of the key, or KEYLESS */
 	size_t		former_room;
 	SeenClick  *former;
+	LimitsJudge *judge;			/* of all valid clicks, where users and addresses are limited; else NULL */
+	size_t		nplaces;		/* ... then "row" of a former key is the number of the click, and this ... */
+	size_t		places_room;
+	uint32	   *places;			/* ... what it is otherwise; NOT_ASKED_FOR: the click has neither */
 	Facts		candidates;		/* clicks that are asked for; a count of 0: to be judged */
 } Tail;
 
@@ -139,28 +144,69 @@ add_former_keys(Tail *tail, TupleTableSlot *slot, const Click *click, uint32 row
 			add_key(&tail->former, &tail->nformer, &tail->former_room, &key, row);
 }
 
+/* Each may be one of those that leave no room for another; returns its number. */
+static uint32
+add_limited_click(Tail *tail, const BucketKey *key, const FactClick *fact, uint32 place, bool asked)
+{
+	if (tail->nplaces == tail->places_room)
+	{
+		tail->places_room *= 2;
+		tail->places = repalloc_huge(tail->places, sizeof(uint32) * tail->places_room);
+	}
+	tail->places[tail->nplaces] = place;
+	limits_add(tail->judge, key, fact, asked);
+	return (uint32) tail->nplaces++;
+}
+
 static void
 add_click(Tail *tail, TupleTableSlot *slot)
 {
 	Click		click;
 	FactClick	fact;
 	uint32		row = NOT_ASKED_FOR;
+	uint32		place;
 
 	if (click_read(slot, tail->rules, &click) != CLICK_VALID)
 		return;
 	if (is_asked_for(tail->conditions, slot, &click, &fact))
 		row = add_candidate(tail, &fact, !click.has_key);
-	if (click.has_key)
-		add_former_keys(tail, slot, &click, (uint32) tail->nkeys);
-	else if (row != NOT_ASKED_FOR)
-		add_former_keys(tail, slot, &click, row | KEYLESS);
+	else if (tail->judge)
+		click_to_fact(slot, &click, &fact);
+	place = click.has_key ? (uint32) tail->nkeys : row == NOT_ASKED_FOR ? row : row | KEYLESS;
+	if (tail->judge)
+		place = add_limited_click(tail, click.has_key ? &click.key : NULL, &fact, place, row != NOT_ASKED_FOR);
+	if (place != NOT_ASKED_FOR)
+		add_former_keys(tail, slot, &click, place);
 	if (!click.has_key)
 		return;
 	add_key(&tail->keys, &tail->nkeys, &tail->keys_room, &click.key, row);
 	tail->nasked += row != NOT_ASKED_FOR;
 }
 
-/* What was counted by a former rule is a duplicate, and no first copy of its key by this one. */
+/* The candidate of a click, or NOT_ASKED_FOR. */
+static uint32
+candidate_at(const Tail *tail, uint32 place)
+{
+	if (place == NOT_ASKED_FOR)
+		return NOT_ASKED_FOR;
+	return place & KEYLESS ? place & ~KEYLESS : tail->keys[place].row;
+}
+
+/* A click has been judged: its key is no first copy, and if it is asked for this is its count. */
+static void
+set_count(Tail *tail, uint32 place, bool counts)
+{
+	uint32		candidate = candidate_at(tail, place);
+
+	if (candidate != NOT_ASKED_FOR)
+		tail->candidates.count[candidate] = counts;
+	if (place & KEYLESS)
+		return;
+	tail->keys[place].verdict = SEEN_DUPLICATE;
+	tail->keys[place].row = NOT_ASKED_FOR;
+}
+
+/* What was counted by a former rule is a duplicate, whatever its key by this one. */
 static void
 judge_former(Tail *tail)
 {
@@ -171,14 +217,22 @@ judge_former(Tail *tail)
 
 		if (tail->former[i].verdict != SEEN_DUPLICATE)
 			continue;
-		if (row & KEYLESS)
-			tail->candidates.count[row & ~KEYLESS] = 0;
-		else
-		{
-			tail->keys[row].verdict = SEEN_DUPLICATE;
-			tail->keys[row].row = NOT_ASKED_FOR;
-		}
+		if (tail->judge)
+			limits_leave_out(tail->judge, row);
+		set_count(tail, tail->judge ? tail->places[row] : row, false);
 	}
+}
+
+/* Judge the clicks of users and addresses that may be at their limits. */
+static void
+judge_limited(Tail *tail)
+{
+	ClickVerdict verdict;
+
+	limits_ask(tail->judge);
+	for (size_t i = 0; i < tail->nplaces; i++)
+		if (limits_judged(tail->judge, i, &verdict))
+			set_count(tail, tail->places[i], verdict == CLICK_VALID);
 }
 
 /* Whether this is the first copy of a candidate's key. */
@@ -236,6 +290,8 @@ judge_candidates(Tail *tail, const StoreState *state)
 
 	if (tail->nformer > 0)
 		judge_former(tail);
+	if (tail->judge)
+		judge_limited(tail);
 	kept = keep_first_copies(tail);
 	seen_judge(tail->keys, kept, state);
 	for (size_t i = 0; i < kept; i++)
@@ -273,6 +329,12 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 	facts_init(&tail.candidates, nroles, FIRST_ROOM, palloc(facts_memory(nroles, FIRST_ROOM)));
 	tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
 	tail.former = palloc(sizeof(SeenClick) * tail.former_room);
+	if (clicks_are_limited(&state->rules))
+	{
+		tail.judge = limits_begin(state);
+		tail.places_room = 1024;
+		tail.places = palloc(sizeof(uint32) * tail.places_room);
+	}
 	filters_refresh();
 	reader = inbox_begin(GetActiveSnapshot(), state->tick, INBOX_TO_ASK);
 	while ((slot = inbox_next(reader)) != NULL)

@@ -262,6 +262,19 @@ seen_add(SeenClick *clicks, size_t n, int64 tick)
 }
 
 void
+seen_judge_before(SeenClick *keys, size_t n, const StoreState *state, bool may_stay_undecided)
+{
+	judge_by_memory(keys, n, state);
+	judge_unknown(keys, n, may_stay_undecided);
+}
+
+void
+seen_remember(SeenClick *keys, size_t n, int64 tick)
+{
+	add_to_memory(keys, n, tick);
+}
+
+void
 seen_judge_former(SeenClick *clicks, size_t n, bool may_stay_undecided)
 {
 	SeenClick **asked = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SeenClick *) * (n + 1));
@@ -447,7 +460,7 @@ empty_memory(const StoreState *state, int64 floor)
 	dedup_drop_space(shmem_dedup, MyDatabaseId);
 	dedup_add_space(shmem_dedup, MyDatabaseId);
 	dedup_raise_floor(shmem_dedup, MyDatabaseId, floor);
-	slot->loaded = false;
+	slot->loaded = slot->user_bounded = slot->ip_bounded = false;
 	slot->extension = extension;
 	slot->rule = state->rules.dedup.rule_id;
 	slot->attempt = state->tick;
@@ -505,14 +518,15 @@ seen_prepare_tick(StoreState *state)
  * Have keys in memory for questions.  They may be of another rule than this one's
  * snapshot sees in force: of a tick that goes on, which is not waited for.
  */
-static void
-prepare_question(void)
+void
+seen_prepare_question(void)
 {
 	StoreState	state;
 	Snapshot	newest;
 	int32		rule_id;
 
-	if (is_ready(shmem_my_slot(), &rule_id))
+	/* a standby has no memory: its state is that of the primary, and no tick runs here */
+	if (RecoveryInProgress() || is_ready(shmem_my_slot(), &rule_id))
 		return;
 	store_lock(STORE_LOCK_TICK);
 	/* as GetLatestSnapshot, which parallel mode refuses */
@@ -534,9 +548,7 @@ seen_judge(SeenClick *clicks, size_t n, const StoreState *state)
 {
 	if (n == 0)
 		return;
-	/* a standby has no memory: its state is that of the primary, and no tick runs here */
-	if (!RecoveryInProgress())
-		prepare_question();
+	seen_prepare_question();
 	judge_by_memory(clicks, n, state);
 	judge_unknown(clicks, n, false);
 }

@@ -43,6 +43,15 @@ extern void seen_add(SeenClick *clicks, size_t n, int64 tick);
  */
 extern void seen_judge(SeenClick *clicks, size_t n, const StoreState *state);
 
+/*
+ * The same without counting any: judge different keys by what was counted before, as of the
+ * active snapshot, with which the state was read; and remember those of a tick that count.
+ * Questions have the memory made ready before.
+ */
+extern void seen_prepare_question(void);
+extern void seen_judge_before(SeenClick *keys, size_t n, const StoreState *state, bool may_stay_undecided);
+extern void seen_remember(SeenClick *keys, size_t n, int64 tick);
+
 /* Which of these keys, of former rules, does the active snapshot see as counted?  As keys_find. */
 extern void seen_judge_former(SeenClick *clicks, size_t n, bool may_stay_undecided);
 

@@ -160,17 +160,20 @@ store_claim_tick(const StoreState *state)
 }
 
 static void
-take_tolerances(ClickRules *rules)
+take_limits(ClickRules *rules)
 {
 	rules->future_tolerance = adclick_future_tolerance * USECS_PER_SEC;
 	rules->raw_retention = adclick_raw_retention * USECS_PER_MINUTE;
+	/* what cannot be counted does not limit */
+	rules->user_limit = adclick_user_and_ip_orders ? adclick_user_clicks_per_minute : 0;
+	rules->ip_limit = adclick_user_and_ip_orders ? adclick_ip_clicks_per_minute : 0;
 }
 
 /* The rules of the settings, under an id. */
 static void
 rules_of_settings(ClickRules *rules, int32 rule_id)
 {
-	take_tolerances(rules);
+	take_limits(rules);
 	rules->dedup = (DedupRule) {rule_id, adclick_dedup_by, adclick_dedup_window};
 }
 
@@ -245,20 +248,22 @@ forgotten_until(int64 minute)
 static void
 get_rules(ClickRules *rules, MemoryContext context)
 {
-	int32		rule_id = DatumGetInt32(sql_result(0, 13, Int32GetDatum(0)));
+	int32		rule_id = DatumGetInt32(sql_result(0, 15, Int32GetDatum(0)));
 
 	memset(rules, 0, sizeof(*rules));
 	rules->forgotten = PG_INT64_MIN;
 	rules_of_settings(rules, rule_id);
 	if (rule_id == 0)
 		return;
-	rules->future_tolerance = DatumGetInt64(sql_result(0, 14, 0));
-	rules->raw_retention = DatumGetInt64(sql_result(0, 15, 0));
-	rules->forgotten = forgotten_until(state_minute(22));
-	rules->dedup.by = DatumGetBool(sql_result(0, 17, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
-	rules->dedup.window = DatumGetInt32(sql_result(0, 18, Int32GetDatum(0)));
+	rules->future_tolerance = DatumGetInt64(sql_result(0, 16, 0));
+	rules->raw_retention = DatumGetInt64(sql_result(0, 17, 0));
+	rules->user_limit = DatumGetInt32(sql_result(0, 28, Int32GetDatum(0)));
+	rules->ip_limit = DatumGetInt32(sql_result(0, 29, Int32GetDatum(0)));
+	rules->forgotten = forgotten_until(state_minute(24));
+	rules->dedup.by = DatumGetBool(sql_result(0, 19, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
+	rules->dedup.window = DatumGetInt32(sql_result(0, 20, Int32GetDatum(0)));
 	check_rule(&rules->dedup);
-	if (DatumGetInt64(sql_result(0, 19, 0)) > 1)
+	if (DatumGetInt64(sql_result(0, 21, 0)) > 1)
 		get_former_rules(rules, context);
 }
 
@@ -270,7 +275,9 @@ check_state(const StoreState *state)
 
 	if (state->tick < 0 || state->rows_read < 0 || state->dropped < 0 || state->discarded_dropped < 0 || (state->tick > 0) != (rules->dedup.rule_id > 0) ||
 		rules->future_tolerance < 0 || rules->future_tolerance > USECS_PER_DAY ||
-		rules->raw_retention < USECS_PER_HOUR || rules->raw_retention > 3650 * USECS_PER_DAY)
+		rules->raw_retention < USECS_PER_HOUR || rules->raw_retention > 3650 * USECS_PER_DAY ||
+		rules->user_limit < 0 || rules->user_limit > MAX_CLICKS_PER_MINUTE ||
+		rules->ip_limit < 0 || rules->ip_limit > MAX_CLICKS_PER_MINUTE)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the state of adclick is damaged"),
@@ -281,7 +288,7 @@ check_state(const StoreState *state)
 static bool
 find_state(void)
 {
-	return sql_run(GET_STATE, NULL, NULL, true) == 1 && !DatumGetBool(sql_result(0, 23, BoolGetDatum(false)));
+	return sql_run(GET_STATE, NULL, NULL, true) == 1 && !DatumGetBool(sql_result(0, 25, BoolGetDatum(false)));
 }
 
 bool
@@ -319,12 +326,12 @@ store_get_state(StoreState *state)
 	state->rows_read = DatumGetInt64(sql_result(0, 5, 0));
 	for (int i = 0; i < CLICK_VERDICTS; i++)
 		state->verdicts[i] = DatumGetInt64(sql_result(0, 6 + i, 0));
-	state->highest_bucket = DatumGetInt64(sql_result(0, 16, Int64GetDatum(PG_INT64_MIN)));
-	state->late = DatumGetInt64(sql_result(0, 20, 0));
-	state->dropped = DatumGetInt64(sql_result(0, 21, 0));
-	state->dropped_until = state_minute(22);
-	state->people_dropped_until = state_minute(24);
-	state->discarded_dropped = DatumGetInt64(sql_result(0, 25, 0));
+	state->highest_bucket = DatumGetInt64(sql_result(0, 18, Int64GetDatum(PG_INT64_MIN)));
+	state->late = DatumGetInt64(sql_result(0, 22, 0));
+	state->dropped = DatumGetInt64(sql_result(0, 23, 0));
+	state->dropped_until = state_minute(24);
+	state->people_dropped_until = state_minute(26);
+	state->discarded_dropped = DatumGetInt64(sql_result(0, 27, 0));
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
 	check_state(state);
@@ -334,7 +341,7 @@ store_get_state(StoreState *state)
 void
 store_set_state(const StoreState *state, int64 expected)
 {
-	Datum		values[18] = {
+	Datum		values[22] = {
 		Int64GetDatum(state->tick), TimestampTzGetDatum(state->ticked_at),
 		TimestampTzGetDatum(state->newest_received), TimestampTzGetDatum(state->event_time),
 		Int64GetDatum(state->rows_read), Int64GetDatum(state->verdicts[CLICK_VALID]),
@@ -343,9 +350,11 @@ store_set_state(const StoreState *state, int64 expected)
 		Int64GetDatum(state->verdicts[CLICK_FORGED]), Int64GetDatum(state->verdicts[CLICK_EXPIRED]),
 		Int32GetDatum(state->rules.dedup.rule_id), Int64GetDatum(state->rules.future_tolerance),
 		Int64GetDatum(state->rules.raw_retention), Int64GetDatum(state->highest_bucket),
-		Int64GetDatum(state->late), Int64GetDatum(expected)
+		Int64GetDatum(state->late), Int64GetDatum(state->verdicts[CLICK_USER_LIMIT]),
+		Int64GetDatum(state->verdicts[CLICK_ADDRESS_LIMIT]), Int32GetDatum(state->rules.user_limit),
+		Int32GetDatum(state->rules.ip_limit), Int64GetDatum(expected)
 	};
-	char		nulls[] = "                  ";
+	char		nulls[] = "                      ";
 
 	nulls[1] = state->ticked_at == DT_NOBEGIN ? 'n' : ' ';
 	nulls[2] = state->newest_received == DT_NOBEGIN ? 'n' : ' ';
@@ -363,7 +372,8 @@ store_rules_differ(const StoreState *state)
 	rules_of_settings(&wanted, rules->dedup.rule_id);
 	return rules->dedup.rule_id == 0 || rules->dedup.by != wanted.dedup.by ||
 		rules->dedup.window != wanted.dedup.window ||
-		rules->future_tolerance != wanted.future_tolerance || rules->raw_retention != wanted.raw_retention;
+		rules->future_tolerance != wanted.future_tolerance || rules->raw_retention != wanted.raw_retention ||
+		rules->user_limit != wanted.user_limit || rules->ip_limit != wanted.ip_limit;
 }
 
 static void
@@ -404,7 +414,7 @@ store_follow_settings(StoreState *state)
 
 	if (rule->rule_id != 0 && rule->by == adclick_dedup_by && rule->window == adclick_dedup_window)
 	{
-		take_tolerances(&state->rules);
+		take_limits(&state->rules);
 		return;
 	}
 	if (state->highest_bucket != PG_INT64_MIN)

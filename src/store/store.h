@@ -248,6 +248,9 @@ store_minute_value(FactOrder order, int64 minute)
 	return facts_from_int64(order == ORDER_LEDGER ? (minute * SECS_PER_MINUTE) * ((int64) 1 << BUCKET_RULE_BITS) : minute);
 }
 
+/* No fact lies in a later minute, whatever its order; FIRST_MINUTE if there is none. */
+extern int64 store_last_minute(void);
+
 /* The runs with one of the minutes from .. to (included), deltas first. */
 extern StoreRun *store_get_runs(FactOrder order, int64 from, int64 to, int *count);
 
@@ -506,6 +509,9 @@ extern void store_delete_gaps(int64 from, int64 to);
 extern void store_add_all_gaps(int64 from, int64 to);
 extern bool store_has_gap(int64 from, int64 to, int64 *minute);
 extern int64 *store_get_gaps(int *count);
+
+/* Which of these minutes, ascending, are such ones, ascending. */
+extern int64 *store_get_gaps_of(const int64 *minutes, int nminutes, int *count);
 
 /*
  * adclick.most_clicked_ads and, for hours and days, its like with _hourly and _daily: the

@@ -84,21 +84,36 @@ store_has_gap(int64 from, int64 to, int64 *minute)
 	return found != DT_NOBEGIN;
 }
 
-int64 *
-store_get_gaps(int *count)
+/* The minutes that a statement selects. */
+static int64 *
+get_gaps(Statement statement, Datum *values, int *count)
 {
 	MemoryContext context = CurrentMemoryContext;
 	int64	   *minutes;
 	uint64		rows;
 
 	SPI_connect();
-	rows = sql_run(GET_GAPS, NULL, NULL, true);
+	rows = sql_run(statement, values, NULL, true);
 	minutes = MemoryContextAllocHuge(context, sizeof(int64) * (rows + 1));
 	for (uint64 row = 0; row < rows; row++)
 		minutes[row] = minute_of(DatumGetTimestampTz(sql_result(row, 1, 0)));
 	SPI_finish();
 	*count = (int) rows;
 	return minutes;
+}
+
+int64 *
+store_get_gaps(int *count)
+{
+	return get_gaps(GET_GAPS, NULL, count);
+}
+
+int64 *
+store_get_gaps_of(const int64 *minutes, int nminutes, int *count)
+{
+	Datum		values[1] = {minute_array(minutes, nminutes)};
+
+	return get_gaps(GET_GAPS_OF, values, count);
 }
 
 /* The lists of each grain: their table, and what is done with them. */

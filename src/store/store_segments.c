@@ -262,6 +262,18 @@ store_get_key_runs(const int64 *minutes, int nminutes, int *count)
 	return get_runs(GET_KEY_RUNS, values, count);
 }
 
+int64
+store_last_minute(void)
+{
+	TimestampTz last;
+
+	SPI_connect();
+	sql_run(GET_LAST_MINUTE, NULL, NULL, true);
+	last = DatumGetTimestampTz(sql_result(0, 1, TimestampTzGetDatum(DT_NOBEGIN)));
+	SPI_finish();
+	return last == DT_NOBEGIN ? FIRST_MINUTE : minute_of(last);
+}
+
 int64 *
 store_get_fact_minutes(int64 from, int64 to, int *count)
 {

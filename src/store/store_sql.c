@@ -23,7 +23,7 @@
 #include "base/definitions.h"
 #include "store_sql.h"
 
-#define MAX_PARAMETERS 18
+#define MAX_PARAMETERS 22
 
 #define RUN_COLUMNS "run_id, sort_order, is_delta, first_minute, last_minute, segments, facts, clicks, coalesce(volume, -1)"
 
@@ -97,19 +97,20 @@ static const struct
 {
 	[GET_STATE] = {
 		"SELECT tick, ticked_at, newest_received, event_time, rows_read,"
-		" counted, in_future, too_old, duplicates, undecided, forged, expired,"
+		" counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
 		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END,"
-		" people_dropped_until, discarded_dropped"
+		" people_dropped_until, discarded_dropped, user_clicks_per_minute, ip_clicks_per_minute"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
 		"UPDATE adclick_internal.state SET tick = $1, ticked_at = $2, newest_received = $3, event_time = $4,"
 		" rows_read = $5, counted = $6, in_future = $7, too_old = $8, duplicates = $9, undecided = $10,"
-		" forged = $11, expired = $12, rule_id = $13, future_tolerance = $14, raw_retention = $15, highest_bucket = $16, late = $17"
-		" WHERE tick = $18", 18,
+		" forged = $11, expired = $12, rule_id = $13, future_tolerance = $14, raw_retention = $15, highest_bucket = $16, late = $17,"
+		" user_limit = $18, address_limit = $19, user_clicks_per_minute = $20, ip_clicks_per_minute = $21"
+		" WHERE tick = $22", 22,
 		{INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID,
-		INT8OID, INT8OID, INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}
+		INT8OID, INT8OID, INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT4OID, INT4OID, INT8OID}
 	},
 	[GET_FORMER_RULES] = {
 		"SELECT rule_id, by_user_and_ad, dedup_window, last_bucket, secret FROM adclick_internal.dedup_rules"
@@ -166,8 +167,8 @@ static const struct
 	[ADD_STATE] = {
 		"WITH volume AS (INSERT INTO adclick_internal.volumes (shelf, volume, opened_at)"
 		" VALUES ('ledger', 0, clock_timestamp()), ('people', 0, clock_timestamp()))"
-		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, late, dropped, discarded_dropped)"
-		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
+		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit, late, dropped, discarded_dropped)"
+		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
 	},
 	[FIND_MISSING] = {
 		"SELECT string_agg(missing, ' ') FROM adclick_internal.find_missing() missing", 0
@@ -250,6 +251,10 @@ static const struct
 		"SELECT " RUN_COLUMNS " FROM adclick_internal.runs"
 		" WHERE sort_order = 3 AND last_minute >= $1 AND first_minute <= $2 AND minutes && $3",
 		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZARRAYOID}
+	},
+	[GET_LAST_MINUTE] = {
+		"SELECT max(last) FROM unnest('{0,1,2}'::int[]) o, unnest('{t,f}'::bool[]) d,"
+		" LATERAL (SELECT max(last_minute) AS last FROM adclick_internal.runs WHERE sort_order = o AND is_delta = d) r", 0
 	},
 	/* NULL for runs that say none, or too few */
 	[GET_FACT_MINUTES] = {
@@ -426,6 +431,9 @@ static const struct
 	[GET_GAPS] = {
 		"SELECT minute FROM adclick_internal.gaps", 0
 	},
+	[GET_GAPS_OF] = {
+		"SELECT minute FROM adclick_internal.gaps WHERE minute = ANY ($1) ORDER BY minute", 1, {TIMESTAMPTZARRAYOID}
+	},
 	[GET_LISTS] = {
 		SELECT_LISTS("adclick.most_clicked_ads", "click_minute"), 2, {INT4OID, TIMESTAMPTZARRAYOID}
 	},
@@ -574,13 +582,13 @@ static const struct
 	},
 	/* by verdict */
 	[GET_SET_ASIDE_BEFORE] = {
-		"SELECT in_future, too_old, duplicates, undecided, forged, expired FROM adclick_internal.volumes"
+		"SELECT in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit FROM adclick_internal.volumes"
 		" WHERE shelf = 'ledger' AND dropped_at IS NULL ORDER BY volume LIMIT 1", 0
 	},
 	/* unless its table is that of another one */
 	[OPEN_VOLUME] = {
-		"INSERT INTO adclick_internal.volumes (shelf, volume, opened_at, in_future, too_old, duplicates, undecided, forged, expired)"
-		" SELECT $1, last.volume + 1, clock_timestamp(), s.in_future, s.too_old, s.duplicates, s.undecided, s.forged, s.expired"
+		"INSERT INTO adclick_internal.volumes (shelf, volume, opened_at, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit)"
+		" SELECT $1, last.volume + 1, clock_timestamp(), s.in_future, s.too_old, s.duplicates, s.undecided, s.forged, s.expired, s.user_limit, s.address_limit"
 		" FROM adclick_internal.state s, (SELECT max(volume) AS volume FROM adclick_internal.volumes WHERE shelf = $1) last WHERE NOT EXISTS"
 		" (SELECT FROM adclick_internal.volumes o WHERE o.shelf = $1 AND o.volume % 32 = (last.volume + 1) % 32)", 1, {TEXTOID}
 	},
@@ -609,7 +617,7 @@ static const struct
 		" differences AS (DELETE FROM adclick.differences USING old WHERE hour < before),"
 		" calls AS (DELETE FROM adclick.reconciliations USING old WHERE started_at < before)"
 		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until),"
-		" discarded_dropped = greatest(s.discarded_dropped, (SELECT n.in_future + n.too_old + n.duplicates + n.undecided + n.forged + n.expired"
+		" discarded_dropped = greatest(s.discarded_dropped, (SELECT n.in_future + n.too_old + n.duplicates + n.undecided + n.forged + n.expired + n.user_limit + n.address_limit"
 		" FROM adclick_internal.volumes n WHERE n.shelf = 'ledger' AND n.volume > $1 ORDER BY n.volume LIMIT 1))"
 		" FROM sums d RETURNING d.clicks", 1, {INT4OID}
 	},
@@ -881,13 +889,40 @@ sql_insert_begin(SqlInserter *inserter, const char *schema, const char *table)
 void
 sql_insert_into(SqlInserter *inserter, Relation relation)
 {
+	memset(inserter, 0, sizeof(SqlInserter));
 	inserter->relation = relation;
 	inserter->estate = CreateExecutorState();
 	inserter->info = makeNode(ResultRelInfo);
 	InitResultRelInfo(inserter->info, inserter->relation, 1, NULL, 0);
 	inserter->info->ri_TrigDesc = NULL;
 	ExecOpenIndices(inserter->info, false);
-	inserter->slot = table_slot_create(inserter->relation, NULL);
+	inserter->slot = inserter->waiting[0] = table_slot_create(inserter->relation, NULL);
+	ExecClearTuple(inserter->slot);
+}
+
+/* Write the rows that wait. */
+static void
+write_waiting(SqlInserter *inserter)
+{
+	MemoryContext outer = MemoryContextSwitchTo(GetPerTupleMemoryContext(inserter->estate));
+
+	if (inserter->nwaiting > 0)
+		table_multi_insert(inserter->relation, inserter->waiting, inserter->nwaiting, GetCurrentCommandId(true), 0, NULL);
+	MemoryContextSwitchTo(outer);
+	ResetPerTupleExprContext(inserter->estate);
+	inserter->nwaiting = 0;
+}
+
+/* Let the row wait, and have a slot for the next one. */
+static void
+wait_with(SqlInserter *inserter)
+{
+	ExecMaterializeSlot(inserter->slot);
+	if (++inserter->nwaiting == SQL_INSERTS_WAITING)
+		write_waiting(inserter);
+	if (inserter->waiting[inserter->nwaiting] == NULL)
+		inserter->waiting[inserter->nwaiting] = table_slot_create(inserter->relation, NULL);
+	inserter->slot = inserter->waiting[inserter->nwaiting];
 	ExecClearTuple(inserter->slot);
 }
 
@@ -897,9 +932,13 @@ sql_insert_put(SqlInserter *inserter)
 	TupleTableSlot *slot = inserter->slot;
 
 	ExecStoreVirtualTuple(slot);
+	if (inserter->info->ri_NumIndices == 0)
+	{
+		wait_with(inserter);
+		return;
+	}
 	simple_table_tuple_insert(inserter->relation, slot);
-	if (inserter->info->ri_NumIndices > 0)
-		list_free(compat_insert_index_tuples(inserter->info, slot, inserter->estate));
+	list_free(compat_insert_index_tuples(inserter->info, slot, inserter->estate));
 	ResetPerTupleExprContext(inserter->estate);
 	ExecClearTuple(slot);
 }
@@ -907,7 +946,9 @@ sql_insert_put(SqlInserter *inserter)
 void
 sql_insert_end(SqlInserter *inserter)
 {
-	ExecDropSingleTupleTableSlot(inserter->slot);
+	write_waiting(inserter);
+	for (int i = 0; i < SQL_INSERTS_WAITING && inserter->waiting[i] != NULL; i++)
+		ExecDropSingleTupleTableSlot(inserter->waiting[i]);
 	ExecCloseIndices(inserter->info);
 	FreeExecutorState(inserter->estate);
 	table_close(inserter->relation, NoLock);

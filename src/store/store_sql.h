@@ -57,6 +57,7 @@ typedef enum Statement
 	GET_FINALS,
 	GET_RUNS,
 	GET_KEY_RUNS,
+	GET_LAST_MINUTE,
 	GET_FACT_MINUTES,
 	GET_SIZE,
 	GET_RUN_MINUTES,
@@ -88,6 +89,7 @@ typedef enum Statement
 	DELETE_GAPS,
 	GET_GAP,
 	GET_GAPS,
+	GET_GAPS_OF,
 	GET_LISTS,
 	GET_HOUR_LISTS,
 	GET_DAY_LISTS,
@@ -213,14 +215,19 @@ extern Datum sql_array(Oid type, const int64 *values, int count);
 /*
  * Insert rows into a table without SQL: at a third of its cost, and without
  * firing triggers people put on it, as workers run no code of users.  Fill
- * slot->tts_values and tts_isnull, then put it.
+ * slot->tts_values and tts_isnull, then put it.  Without indexes they are
+ * written some at a time.
  */
+#define SQL_INSERTS_WAITING 64
+
 typedef struct SqlInserter
 {
 	Relation	relation;
 	EState	   *estate;
 	ResultRelInfo *info;
-	TupleTableSlot *slot;
+	TupleTableSlot *slot;		/* for the next row */
+	int			nwaiting;
+	TupleTableSlot *waiting[SQL_INSERTS_WAITING];	/* rows that are put, then slots made, or NULL */
 } SqlInserter;
 
 extern void sql_insert_begin(SqlInserter *inserter, const char *schema, const char *table);

@@ -26,6 +26,8 @@
 #include "base/shmem.h"
 #include "inbox/click.h"
 #include "inbox/inbox.h"
+#include "seen/clickers.h"
+#include "seen/limits.h"
 #include "seen/seen.h"
 #include "store/filters.h"
 #include "store/store.h"
@@ -137,6 +139,44 @@ dedup_former(Tick *tick)
 	tick->nkeys = n;
 }
 
+/* Judge the rows of users and addresses that may be at their limits; their keys are judged with them. */
+static void
+limit_rows(Tick *tick)
+{
+	StoreState *state = &tick->state;
+	LimitsJudge *judge = limits_begin(state);
+	size_t		k = 0;
+	size_t		nkeys = 0;
+	size_t		n = 0;
+
+	for (int i = 0; i < tick->nrows; i++)
+	{
+		bool		has_key = k < tick->nkeys && tick->keys[k].row == i;
+
+		if (tick->verdicts[i] == CLICK_VALID)
+			limits_add(judge, has_key ? &tick->keys[k].key : NULL, &tick->clicks[i], true);
+		k += has_key;
+	}
+	limits_tick(judge);
+	k = 0;
+	for (int i = 0; i < tick->nrows; i++)
+	{
+		bool		has_key = k < tick->nkeys && tick->keys[k].row == i;
+		ClickVerdict verdict;
+
+		if (tick->verdicts[i] == CLICK_VALID && limits_judged(judge, n++, &verdict))
+		{
+			tick->verdicts[i] = verdict;
+			if (has_key && verdict == CLICK_VALID)
+				state->highest_bucket = Max(state->highest_bucket, tick->keys[k].key.bucket);
+		}
+		else if (has_key)
+			tick->keys[nkeys++] = tick->keys[k];
+		k += has_key;
+	}
+	tick->nkeys = nkeys;
+}
+
 static void
 dedup_rows(Tick *tick)
 {
@@ -144,6 +184,9 @@ dedup_rows(Tick *tick)
 
 	if (tick->nformer > 0)
 		dedup_former(tick);
+	clickers_follow(state);
+	if (clicks_are_limited(&state->rules))
+		limit_rows(tick);
 	seen_add(tick->keys, tick->nkeys, state->tick);
 	for (size_t i = 0; i < tick->nkeys; i++)
 	{

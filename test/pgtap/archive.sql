@@ -101,10 +101,10 @@ SELECT volumes_dropped FROM adclick.apply_retention() \gset
 SELECT tick(), send(1500, -1, 3), tick(), oracle.send_copies(200) \gset
 SELECT tick(), oracle.compact() \gset
 UPDATE adclick_internal.volumes SET opened_at = now() - interval '180 days' + volume * interval '1 day';
-INSERT INTO adclick_internal.volumes SELECT 'ledger', 2, now() - interval '170 days', NULL, NULL, in_future, too_old, duplicates, undecided, forged, expired FROM adclick_internal.state;
+INSERT INTO adclick_internal.volumes SELECT 'ledger', 2, now() - interval '170 days', NULL, NULL, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit FROM adclick_internal.state;
 SELECT oracle.send_clicks(600, '2 hours') \gset
 SELECT tick(), oracle.compact() \gset
-INSERT INTO adclick_internal.volumes SELECT 'ledger', 3, now(), NULL, NULL, in_future, too_old, duplicates, undecided, forged, expired FROM adclick_internal.state;
+INSERT INTO adclick_internal.volumes SELECT 'ledger', 3, now(), NULL, NULL, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit FROM adclick_internal.state;
 SELECT is(array_agg(DISTINCT volume), '{0,1,2}', 'three volumes have clicks') FROM adclick_internal.runs WHERE sort_order = 3 AND volume IS NOT NULL;
 SELECT adclick.reconcile_hour('-infinity', '-infinity') \gset
 DELETE FROM adclick.reconciled_hours;

@@ -64,7 +64,7 @@ CREATE VIEW noted_of_log AS SELECT click_id, ad_id, clicked_at, user_id, receive
 
 -- The numbers of the status, by reason, and those of what is shown and what has gone.
 CREATE VIEW stated AS SELECT u.* FROM adclick.status, LATERAL (VALUES ('in the future', in_future), ('too old', too_old), ('duplicate', duplicates), ('undecided', undecided),
-	('forged impression', forged), ('expired impression', expired)) u (reason, n) WHERE n > 0;
+	('forged impression', forged), ('expired impression', expired), ('user limit', user_limit), ('address limit', address_limit)) u (reason, n) WHERE n > 0;
 CREATE VIEW shown AS SELECT reason, sum(n)::bigint AS n FROM (SELECT reason, count(*) AS n FROM adclick.discarded_clicks GROUP BY 1 UNION ALL SELECT reason, count(*) FROM gone GROUP BY 1) s GROUP BY 1;
 
 CREATE FUNCTION is_right(name text) RETURNS SETOF text LANGUAGE plpgsql AS $$
@@ -138,8 +138,8 @@ FROM unnest(ARRAY['DELETE FROM adclick_internal.discarded_30 WHERE ctid = (SELEC
 	'UPDATE adclick_internal.discarded_0 SET reason = ''too old'' WHERE reason = ''duplicate''',
 	'DELETE FROM ledger_volumes WHERE volume = 62', 'DELETE FROM ledger_volumes WHERE volume <= 64',
 	'UPDATE ledger_volumes SET dropped_at = now(), dropped_by = ''3'' WHERE volume = 62',
-	'UPDATE ledger_volumes SET in_future = 1, too_old = -1, duplicates = 0, undecided = 0, forged = 0, expired = 0 WHERE volume = 62',
-	'UPDATE ledger_volumes SET in_future = 1, too_old = 0, duplicates = 0, undecided = 0, forged = 0, expired = 0 WHERE volume = 62',
+	'UPDATE ledger_volumes SET in_future = 1, too_old = -1, duplicates = 0, undecided = 0, forged = 0, expired = 0, user_limit = 0, address_limit = 0 WHERE volume = 62',
+	'UPDATE ledger_volumes SET in_future = 1, too_old = 0, duplicates = 0, undecided = 0, forged = 0, expired = 0, user_limit = 0, address_limit = 0 WHERE volume = 62',
 	'UPDATE adclick_internal.state SET discarded_dropped = discarded_dropped + 1']) statement, balanced_after(statement);
 SELECT is(shown, (SELECT count(*) FROM notes), 'shown all the same: ' || statement)
 FROM unnest(ARRAY['DELETE FROM ledger_volumes WHERE volume = 62', 'DELETE FROM ledger_volumes']) statement, balanced_after(statement);

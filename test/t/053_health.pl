@@ -343,7 +343,7 @@ sql(q{INSERT INTO adclick.clicks (ad_id, clicked_at) VALUES (1, now() - interval
 	INSERT INTO adclick.clicks (click_id, ad_id) VALUES ('6164636c-6963-8001-8000-000000000001', 1), ('6164636c-6963-8002-8000-000000000002', 1)});
 send_copies($node, 'clicks', 20);
 drained($node, 'clicks');
-my $counters = 'SELECT clicks_taken, clicks_counted, late_clicks, duplicates, discarded, in_future, too_old, undecided, forged, expired FROM adclick.status';
+my $counters = 'SELECT clicks_taken, clicks_counted, late_clicks, duplicates, discarded, in_future, too_old, undecided, forged, expired, user_limit, address_limit FROM adclick.status';
 # what a crash takes back is taken again, with the same verdicts
 my $before = sql($counters);
 like($before, qr/^([1-9]\d*\|){9}[1-9]\d*$/, 'there is something of everything');

@@ -85,7 +85,8 @@ status_is(\%metrics, @$_) foreach [ qw(lag_rows lag_rows) ], [ qw(ticks_total la
   [ qw(worst_tick_seconds worst_tick_seconds) ], [ qw(clicks_taken_total clicks_taken) ], [ qw(clicks_counted_total clicks_counted) ],
   [ qw(clicks_late_total late_clicks) ], [ qw(clicks_duplicate_total duplicates) ], [ qw(clicks_in_future_total in_future) ],
   [ qw(clicks_too_old_total too_old) ], [ qw(clicks_undecided_total undecided) ],
-  [ qw(clicks_forged_total forged) ], [ qw(clicks_expired_total expired) ], [ qw(combinations combinations) ],
+  [ qw(clicks_forged_total forged) ], [ qw(clicks_expired_total expired) ], [ qw(clicks_user_limit_total user_limit) ],
+  [ qw(clicks_address_limit_total address_limit) ], [ qw(combinations combinations) ],
   [ qw(errors_total errors) ], [ qw(workers_alive workers_alive) ], [ qw(dedup_bytes dedup_bytes) ], [ qw(dedup_keys dedup_keys) ];
 is($metrics{'adclick_max_combinations{datname="clicks"}'}, 500, 'max_combinations');
 is($metrics{'adclick_workers_wanted{datname="clicks"}'}, 2, 'workers_wanted');

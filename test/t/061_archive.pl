@@ -78,7 +78,7 @@ $node->poll_query_until('clicks', 'SELECT count(*) = 0 FROM adclick_internal.run
   or die 'the ledger is not packed';
 set_conf($node, 'adclick.raw_retention' => "'1h'", 'adclick.ledger_retention' => "'30d'");
 sql(q{UPDATE adclick_internal.volumes SET opened_at = now() - interval '50 days';
-	INSERT INTO adclick_internal.volumes SELECT 'ledger', 1, now() - interval '40 days', NULL, NULL, in_future, too_old, duplicates, undecided, forged, expired FROM adclick_internal.state});
+	INSERT INTO adclick_internal.volumes SELECT 'ledger', 1, now() - interval '40 days', NULL, NULL, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit FROM adclick_internal.state});
 send_clicks($node, 'clicks', 500, '10 minutes');
 drained($node, 'clicks');
 my ($counts, $log) = (sql($COUNTS), sql($LOG));

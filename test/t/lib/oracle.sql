@@ -75,8 +75,34 @@ CREATE FUNCTION oracle.clicks(taken_only boolean DEFAULT false)
 	LANGUAGE sql STABLE AS $$
 SELECT ad_id, minute, country, region, device, user_id, ip
 FROM (SELECT j.*, row_number() OVER (PARTITION BY key, bucket ORDER BY (verdict = 'counted') DESC NULLS LAST) AS nr
-	FROM oracle.judged() j WHERE fault IS NULL AND (NOT taken_only OR verdict IS NOT NULL)) c
+	FROM oracle.judged() j WHERE fault IS NULL AND (NOT taken_only OR verdict IS NOT NULL)
+		AND (verdict IS NULL OR verdict NOT IN ('user limit', 'address limit'))) c
 WHERE nr = 1 OR key IS NULL
+$$;
+
+-- The limits, by what a click is judged as that is over one.
+CREATE FUNCTION oracle.limits() RETURNS TABLE (reason text, most numeric)
+	LANGUAGE sql STABLE AS
+$$ VALUES ('user limit', oracle.setting('user_clicks_per_minute')), ('address limit', oracle.setting('ip_clicks_per_minute')) $$;
+
+/*
+ * Limits that were not kept, if they have always been what they are: of a user, or an
+ * address, more are counted in a minute; or fewer, although others are said to be too many.
+ */
+CREATE FUNCTION oracle.wrong_limits()
+	RETURNS TABLE (wrong text, who text, minute timestamptz, counted bigint)
+	LANGUAGE sql STABLE AS $$
+WITH limits AS MATERIALIZED (
+	SELECT * FROM oracle.limits()
+), clickers AS MATERIALIZED (
+	SELECT l.reason, CASE l.reason WHEN 'user limit' THEN j.user_id::text ELSE host(j.ip) END AS who, j.minute, l.most,
+		count(*) FILTER (WHERE j.verdict = 'counted') AS counted, count(*) FILTER (WHERE j.verdict = l.reason) AS too_many
+	FROM oracle.judged() j CROSS JOIN limits l
+	WHERE fault IS NULL GROUP BY 1, 2, 3, 4
+)
+SELECT reason || ' is ' || most, who, minute, counted FROM clickers
+WHERE who IS NULL AND too_many > 0 OR most = 0 AND too_many > 0
+	OR who IS NOT NULL AND most > 0 AND (counted > most OR too_many > 0 AND counted < most)
 $$;
 
 /*
@@ -90,10 +116,13 @@ CREATE FUNCTION oracle.wrong_verdicts(may_be_undecided boolean DEFAULT false)
 	LANGUAGE sql STABLE AS $$
 WITH judged AS MATERIALIZED (
 	SELECT * FROM oracle.judged()
+), limits AS MATERIALIZED (
+	SELECT reason FROM oracle.limits() WHERE most > 0
 )
 SELECT 'it is ' || coalesce(fault, 'valid'), key, bucket, verdict FROM judged
 WHERE verdict IS NOT NULL
 	AND CASE WHEN fault IS NOT NULL THEN verdict <> fault
+		WHEN verdict IN (SELECT reason FROM limits) THEN false
 		WHEN key IS NULL THEN verdict <> 'counted'
 		ELSE NOT (verdict IN ('counted', 'duplicate') OR verdict = 'undecided' AND may_be_undecided) END
 UNION ALL
@@ -185,12 +214,14 @@ CREATE FUNCTION oracle.lost() RETURNS bigint
 	LANGUAGE sql STABLE AS $$
 SELECT (SELECT count(*) FROM oracle.wrong_log()) + abs(l.taken - s.clicks_taken) + abs(l.counted - s.clicks_counted) + abs(l.duplicates - s.duplicates)
 	+ abs(l.others - s.discarded) + abs(l.in_future - s.in_future) + abs(l.too_old - s.too_old) + abs(l.undecided - s.undecided)
-	+ abs(l.forged - s.forged) + abs(l.expired - s.expired) + abs(l.tail - s.lag_rows)
+	+ abs(l.forged - s.forged) + abs(l.expired - s.expired)
+	+ abs(l.user_limit - s.user_limit) + abs(l.address_limit - s.address_limit) + abs(l.tail - s.lag_rows)
 FROM adclick.status s, (
 	SELECT count(verdict) AS taken, count(*) FILTER (WHERE verdict = 'counted') AS counted, count(*) FILTER (WHERE verdict = 'duplicate') AS duplicates,
 		count(*) FILTER (WHERE verdict = 'in the future') AS in_future, count(*) FILTER (WHERE verdict = 'too old') AS too_old,
 		count(*) FILTER (WHERE verdict = 'undecided') AS undecided,
 		count(*) FILTER (WHERE verdict = 'forged impression') AS forged, count(*) FILTER (WHERE verdict = 'expired impression') AS expired,
+		count(*) FILTER (WHERE verdict = 'user limit') AS user_limit, count(*) FILTER (WHERE verdict = 'address limit') AS address_limit,
 		count(*) FILTER (WHERE verdict NOT IN ('counted', 'duplicate')) AS others, count(*) FILTER (WHERE verdict IS NULL) AS tail
 	FROM adclick.click_log) l
 $$;
