@@ -76,7 +76,8 @@ static const Definition inbox_definition = {
 /* Users have it to themselves but for the columns that are read without SQL. */
 static const Definition ads_definition = {
 	ADCLICK_SCHEMA, "ads", RELKIND_RELATION, true, {
-		{"ad_id", INT8OID}, {"advertiser_id", INT8OID}, {"redirect_url", TEXTOID}, {"website", TEXTOID}, {"active", BOOLOID}
+		{"ad_id", INT8OID}, {"advertiser_id", INT8OID}, {"redirect_url", TEXTOID}, {"website", TEXTOID}, {"active", BOOLOID},
+		{"dedup_by", TEXTOID}
 	}
 };
 

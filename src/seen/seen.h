@@ -43,7 +43,22 @@ extern void seen_add(SeenClick *clicks, size_t n, int64 tick);
  */
 extern void seen_judge(SeenClick *clicks, size_t n, const StoreState *state);
 
-/* Which of these keys, of former rules, does the active snapshot see as counted?  As keys_find. */
-extern void seen_judge_former(SeenClick *clicks, size_t n, bool may_stay_undecided);
+/* Clicks by their keys of other rules, several of one perhaps. */
+typedef struct FormerClicks
+{
+	size_t		n;
+	size_t		room;
+	FormerClick *clicks;
+} FormerClicks;
+
+/* Note all such keys of a click in the slot, with this number as its row. */
+extern void seen_note_former(FormerClicks *former, TupleTableSlot *slot, const Click *click,
+							 const ClickRules *rules, uint32 row);
+
+/*
+ * Which of them does the active snapshot, with which the state was read, see as counted?
+ * Others stay SEEN_UNKNOWN.  "in_tick": memory was prepared for it, and some may stay undecided.
+ */
+extern void seen_judge_former(FormerClicks *former, const StoreState *state, bool in_tick);
 
 #endif							/* ADCLICK_SEEN_H */
