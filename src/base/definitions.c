@@ -525,12 +525,28 @@ definitions_open_inbox(void)
 	return relation;
 }
 
+static Difference
+find_ads_altered(void)
+{
+	Difference	found;
+	Relation	relation = open_relation(&ads_definition, &found);
+
+	if (relation == NULL)
+		return found;
+	found = check_relation(relation, &ads_definition, privileges_owner());
+	relation_close(relation, AccessShareLock);
+	return found;
+}
+
+/* All that a tick reads and writes. */
 bool
 definitions_are_right(void)
 {
 	Difference	found = check_all();
 	Relation	relation;
 
+	if (found.relation == NULL)
+		found = find_ads_altered();
 	if (found.relation)
 		return false;
 	relation = open_relation(&inbox_definition, &found);

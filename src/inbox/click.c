@@ -139,14 +139,13 @@ static bool
 is_forgotten(TupleTableSlot *slot, const Click *click, const ClickRules *rules)
 {
 	BucketKey	key;
-	bool		of_ad;
 
 	if (rules->forgotten == PG_INT64_MIN)
 		return false;
 	if (click->has_key && click->key.bucket <= rules->forgotten)
 		return true;
 	for (int i = 0; i <= rules->nformer; i++)
-		if (click_former_key(slot, click, rules, i, &key, &of_ad) && key.bucket <= rules->forgotten)
+		if (click_former_key(slot, click, rules, i, &key) && key.bucket <= rules->forgotten)
 			return true;
 	return false;
 }
@@ -194,13 +193,12 @@ click_read(TupleTableSlot *slot, const ClickRules *rules, const DedupRule *rule,
 
 bool
 click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, int number,
-				 BucketKey *key, bool *of_ad)
+				 BucketKey *key)
 {
 	const DedupRule *rule = number < rules->nformer ? &rules->former[number] : &rules->dedup;
 
 	if (rule->rule_id == click->rule->rule_id || !read_key(slot, click, rule, key) || key->bucket > rule->last_bucket)
 		return false;
-	*of_ad = rule->by == DEDUP_BY_CLICK_ID && click->rule->by == DEDUP_BY_USER_AND_AD;
 	if (rule->is_forgotten)
 		click_disguise(rule, &key->key);
 	return true;

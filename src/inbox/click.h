@@ -161,11 +161,9 @@ extern ClickVerdict click_read(TupleTableSlot *slot, const ClickRules *rules, co
 /*
  * The key of a click in the slot by another rule than its own: the former one of this number,
  * or of number nformer the one in force.  False if it has none that can have been seen.
- * "of_ad": if it was, it is a copy only of a click on the same ad, as an id alone means
- * nothing where user and ad are what makes a duplicate.
  */
 extern bool click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, int number,
-							 BucketKey *key, bool *of_ad);
+							 BucketKey *key);
 
 /*
  * Make a key of user and ad one by which only who has the rule's secret can tell them:

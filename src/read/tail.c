@@ -148,20 +148,19 @@ add_click(Tail *tail, TupleTableSlot *slot)
 	if (is_asked_for(tail->conditions, slot, &click, &fact))
 		row = add_candidate(tail, &fact, !click.has_key);
 	if (click.has_key)
-		seen_note_former(&tail->former, slot, &click, tail->rules, (uint32) tail->nkeys);
+		seen_note_former(&tail->former, slot, &click, tail->rules, (uint32) tail->nkeys, tail->nkeys);
 	else if (row != NOT_ASKED_FOR)
-		seen_note_former(&tail->former, slot, &click, tail->rules, row | KEYLESS);
+		seen_note_former(&tail->former, slot, &click, tail->rules, row | KEYLESS, tail->nkeys);
 	if (!click.has_key)
 		return;
 	add_key(tail, &click.key, row);
 	tail->nasked += row != NOT_ASKED_FOR;
 }
 
-/* What was counted by another rule is a duplicate, and no first copy of its key by its own. */
+/* Take over which clicks are duplicates by other rules. */
 static void
-judge_former(Tail *tail, const StoreState *state)
+follow_former(Tail *tail)
 {
-	seen_judge_former(&tail->former, state, false);
 	for (size_t i = 0; i < tail->former.n; i++)
 	{
 		uint32		row = tail->former.clicks[i].click.row;
@@ -176,6 +175,16 @@ judge_former(Tail *tail, const StoreState *state)
 			tail->keys[row].row = NOT_ASKED_FOR;
 		}
 	}
+}
+
+/* What was counted by another rule is a duplicate, and no first copy of its key by its own. */
+static void
+judge_former(Tail *tail, const StoreState *state)
+{
+	seen_judge_former(&tail->former, state, false);
+	follow_former(tail);
+	seen_judge_beside(&tail->former, tail->keys, tail->nkeys, tail->rules);
+	follow_former(tail);
 }
 
 /* Whether this is the first copy of a candidate's key. */

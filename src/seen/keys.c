@@ -26,15 +26,11 @@
 #define KEY_BUCKET 2
 #define KEY_COLUMNS (1 << KEY_HIGH | 1 << KEY_LOW | 1 << KEY_BUCKET)
 
-/* And that by which a copy of a former rule is told from another click with its id. */
-#define AD_COLUMN order_column(ORDER_LEDGER, ROLE_AD)
-
 /* Reading a run. */
 typedef struct KeyReader
 {
 	MemoryContext context;
 	StoreScan  *scan;
-	uint32		columns;		/* that are decoded */
 	Facts		segment;		/* the one read last */
 	bool		alone;			/* it was the only one that could have the key asked for */
 	bool		is_last;		/* of the run; else ... */
@@ -51,7 +47,6 @@ reader_begin(KeyReader *reader, const StoreRun *run)
 	facts_init(&reader->segment, order_columns[ORDER_LEDGER], SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(order_columns[ORDER_LEDGER], SEGMENT_MAX_FACTS)));
 	reader->scan = store_scan_begin(store_table(run));
-	reader->columns = KEY_COLUMNS;
 	reader->alone = false;
 	MemoryContextSwitchTo(outer);
 }
@@ -92,9 +87,8 @@ compare_seen_clicks(const void *a, const void *b)
 	return order != 0 ? order : (x > y) - (x < y);
 }
 
-/* The first of a segment's clicks whose key is not lower. */
-static size_t
-find_key(const Facts *segment, const BucketKey *key)
+static bool
+segment_has(const Facts *segment, const BucketKey *key)
 {
 	size_t		low = facts_find(segment, 0, key->key.hi);
 	size_t		high = segment->n;
@@ -103,33 +97,14 @@ find_key(const Facts *segment, const BucketKey *key)
 	{
 		size_t		middle = low + (high - low) / 2;
 		BucketKey	found = key_at(segment, middle);
+		int			order = compare_keys(&found, key);
 
-		if (compare_keys(&found, key) < 0)
+		if (order == 0)
+			return true;
+		if (order < 0)
 			low = middle + 1;
 		else
 			high = middle;
-	}
-	return low;
-}
-
-/* Whether the i-th of a segment is what this click would be a copy of. */
-static bool
-is_original(const Facts *segment, size_t i, const SeenClick *click)
-{
-	return !click->of_ad || facts_to_int64(segment->key[AD_COLUMN][i]) == ((const FormerClick *) click)->ad_id;
-}
-
-static bool
-segment_has(const Facts *segment, const SeenClick *click)
-{
-	for (size_t i = find_key(segment, &click->key); i < segment->n; i++)
-	{
-		BucketKey	found = key_at(segment, i);
-
-		if (!bucket_key_equal(&found, &click->key))
-			break;
-		if (is_original(segment, i, click))
-			return true;
 	}
 	return false;
 }
@@ -138,7 +113,7 @@ static void
 match(const Facts *segment, SeenClick **clicks, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (segment_has(segment, clicks[i]))
+		if (segment_has(segment, &clicks[i]->key))
 			clicks[i]->verdict = SEEN_DUPLICATE;
 }
 
@@ -159,7 +134,7 @@ read_and_match(KeyReader *reader, const StoreRun *run, uint64 high, SeenClick **
 	int			nread = 0;
 
 	store_scan_range(reader->scan, run, high, high);
-	for (; store_scan_previous(reader->scan, reader->columns, &reader->segment); nread++)
+	for (; store_scan_previous(reader->scan, KEY_COLUMNS, &reader->segment); nread++)
 	{
 		if (nread == 0)
 			reader->is_last = !store_scan_follows(reader->scan, &reader->next);
@@ -185,7 +160,6 @@ typedef struct Search
 	const StoreRun *run;
 	SeenClick **clicks;
 	size_t		n;
-	bool		of_ads;			/* the ad matters to some */
 } Search;
 
 static void
@@ -196,8 +170,6 @@ search(void *arg)
 	size_t		n;
 
 	reader_begin(&reader, search->run);
-	if (search->of_ads)
-		reader.columns |= 1 << AD_COLUMN;
 	for (size_t start = 0; start < search->n; start += n)
 	{
 		SeenClick **group = &search->clicks[start];
@@ -241,7 +213,7 @@ search_what_can_be_read(Search *all)
 		return;
 	for (size_t start = 0; start < all->n; start += n)
 	{
-		Search		one = {all->run, &all->clicks[start], .of_ads = all->of_ads};
+		Search		one = {all->run, &all->clicks[start]};
 
 		n = one.n = group_size(one.clicks, all->n - start);
 		if (!try_search(&one))
@@ -257,21 +229,17 @@ keys_find(SeenClick **clicks, size_t n, bool may_stay_undecided)
 	int64	   *minutes;
 	StoreRun   *runs;
 	int			nruns;
-	bool		of_ads = false;
 
 	if (n == 0)
 		return;
 	minutes = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(int64) * n);
 	for (size_t i = 0; i < n; i++)
-	{
 		minutes[i] = store_minute(ORDER_LEDGER, facts_from_int64(clicks[i]->key.bucket));
-		of_ads |= clicks[i]->of_ad;
-	}
 	runs = store_get_key_runs(minutes, sort_unique_int64(minutes, (int) n), &nruns);
 	pfree(minutes);
 	for (int i = 0; i < nruns; i++)
 	{
-		Search		all = {&runs[i], clicks, n, of_ads};
+		Search		all = {&runs[i], clicks, n};
 
 		if (may_stay_undecided)
 			search_what_can_be_read(&all);

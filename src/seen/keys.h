@@ -31,16 +31,8 @@ typedef struct SeenClick
 {
 	BucketKey	key;
 	uint32		row;			/* the caller's number for it */
-	SeenVerdict verdict:8;
-	bool		of_ad;			/* it is of a FormerClick, and a copy only of a click on its ad */
+	SeenVerdict verdict;
 } SeenClick;
-
-/* A click by a key of another rule than its own. */
-typedef struct FormerClick
-{
-	SeenClick	click;
-	int64		ad_id;
-} FormerClick;
 
 /* By key, and of equal ones the first in the array. */
 extern int	compare_seen_clicks(const void *a, const void *b);

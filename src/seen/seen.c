@@ -552,13 +552,14 @@ seen_judge(SeenClick *clicks, size_t n, const StoreState *state)
  */
 
 void
-seen_note_former(FormerClicks *former, TupleTableSlot *slot, const Click *click, const ClickRules *rules, uint32 row)
+seen_note_former(FormerClicks *former, TupleTableSlot *slot, const Click *click, const ClickRules *rules, uint32 row,
+				 size_t before)
 {
-	SeenClick	noted = {.row = row};
+	BucketKey	key;
 
 	for (int i = 0; i <= rules->nformer; i++)
 	{
-		if (!click_former_key(slot, click, rules, i, &noted.key, &noted.of_ad))
+		if (!click_former_key(slot, click, rules, i, &key))
 			continue;
 		if (former->n == former->room)
 		{
@@ -566,7 +567,7 @@ seen_note_former(FormerClicks *former, TupleTableSlot *slot, const Click *click,
 			former->clicks = former->clicks ? repalloc_huge(former->clicks, sizeof(FormerClick) * former->room) :
 				palloc(sizeof(FormerClick) * former->room);
 		}
-		former->clicks[former->n++] = (FormerClick) {noted, click->ad_id};
+		former->clicks[former->n++] = (FormerClick) {{key, row}, (uint32) before};
 	}
 }
 
@@ -605,16 +606,88 @@ seen_judge_former(FormerClicks *former, const StoreState *state, bool in_tick)
 	for (size_t i = 0; i < former->n; i++)
 	{
 		SeenClick  *click = &former->clicks[i].click;
-		bool		is_told = click->verdict == SEEN_NEW || (click->verdict == SEEN_DUPLICATE && !click->of_ad);
 
-		if (click->verdict != SEEN_DUPLICATE || !is_told)
-			click->verdict = SEEN_UNKNOWN;
-		if (!is_told)
+		if (click->verdict == SEEN_UNKNOWN)
 			asked[n++] = click;
+		else if (click->verdict == SEEN_NEW)
+			click->verdict = SEEN_UNKNOWN;
 	}
 	qsort(asked, n, sizeof(SeenClick *), compare_seen_clicks);
 	keys_find(asked, n, in_tick);
 	pfree(asked);
+}
+
+/* A key that is looked for, and how many clicks come before the first that has it by its own rule. */
+typedef struct KeyBeside
+{
+	BucketKey	key;
+	uint32		hash;
+	uint32		at;
+	char		status;
+} KeyBeside;
+
+#define SH_PREFIX beside
+#define SH_ELEMENT_TYPE KeyBeside
+#define SH_KEY_TYPE BucketKey
+#define SH_KEY key
+#define SH_HASH_KEY(tb, k) bucket_key_hash(&(k))
+#define SH_EQUAL(tb, a, b) bucket_key_equal(&(a), &(b))
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/*
+ * Only an id can have been counted beside by its own rule: a key of user and ad is of one ad,
+ * whose clicks are all judged by one rule.
+ */
+static beside_hash *
+collect_ids(const FormerClicks *former, int64 rule_id)
+{
+	beside_hash *ids = NULL;
+	bool		found;
+
+	for (size_t i = 0; i < former->n; i++)
+	{
+		const SeenClick *click = &former->clicks[i].click;
+
+		CHECK_FOR_INTERRUPTS();
+		if (click->verdict != SEEN_UNKNOWN || bucket_rule(click->key.bucket) != rule_id)
+			continue;
+		if (ids == NULL)
+			ids = beside_create(CurrentMemoryContext, 256, NULL);
+		beside_insert(ids, click->key, &found)->at = PG_UINT32_MAX;
+	}
+	return ids;
+}
+
+void
+seen_judge_beside(FormerClicks *former, const SeenClick *keys, size_t nkeys, const ClickRules *rules)
+{
+	int32		rule_id = rules->dedup.by == DEDUP_BY_CLICK_ID ? rules->dedup.rule_id : rules->other.rule_id;
+	beside_hash *ids = collect_ids(former, rule_id);
+	KeyBeside  *beside;
+
+	if (ids == NULL)
+		return;
+	for (size_t i = 0; i < nkeys; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (keys[i].verdict == SEEN_UNKNOWN && bucket_rule(keys[i].key.bucket) == rule_id &&
+			(beside = beside_lookup(ids, keys[i].key)) != NULL)
+			beside->at = Min(beside->at, (uint32) i);
+	}
+	for (size_t i = 0; i < former->n; i++)
+	{
+		SeenClick  *click = &former->clicks[i].click;
+
+		if (click->verdict == SEEN_UNKNOWN && (beside = beside_lookup(ids, click->key)) != NULL &&
+			beside->at < former->clicks[i].before)
+			click->verdict = SEEN_DUPLICATE;
+	}
+	beside_destroy(ids);
 }
 
 /*

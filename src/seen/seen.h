@@ -43,7 +43,14 @@ extern void seen_add(SeenClick *clicks, size_t n, int64 tick);
  */
 extern void seen_judge(SeenClick *clicks, size_t n, const StoreState *state);
 
-/* Clicks by their keys of other rules, several of one perhaps. */
+/* A click by a key of another rule than its own. */
+typedef struct FormerClick
+{
+	SeenClick	click;
+	uint32		before;			/* how many clicks before it have a key by their own rule */
+} FormerClick;
+
+/* Some of them, several of one click perhaps. */
 typedef struct FormerClicks
 {
 	size_t		n;
@@ -51,14 +58,20 @@ typedef struct FormerClicks
 	FormerClick *clicks;
 } FormerClicks;
 
-/* Note all such keys of a click in the slot, with this number as its row. */
+/* Note all such keys of a click in the slot. */
 extern void seen_note_former(FormerClicks *former, TupleTableSlot *slot, const Click *click,
-							 const ClickRules *rules, uint32 row);
+							 const ClickRules *rules, uint32 row, size_t before);
 
 /*
  * Which of them does the active snapshot, with which the state was read, see as counted?
  * Others stay SEEN_UNKNOWN.  "in_tick": memory was prepared for it, and some may stay undecided.
  */
 extern void seen_judge_former(FormerClicks *former, const StoreState *state, bool in_tick);
+
+/*
+ * Which of the others come after a click that has their key by its own rule?  "keys" are the
+ * clicks by these, in order; those whose verdict is known are none.
+ */
+extern void seen_judge_beside(FormerClicks *former, const SeenClick *keys, size_t nkeys, const ClickRules *rules);
 
 #endif							/* ADCLICK_SEEN_H */

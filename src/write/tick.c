@@ -82,9 +82,9 @@ read_row(Tick *tick, TupleTableSlot *slot)
 		click_to_ledger(slot, &click, fact);
 		filters_count(slot, fact);
 		tick->newest_click = Max(tick->newest_click, click.at);
+		seen_note_former(&tick->former, slot, &click, &state->rules, tick->nrows, tick->nkeys);
 		if (click.has_key)
 			tick->keys[tick->nkeys++] = (SeenClick) {click.key, tick->nrows};
-		seen_note_former(&tick->former, slot, &click, &state->rules, tick->nrows);
 	}
 	tick->tids[tick->nrows] = slot->tts_tid;
 	tick->verdicts[tick->nrows++] = verdict;
@@ -115,13 +115,10 @@ verdict_of(SeenVerdict verdict)
 	}
 }
 
-/* What was counted by another rule is a duplicate, too, whatever its key by its own. */
+/* Take over what is known of clicks by other rules. */
 static void
-dedup_former(Tick *tick)
+follow_former(Tick *tick)
 {
-	size_t		n = 0;
-
-	seen_judge_former(&tick->former, &tick->state, true);
 	for (size_t i = 0; i < tick->former.n; i++)
 	{
 		SeenClick  *click = &tick->former.clicks[i].click;
@@ -129,6 +126,21 @@ dedup_former(Tick *tick)
 		if (click->verdict != SEEN_UNKNOWN)
 			tick->verdicts[click->row] = verdict_of(click->verdict);
 	}
+}
+
+/* What was counted by another rule is a duplicate, too, whatever its key by its own. */
+static void
+dedup_former(Tick *tick)
+{
+	size_t		n = 0;
+
+	seen_judge_former(&tick->former, &tick->state, true);
+	follow_former(tick);
+	for (size_t i = 0; i < tick->nkeys; i++)
+		if (tick->verdicts[tick->keys[i].row] != CLICK_VALID)
+			tick->keys[i].verdict = SEEN_DUPLICATE;
+	seen_judge_beside(&tick->former, tick->keys, tick->nkeys, &tick->state.rules);
+	follow_former(tick);
 	for (size_t i = 0; i < tick->nkeys; i++)
 		if (tick->verdicts[tick->keys[i].row] == CLICK_VALID)
 			tick->keys[n++] = tick->keys[i];

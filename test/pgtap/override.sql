@@ -14,7 +14,7 @@ CREATE TABLE in_force (dedup_by text, dedup_window numeric);
 
 -- Of each click the verdict, and the keys that were counted; "tail": as the next tick would say.
 CREATE TABLE verdicts (nr bigint PRIMARY KEY, verdict text, tail boolean);
-CREATE TABLE counted (dedup_by text, dedup_window numeric, key text, bucket numeric, ad_id bigint, tail boolean);
+CREATE TABLE counted (dedup_by text, dedup_window numeric, key text, bucket numeric, tail boolean);
 CREATE INDEX ON counted (key);
 
 CREATE FUNCTION key_of(by text, click sent) RETURNS text LANGUAGE sql IMMUTABLE AS
@@ -26,8 +26,7 @@ FROM (SELECT extract(epoch FROM click.clicked_at) AS epoch, oracle.id_time(click
 $$;
 
 /*
- * A click is a copy of one that was counted before if it has its key by the rule it was counted by;
- * by click id where it is judged itself by user and ad, if it is of the same ad, too.
+ * A click is a copy of one that was counted before if it has its key by the rule it was counted by.
  */
 CREATE FUNCTION judge() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -41,18 +40,17 @@ BEGIN
 	FOR click IN SELECT * FROM sent WHERE nr NOT IN (SELECT nr FROM verdicts) ORDER BY nr LOOP
 		own := coalesce((SELECT a.dedup_by FROM adclick.ads a WHERE a.ad_id = click.ad_id), (SELECT dedup_by FROM in_force));
 		is_copy := EXISTS (SELECT FROM counted c WHERE c.key IN (click.click_id::text, click.user_id || '/' || click.ad_id)
-			AND c.key = key_of(c.dedup_by, click) AND c.bucket = bucket_of(c.dedup_by, c.dedup_window, click)
-			AND (c.dedup_by = 'user_and_ad' OR own = 'click_id' OR c.ad_id = click.ad_id));
+			AND c.key = key_of(c.dedup_by, click) AND c.bucket = bucket_of(c.dedup_by, c.dedup_window, click));
 		INSERT INTO verdicts VALUES (click.nr, CASE WHEN is_copy THEN 'duplicate' ELSE 'counted' END, true);
 		IF NOT is_copy AND key_of(own, click) IS NOT NULL THEN
-			INSERT INTO counted VALUES (own, width, key_of(own, click), bucket_of(own, width, click), click.ad_id, true);
+			INSERT INTO counted VALUES (own, width, key_of(own, click), bucket_of(own, width, click), true);
 		END IF;
 	END LOOP;
 END
 $$;
 
 /*
- * Clicks of few users on twelve ads: of the last twenty minutes and, some, of hours ago; a fifth repeats
+ * Clicks of few users on twelve ads: of the last twenty minutes and, some, of hours ago; a quarter repeats
  * the id of a click before, most as it was, some at another time, by another user or on another ad.
  */
 CREATE FUNCTION send(n int) RETURNS void LANGUAGE sql AS $$
@@ -61,13 +59,13 @@ WITH dice AS MATERIALIZED (
 		date_trunc('milliseconds', clock_timestamp()) - random() * interval '20 minutes' - CASE WHEN random() < 0.1 THEN random() * interval '6 hours' ELSE '0' END AS at
 	FROM generate_series(1, n) i
 ), old AS MATERIALIZED (
-	SELECT row_number() OVER () AS place, count(*) OVER () AS all, s.* FROM sent s WHERE click_id IS NOT NULL AND nr > (SELECT coalesce(max(nr), 0) - 600 FROM sent)
+	SELECT row_number() OVER () AS place, count(*) OVER () AS all, s.* FROM sent s WHERE click_id IS NOT NULL AND nr > (SELECT coalesce(max(nr), 0) - CASE WHEN random() < 0.5 THEN 600 ELSE 60 END FROM sent)
 ), made AS (
-	SELECT i, CASE WHEN o.nr IS NOT NULL THEN o.click_id WHEN kind < 0.25 THEN NULL WHEN kind < 0.6 THEN oracle.uuid_v7(at) ELSE gen_random_uuid() END,
-		CASE WHEN o.nr IS NOT NULL AND (kind < 0.17 OR kind > 0.18) THEN o.ad_id ELSE 1 + (a * 12)::int END,
+	SELECT i, CASE WHEN o.nr IS NOT NULL THEN o.click_id WHEN kind < 0.3 THEN NULL WHEN kind < 0.6 THEN oracle.uuid_v7(at) ELSE gen_random_uuid() END,
+		CASE WHEN o.nr IS NOT NULL AND (kind < 0.18 OR kind > 0.22) THEN o.ad_id ELSE 1 + (a * 12)::int END,
 		CASE WHEN o.nr IS NOT NULL AND (kind < 0.15 OR kind > 0.16) THEN o.clicked_at ELSE at END,
 		CASE WHEN o.nr IS NOT NULL AND (kind < 0.16 OR kind > 0.17) THEN o.user_id WHEN b < 0.95 THEN (b * 8)::int END
-	FROM dice LEFT JOIN old o ON kind < 0.2 AND place = 1 + floor(c * o.all)
+	FROM dice LEFT JOIN old o ON kind < 0.24 AND place = 1 + floor(c * o.all)
 ), stored AS (
 	INSERT INTO sent (click_id, ad_id, clicked_at, user_id) SELECT click_id, ad_id, clicked_at, user_id
 	FROM made m (i, click_id, ad_id, clicked_at, user_id) ORDER BY i RETURNING *
@@ -172,7 +170,7 @@ SELECT statement FROM generate_series(first, last) era,
 	unnest(ARRAY[
 		format('DO $d$ BEGIN PERFORM change(%s); PERFORM send(%s); END $d$', (era % 3) / 3.0, 60 + era % 4 * 30),
 		format('SELECT tail_ok(%L)', step || ', one tail'),
-		'DO $d$ BEGIN PERFORM change(0.4); PERFORM send(20); END $d$',
+		'DO $d$ BEGIN PERFORM change(0.4); PERFORM send(50); END $d$',
 		format('SELECT tail_ok(%L)', step || ', after a change'),
 		'BEGIN',
 		'DO $d$ BEGIN PERFORM change(0.7); PERFORM adclick.tick(); END $d$',
@@ -348,6 +346,112 @@ FROM oracle.refused('SELECT adclick.tick()') r;
 ROLLBACK;
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT counts_ok('after all that');
+
+--
+-- One id on several ads, by several rules
+--
+
+CREATE FUNCTION send_one(ad bigint, who bigint, hours int DEFAULT 2, id uuid DEFAULT '00000000-0000-4000-8000-000000000001') RETURNS void LANGUAGE sql AS $$
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id) VALUES (id, ad, date_trunc('hour', now()) - hours * interval '1 hour', who)
+$$;
+-- What becomes of one, as a question foresees it and a tick says it.
+CREATE FUNCTION once_more(ad bigint, who bigint, hours int DEFAULT 2, id uuid DEFAULT '00000000-0000-4000-8000-000000000001') RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	asked bigint := adclick.ad_click_count(ad, 1440);
+	answered bigint;
+	counted bigint;
+BEGIN
+	PERFORM send_one(ad, who, hours, id);
+	answered := adclick.ad_click_count(ad, 1440);
+	SELECT t.counted INTO counted FROM adclick.tick() t;
+	RETURN CASE WHEN counted <> answered - asked THEN 'foreseen wrongly' WHEN counted = 1 THEN 'counted' ELSE 'duplicate' END;
+END
+$$;
+INSERT INTO adclick.ads (ad_id, dedup_by) VALUES (6001, NULL), (6002, 'user_and_ad'), (6003, 'click_id'), (6004, 'user_and_ad');
+SELECT is(once_more(6002, 1), 'counted', 'one id: first by user and ad');
+SELECT is(once_more(6001, 1), 'counted', 'one id: on another ad, first by id');
+SELECT is(once_more(6003, 2), 'duplicate', 'one id: on another ad, by id');
+SELECT is(once_more(6002, 2), 'duplicate', 'one id: by user and ad, now that it is counted by id');
+SELECT is(once_more(6002, NULL), 'duplicate', 'one id: also of nobody');
+UPDATE adclick.ads SET dedup_by = 'user_and_ad' WHERE ad_id = 6001;
+SELECT is(once_more(6001, 3), 'duplicate', 'one id: on its own ad, now by user and ad');
+SELECT is(once_more(6001, 3, 2, gen_random_uuid()), 'counted', 'another id there');
+SELECT is(once_more(6001, 3, 2, gen_random_uuid()), 'duplicate', 'and one more, of the same user');
+UPDATE adclick.ads SET dedup_by = NULL WHERE ad_id = 6001;
+SELECT is(once_more(6001, 3, 2, gen_random_uuid()), 'duplicate', 'also by id again');
+SELECT is(once_more(6001, 4, 2, gen_random_uuid()), 'counted', 'but for another user');
+
+-- In one tick it is as in several: who comes first counts, whichever ads are asked about.
+CREATE FUNCTION in_one(id uuid, VARIADIC ads bigint[]) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	ad bigint;
+	answers text;
+BEGIN
+	FOREACH ad IN ARRAY ads LOOP
+		PERFORM send_one(abs(ad), NULLIF(sign(ad)::bigint, -1), 3, id);
+	END LOOP;
+	answers := (SELECT string_agg(a || ' ' || adclick.ad_click_count_between(abs(a), date_trunc('hour', now()) - interval '3 hours', date_trunc('hour', now()) - interval '2 hours'), ', ' ORDER BY n)
+		FROM unnest(ads) WITH ORDINALITY u (a, n));
+	PERFORM adclick.tick();
+	RETURN answers || CASE WHEN answers <> (SELECT string_agg(a || ' ' || adclick.ad_click_count_between(abs(a), date_trunc('hour', now()) - interval '3 hours', date_trunc('hour', now()) - interval '2 hours'), ', ' ORDER BY n)
+		FROM unnest(ads) WITH ORDINALITY u (a, n)) THEN ', foreseen wrongly' ELSE '' END;
+END
+$$;
+INSERT INTO adclick.ads (ad_id, dedup_by) SELECT i, 'user_and_ad' FROM generate_series(6010, 6020) i;
+SELECT is(in_one(gen_random_uuid(), 6010, 6101), '6010 1, 6101 1', 'one tick: by user and ad, then by id');
+SELECT is(in_one(gen_random_uuid(), 6102, 6011), '6102 1, 6011 0', 'one tick: by id, then by user and ad');
+SELECT is(in_one(gen_random_uuid(), 6103, -6012), '6103 1, -6012 0', 'one tick: the same of nobody');
+SELECT is(in_one(gen_random_uuid(), -6013, 6104), '-6013 1, 6104 1', 'one tick: nobody first');
+SELECT is(in_one(gen_random_uuid(), 6014, 6105, 6015, 6106, -6016), '6014 1, 6105 1, 6015 0, 6106 0, -6016 0', 'one tick: more of them');
+-- the first one is none, as it was counted by user and ad before
+SELECT is(once_more(6107, 1, 3, gen_random_uuid()), 'counted', 'by id');
+INSERT INTO adclick.ads (ad_id, dedup_by) VALUES (6108, 'user_and_ad');
+SELECT is(once_more(6108, 1, 3, gen_random_uuid()), 'counted', 'by user and ad');
+UPDATE adclick.ads SET dedup_by = NULL WHERE ad_id = 6108;
+SELECT is(in_one(gen_random_uuid(), 6108, 6018), '6108 1, 6018 1', 'one tick: what is a copy itself makes no copies');
+
+-- Other windows, and the other setting.
+\set name adclick.dedup_window
+\set value 1200
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+SELECT is(once_more(6003, 4), 'duplicate', 'one id, other windows: on another ad, by id');
+SELECT is(once_more(6006, 4), 'duplicate', 'one id, other windows: on an unknown ad');
+SELECT is(once_more(6004, 4), 'duplicate', 'one id, other windows: by user and ad');
+\set name adclick.dedup_by
+\set value user_and_ad
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+SELECT is(once_more(6003, 5), 'duplicate', 'one id, the other setting: by id');
+SELECT is(once_more(6007, 5), 'duplicate', 'one id, the other setting: on an unknown ad');
+
+-- The setting becomes that of overrides in a tick that has counted by it, for the first time or in a higher bucket.
+DROP EXTENSION adclick CASCADE;
+\set name adclick.dedup_window
+\set value 600
+\i test/lib/set.psql
+\set name adclick.dedup_by
+\set value click_id
+\i test/lib/set.psql
+CREATE EXTENSION adclick;
+INSERT INTO adclick.ads (ad_id, dedup_by) VALUES (6001, 'user_and_ad');
+SELECT is(once_more(6002, 1, 9, gen_random_uuid()), 'counted', 'by id');
+\set value user_and_ad
+\i test/lib/set.psql
+SELECT is(once_more(6001, 1, 8, gen_random_uuid()), 'counted', 'in the tick that changes the setting');
+SELECT is(once_more(6001, 1, 8, gen_random_uuid()), 'duplicate', 'and after it');
+\set value click_id
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+\set value user_and_ad
+\i test/lib/set.psql
+SELECT is(once_more(6001, 1, 7, gen_random_uuid()), 'counted', 'once more in such a tick');
+\set value click_id
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+UPDATE adclick.ads SET dedup_by = NULL;
+SELECT is(once_more(6001, 1, 7, gen_random_uuid()), 'duplicate', 'what it counted stays seen');
+SELECT is(count(*), 2::bigint, 'there are two rules') FROM adclick_internal.dedup_rules;
 
 --
 -- Many: a million ads with an override, and a tick with clicks on 200,000 of them
