@@ -195,9 +195,11 @@ bool
 click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, int number,
 				 BucketKey *key)
 {
-	const DedupRule *rule = number < rules->nformer ? &rules->former[number] : &rules->dedup;
+	const DedupRule *rule = number < rules->nformer ? &rules->former[number] :
+		number == rules->nformer ? &rules->dedup : &rules->other;
 
-	if (rule->rule_id == click->rule->rule_id || !read_key(slot, click, rule, key) || key->bucket > rule->last_bucket)
+	if (rule->rule_id == click->rule->rule_id || !read_key(slot, click, rule, key) ||
+		(key->bucket > rule->last_bucket) != (number > rules->nformer))
 		return false;
 	if (rule->is_forgotten)
 		click_disguise(rule, &key->key);

@@ -160,7 +160,8 @@ extern ClickVerdict click_read(TupleTableSlot *slot, const ClickRules *rules, co
 
 /*
  * The key of a click in the slot by another rule than its own: the former one of this number,
- * or of number nformer the one in force.  False if it has none that can have been seen.
+ * or of number nformer the one in force.  False if it has none that can have been seen.  And of
+ * number nformer + 1 the other one, where nothing was counted by it yet: only beside the click.
  */
 extern bool click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, int number,
 							 BucketKey *key);

@@ -556,8 +556,11 @@ seen_note_former(FormerClicks *former, TupleTableSlot *slot, const Click *click,
 				 size_t before)
 {
 	BucketKey	key;
+	int			last = rules->nformer + former->met_other;
 
-	for (int i = 0; i <= rules->nformer; i++)
+	if (click->rule == &rules->other && click->rule->by == DEDUP_BY_CLICK_ID)
+		former->met_other = true;
+	for (int i = 0; i <= last; i++)
 	{
 		if (!click_former_key(slot, click, rules, i, &key))
 			continue;

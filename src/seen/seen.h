@@ -55,6 +55,7 @@ typedef struct FormerClicks
 {
 	size_t		n;
 	size_t		room;
+	bool		met_other;		/* a click by id, where the rule in force is another */
 	FormerClick *clicks;
 } FormerClicks;
 

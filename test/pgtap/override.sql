@@ -460,6 +460,19 @@ UPDATE adclick.ads SET dedup_by = NULL;
 SELECT is(once_more(6001, 1, 7, gen_random_uuid()), 'duplicate', 'what it counted stays seen');
 SELECT is(count(*), 2::bigint, 'there are two rules') FROM adclick_internal.dedup_rules;
 
+-- The same in the first tick that has clicks by id, while the setting is another; and in the first one of a window.
+DROP EXTENSION adclick CASCADE;
+\set value user_and_ad
+\i test/lib/set.psql
+CREATE EXTENSION adclick;
+SELECT is(once_more(6300, 1, 9, gen_random_uuid()), 'counted', 'by user and ad');
+INSERT INTO adclick.ads (ad_id, dedup_by) VALUES (6301, 'click_id'), (6302, 'click_id');
+SELECT is(in_one(gen_random_uuid(), 6303, 6301, 6302, 6304, -6305), '6303 1, 6301 1, 6302 0, 6304 0, -6305 0', 'first by id in one tick');
+SELECT send_one(6301, 1, 1, 'aaaaaaaa-0000-4000-8000-000000000001'), send_one(6306, 1, 1, 'aaaaaaaa-0000-4000-8000-000000000001') \g /dev/null
+SELECT is(adclick.ad_click_count(6301, 1440) || ' ' || adclick.ad_click_count(6306, 1440), '2 0', 'first of a window in one tail');
+SELECT counted, duplicates FROM adclick.tick() \gset
+SELECT is((:counted, :duplicates)::text, '(1,1)', 'first of a window in one tick');
+
 --
 -- Many: a million ads with an override, and a tick with clicks on 200,000 of them
 --
