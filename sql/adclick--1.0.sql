@@ -163,12 +163,12 @@ CREATE TABLE adclick_internal.dedup_rules (
 	UNIQUE NULLS NOT DISTINCT (by_user_and_ad, dedup_window, forgotten_since)
 );
 ALTER TABLE adclick_internal.dedup_rules ALTER secret SET STORAGE PLAIN;
-COMMENT ON TABLE adclick_internal.dedup_rules IS 'settings of adclick.dedup_by and adclick.dedup_window that were in force: what was counted by one stays seen';
+COMMENT ON TABLE adclick_internal.dedup_rules IS 'values of adclick.dedup_by, or of an ad''s own, and of adclick.dedup_window that clicks were judged by: what was counted by one stays seen';
 COMMENT ON COLUMN adclick_internal.dedup_rules.forgotten_since IS 'of keys of forgotten users: since when their keys were disguised by this secret';
 COMMENT ON COLUMN adclick_internal.dedup_rules.secret IS 'by which a copy of a forgotten user''s click is known; thrown away once none can arrive';
 COMMENT ON COLUMN adclick_internal.dedup_rules.by_user_and_ad IS 'whether the key is the user and the ad, and not the id of the click';
 COMMENT ON COLUMN adclick_internal.dedup_rules.dedup_window IS 'length of its windows in seconds';
-COMMENT ON COLUMN adclick_internal.dedup_rules.last_bucket IS 'of one no longer in force: the highest bucket with a counted click';
+COMMENT ON COLUMN adclick_internal.dedup_rules.last_bucket IS 'the highest bucket with a counted click; of the one in force it stands in adclick_internal.state';
 
 -- What two compactions both change.
 CREATE TABLE adclick_internal.compaction (
@@ -462,16 +462,20 @@ CREATE TABLE adclick.ads (
 		'^https?://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]*)?$'),
 	website text,
 	active boolean NOT NULL DEFAULT true,
+	dedup_by text CONSTRAINT dedup_by_is_known CHECK (dedup_by IN ('click_id', 'user_and_ad')),
 	created_at timestamptz NOT NULL DEFAULT statement_timestamp()
 );
 CREATE INDEX ads_advertiser_id_ad_id_idx ON adclick.ads (advertiser_id, ad_id);
+CREATE INDEX ads_with_dedup_by_idx ON adclick.ads (ad_id) WHERE dedup_by IS NOT NULL;
 COMMENT ON TABLE adclick.ads IS 'your ads: fill it to ask by advertiser, and for adclick.click()';
 COMMENT ON COLUMN adclick.ads.ad_id IS 'the ad, as in adclick.clicks';
 COMMENT ON COLUMN adclick.ads.advertiser_id IS 'whose ad it is';
 COMMENT ON COLUMN adclick.ads.redirect_url IS 'where a click leads to';
 COMMENT ON COLUMN adclick.ads.website IS 'where the ad is shown';
 COMMENT ON COLUMN adclick.ads.active IS 'whether adclick.click() takes clicks of it';
+COMMENT ON COLUMN adclick.ads.dedup_by IS 'what makes two of its clicks duplicates, as in adclick.dedup_by: click_id, or user_and_ad; NULL: what that setting says';
 COMMENT ON COLUMN adclick.ads.created_at IS 'when it was put here';
+COMMENT ON CONSTRAINT dedup_by_is_known ON adclick.ads IS 'the values of adclick.dedup_by';
 COMMENT ON CONSTRAINT redirect_url_is_safe ON adclick.ads IS 'http or https, no user before the host, printable ASCII without spaces, quotes, <, > and \; what else there is has to be percent-encoded';
 
 /*
@@ -487,19 +491,20 @@ COMMENT ON COLUMN adclick.advertiser_roles.role_name IS 'the role';
 COMMENT ON COLUMN adclick.advertiser_roles.advertiser_id IS 'an advertiser that it is, see adclick.ads';
 
 CREATE FUNCTION adclick_internal.own_ads()
-	RETURNS TABLE (ad_id bigint, advertiser_id bigint, redirect_url text, website text, active boolean)
+	RETURNS TABLE (ad_id bigint, advertiser_id bigint, redirect_url text, website text, active boolean, dedup_by text)
 	AS 'MODULE_PATHNAME', 'adclick_own_ads' LANGUAGE C
 	STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.own_ads() IS 'the ads whose clicks the asker may know; for adclick.own_ads';
 
-CREATE VIEW adclick.own_ads AS SELECT ad_id, advertiser_id, redirect_url, website, active FROM adclick_internal.own_ads();
+CREATE VIEW adclick.own_ads AS SELECT ad_id, advertiser_id, redirect_url, website, active, dedup_by FROM adclick_internal.own_ads();
 COMMENT ON VIEW adclick.own_ads IS 'the ads of adclick.ads that the questions and views answer you about: an advertiser''s own, a reader''s all';
 COMMENT ON COLUMN adclick.own_ads.ad_id IS 'as in adclick.ads';
 COMMENT ON COLUMN adclick.own_ads.advertiser_id IS 'as in adclick.ads';
 COMMENT ON COLUMN adclick.own_ads.redirect_url IS 'as in adclick.ads';
 COMMENT ON COLUMN adclick.own_ads.website IS 'as in adclick.ads';
 COMMENT ON COLUMN adclick.own_ads.active IS 'as in adclick.ads';
+COMMENT ON COLUMN adclick.own_ads.dedup_by IS 'as in adclick.ads';
 
 --
 -- Clicks of who redirects them

@@ -76,7 +76,8 @@ static const Definition inbox_definition = {
 /* Users have it to themselves but for the columns that are read without SQL. */
 static const Definition ads_definition = {
 	ADCLICK_SCHEMA, "ads", RELKIND_RELATION, true, {
-		{"ad_id", INT8OID}, {"advertiser_id", INT8OID}, {"redirect_url", TEXTOID}, {"website", TEXTOID}, {"active", BOOLOID}
+		{"ad_id", INT8OID}, {"advertiser_id", INT8OID}, {"redirect_url", TEXTOID}, {"website", TEXTOID}, {"active", BOOLOID},
+		{"dedup_by", TEXTOID}
 	}
 };
 
@@ -525,12 +526,28 @@ definitions_open_inbox(void)
 	return relation;
 }
 
+static Difference
+find_ads_altered(void)
+{
+	Difference	found;
+	Relation	relation = open_relation(&ads_definition, &found);
+
+	if (relation == NULL)
+		return found;
+	found = check_relation(relation, &ads_definition, privileges_owner());
+	relation_close(relation, AccessShareLock);
+	return found;
+}
+
+/* All that a tick reads and writes. */
 bool
 definitions_are_right(void)
 {
 	Difference	found = check_all();
 	Relation	relation;
 
+	if (found.relation == NULL)
+		found = find_ads_altered();
 	if (found.relation)
 		return false;
 	relation = open_relation(&inbox_definition, &found);

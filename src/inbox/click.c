@@ -144,8 +144,8 @@ is_forgotten(TupleTableSlot *slot, const Click *click, const ClickRules *rules)
 		return false;
 	if (click->has_key && click->key.bucket <= rules->forgotten)
 		return true;
-	for (int i = 0; i < rules->nformer; i++)
-		if (click_former_key(slot, click, &rules->former[i], &key) && key.bucket <= rules->forgotten)
+	for (int i = 0; i <= rules->nformer; i++)
+		if (click_former_key(slot, click, rules, i, &key) && key.bucket <= rules->forgotten)
 			return true;
 	return false;
 }
@@ -168,7 +168,7 @@ said_by_id(TupleTableSlot *slot)
 }
 
 ClickVerdict
-click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
+click_read(TupleTableSlot *slot, const ClickRules *rules, const DedupRule *rule, Click *click)
 {
 	ClickVerdict said;
 
@@ -186,14 +186,20 @@ click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 		return CLICK_IN_FUTURE;
 	if (click->at < click->received_at - rules->raw_retention)
 		return CLICK_TOO_OLD;
-	click->has_key = read_key(slot, click, &rules->dedup, &click->key);
+	click->rule = rule;
+	click->has_key = read_key(slot, click, rule, &click->key);
 	return is_forgotten(slot, click, rules) ? CLICK_TOO_OLD : CLICK_VALID;
 }
 
 bool
-click_former_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule, BucketKey *key)
+click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, int number,
+				 BucketKey *key)
 {
-	if (!read_key(slot, click, rule, key) || key->bucket > rule->last_bucket)
+	const DedupRule *rule = number < rules->nformer ? &rules->former[number] :
+		number == rules->nformer ? &rules->dedup : &rules->other;
+
+	if (rule->rule_id == click->rule->rule_id || !read_key(slot, click, rule, key) ||
+		(key->bucket > rule->last_bucket) != (number > rules->nformer))
 		return false;
 	if (rule->is_forgotten)
 		click_disguise(rule, &key->key);
@@ -272,9 +278,9 @@ click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact)
  * or an id of zeros, which would otherwise be looked for among all of them.
  */
 static BucketKey
-keyless_place(TupleTableSlot *slot, const Click *click, const DedupRule *rule)
+keyless_place(TupleTableSlot *slot, const Click *click)
 {
-	DedupRule	none = {.rule_id = NO_RULE, .window = rule->window};
+	DedupRule	none = {.rule_id = NO_RULE, .window = click->rule->window};
 	DedupKey	lowest_user = {(uint64) PG_INT64_MIN, 0};
 
 	return (BucketKey) {
@@ -312,9 +318,9 @@ ip_flags(TupleTableSlot *slot)
 }
 
 void
-click_to_ledger(TupleTableSlot *slot, const Click *click, const DedupRule *rule, FactClick *fact)
+click_to_ledger(TupleTableSlot *slot, const Click *click, FactClick *fact)
 {
-	BucketKey	place = click->has_key ? click->key : keyless_place(slot, click, rule);
+	BucketKey	place = click->has_key ? click->key : keyless_place(slot, click);
 
 	fact->clicked_at = click->at;
 	fact->delay = click_delay(click->at, click->received_at);

@@ -86,7 +86,8 @@ typedef struct ClickRules
 	int64		forgotten;		/* no key in this bucket or a lower one is told any more; PG_INT64_MIN: all are */
 	int			nformer;		/* rules whose keys still count */
 	DedupRule	dedup;			/* the one in force */
-	DedupRule  *former;
+	DedupRule	other;			/* of ads with an override: by the other policy, with the same window */
+	DedupRule  *former;			/* "other" is one of them once it has keys */
 } ClickRules;
 
 static inline bool
@@ -106,7 +107,11 @@ typedef struct BucketKey
 } BucketKey;
 
 #define BUCKET_RULE_BITS 16
-#define MAX_RULE_ID ((1 << BUCKET_RULE_BITS) - 1)
+#define RULE_MASK ((1 << BUCKET_RULE_BITS) - 1)
+
+/* Of a rule that has no number yet, so that nothing that is stored equals its keys. */
+#define UNNUMBERED_RULE RULE_MASK
+#define MAX_RULE_ID (UNNUMBERED_RULE - 1)
 
 /* The rule of buckets in which no key lies: see click_to_ledger. */
 #define NO_RULE 0
@@ -120,7 +125,7 @@ bucket_second(int64 bucket)
 static inline int32
 bucket_rule(int64 bucket)
 {
-	return bucket & MAX_RULE_ID;
+	return bucket & RULE_MASK;
 }
 
 typedef struct Click
@@ -128,6 +133,7 @@ typedef struct Click
 	int64		ad_id;
 	TimestampTz at;				/* event time; the arrival, if it has none */
 	TimestampTz received_at;
+	const DedupRule *rule;		/* that it is judged by */
 	bool		has_key;		/* without one it is never a duplicate */
 	BucketKey	key;
 } Click;
@@ -160,11 +166,15 @@ click_arrival(TimestampTz at, int64 delay)
 	return (TimestampTz) (((uint64) floor_div(at, USECS_PER_MSEC) + (uint64) delay) * (uint64) USECS_PER_MSEC);
 }
 
-/* What is in the slot, as far as the columns of fixed width tell. */
-extern ClickVerdict click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click);
+/* What is in the slot, as far as the columns of fixed width tell; "rule" is the one for its ad. */
+extern ClickVerdict click_read(TupleTableSlot *slot, const ClickRules *rules, const DedupRule *rule, Click *click);
 
-/* The key of a click in the slot by a former rule; false if it has none that can have been seen. */
-extern bool click_former_key(TupleTableSlot *slot, const Click *click, const DedupRule *rule,
+/*
+ * The key of a click in the slot by another rule than its own: the former one of this number,
+ * or of number nformer the one in force.  False if it has none that can have been seen.  And of
+ * number nformer + 1 the other one, where nothing was counted by it yet: only beside the click.
+ */
+extern bool click_former_key(TupleTableSlot *slot, const Click *click, const ClickRules *rules, int number,
 							 BucketKey *key);
 
 /*
@@ -177,7 +187,7 @@ extern void click_disguise(const DedupRule *rule, DedupKey *key);
 extern void click_to_fact(TupleTableSlot *slot, const Click *click, FactClick *fact);
 
 /* The rest of a click, for order ledger, but for how its dimensions were given. */
-extern void click_to_ledger(TupleTableSlot *slot, const Click *click, const DedupRule *rule, FactClick *fact);
+extern void click_to_ledger(TupleTableSlot *slot, const Click *click, FactClick *fact);
 
 /* The three columns of an address; what follows a mask is part of it, the mask is not. */
 extern void ip_from_inet(const inet *address, IpAddress *ip);

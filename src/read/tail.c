@@ -34,7 +34,7 @@
 /* Of a key: its click is not asked for. */
 #define NOT_ASKED_FOR PG_UINT32_MAX
 
-/* Of a key by a former rule: its click has none by the rule in force, and is this candidate. */
+/* Of a key by another rule: its click has none by its own, and is this candidate. */
 #define KEYLESS UINT32_C(0x80000000)
 
 /*
@@ -50,9 +50,8 @@ typedef struct Tail
 	size_t		nasked;			/* of clicks that are asked for */
 	size_t		keys_room;
 	SeenClick  *keys;
-	size_t		nformer;		/* keys by former rules; "row" is the number of the key, or KEYLESS */
-	size_t		former_room;
-	SeenClick  *former;
+	FormerClicks former;		/* keys by other rules; "row" is the number of the key, or KEYLESS */
+	StoreOverrides *overrides;
 	LimitsJudge *judge;			/* of all valid clicks, where users and addresses are limited; else NULL */
 	size_t		nplaces;		/* ... then "row" of a former key is the number of the click, and this ... */
 	size_t		places_room;
@@ -124,24 +123,22 @@ add_candidate(Tail *tail, const FactClick *fact, bool counts)
 }
 
 static void
-add_key(SeenClick **keys, size_t *n, size_t *room, const BucketKey *key, uint32 row)
+add_key(Tail *tail, const BucketKey *key, uint32 row)
 {
-	if (*n == *room)
+	if (tail->nkeys == tail->keys_room)
 	{
-		*room *= 2;
-		*keys = repalloc_huge(*keys, sizeof(SeenClick) * *room);
+		tail->keys_room *= 2;
+		tail->keys = repalloc_huge(tail->keys, sizeof(SeenClick) * tail->keys_room);
 	}
-	(*keys)[(*n)++] = (SeenClick) {*key, row};
+	tail->keys[tail->nkeys++] = (SeenClick) {*key, row};
 }
 
-static void
-add_former_keys(Tail *tail, TupleTableSlot *slot, const Click *click, uint32 row)
+static const DedupRule *
+rule_of(Tail *tail, TupleTableSlot *slot)
 {
-	BucketKey	key;
+	bool		isnull;
 
-	for (int i = 0; i < tail->rules->nformer; i++)
-		if (click_former_key(slot, click, &tail->rules->former[i], &key))
-			add_key(&tail->former, &tail->nformer, &tail->former_room, &key, row);
+	return store_rule_of(tail->overrides, DatumGetInt64(slot_getattr(slot, CLICK_AD_ID, &isnull)));
 }
 
 /* Each may be one of those that leave no room for another; returns its number. */
@@ -166,7 +163,7 @@ add_click(Tail *tail, TupleTableSlot *slot)
 	uint32		row = NOT_ASKED_FOR;
 	uint32		place;
 
-	if (click_read(slot, tail->rules, &click) != CLICK_VALID)
+	if (click_read(slot, tail->rules, rule_of(tail, slot), &click) != CLICK_VALID)
 		return;
 	if (is_asked_for(tail->conditions, slot, &click, &fact))
 		row = add_candidate(tail, &fact, !click.has_key);
@@ -176,10 +173,10 @@ add_click(Tail *tail, TupleTableSlot *slot)
 	if (tail->judge)
 		place = add_limited_click(tail, click.has_key ? &click.key : NULL, &fact, place, row != NOT_ASKED_FOR);
 	if (place != NOT_ASKED_FOR)
-		add_former_keys(tail, slot, &click, place);
+		seen_note_former(&tail->former, slot, &click, tail->rules, place, tail->nkeys);
 	if (!click.has_key)
 		return;
-	add_key(&tail->keys, &tail->nkeys, &tail->keys_room, &click.key, row);
+	add_key(tail, &click.key, row);
 	tail->nasked += row != NOT_ASKED_FOR;
 }
 
@@ -206,20 +203,43 @@ set_count(Tail *tail, uint32 place, bool counts)
 	tail->keys[place].row = NOT_ASKED_FOR;
 }
 
-/* What was counted by a former rule is a duplicate, whatever its key by this one. */
+/* Take over which clicks are duplicates by other rules. */
 static void
-judge_former(Tail *tail)
+follow_former(Tail *tail)
 {
-	seen_judge_former(tail->former, tail->nformer, false);
-	for (size_t i = 0; i < tail->nformer; i++)
+	for (size_t i = 0; i < tail->former.n; i++)
 	{
-		uint32		row = tail->former[i].row;
+		uint32		row = tail->former.clicks[i].click.row;
 
-		if (tail->former[i].verdict != SEEN_DUPLICATE)
+		if (tail->former.clicks[i].click.verdict != SEEN_DUPLICATE)
 			continue;
 		if (tail->judge)
 			limits_leave_out(tail->judge, row);
 		set_count(tail, tail->judge ? tail->places[row] : row, false);
+	}
+}
+
+/* Hand over the ids by which clicks may be copies. */
+static void
+limit_ids(Tail *tail)
+{
+	for (size_t i = 0; i < tail->former.n; i++)
+		if (seen_may_be_beside(&tail->former.clicks[i], tail->rules))
+			limits_add_id(tail->judge, tail->former.clicks[i].click.row, &tail->former.clicks[i].click.key);
+}
+
+/* What was counted by another rule is a duplicate, and no first copy of its key by its own. */
+static void
+judge_former(Tail *tail, const StoreState *state)
+{
+	seen_judge_former(&tail->former, state, false);
+	follow_former(tail);
+	if (tail->judge)
+		limit_ids(tail);
+	else
+	{
+		seen_judge_beside(&tail->former, tail->keys, tail->nkeys, tail->rules);
+		follow_former(tail);
 	}
 }
 
@@ -288,8 +308,8 @@ judge_candidates(Tail *tail, const StoreState *state)
 {
 	size_t		kept;
 
-	if (tail->nformer > 0)
-		judge_former(tail);
+	if (tail->former.n > 0)
+		judge_former(tail, state);
 	if (tail->judge)
 		judge_limited(tail);
 	kept = keep_first_copies(tail);
@@ -321,14 +341,14 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 {
 	Facts	   *facts = palloc(sizeof(Facts));
 	Tail		tail = {
-		.conditions = conditions, .roles = roles, .rules = &state->rules, .keys_room = 1024, .former_room = 1
+		.conditions = conditions, .roles = roles, .rules = &state->rules, .keys_room = 1024
 	};
 	InboxReader *reader;
 	TupleTableSlot *slot;
 
 	facts_init(&tail.candidates, nroles, FIRST_ROOM, palloc(facts_memory(nroles, FIRST_ROOM)));
 	tail.keys = palloc(sizeof(SeenClick) * tail.keys_room);
-	tail.former = palloc(sizeof(SeenClick) * tail.former_room);
+	tail.overrides = store_overrides_begin(&state->rules);
 	if (clicks_are_limited(&state->rules))
 	{
 		tail.judge = limits_begin(state);
@@ -340,9 +360,11 @@ tail_facts(const StoreState *state, const Conditions *conditions, const FactRole
 	while ((slot = inbox_next(reader)) != NULL)
 		add_click(&tail, slot);
 	inbox_end(reader);
+	store_overrides_end(tail.overrides);
 	judge_candidates(&tail, state);
 	pfree(tail.keys);
-	pfree(tail.former);
+	if (tail.former.clicks)
+		pfree(tail.former.clicks);
 	sum_up_candidates(&tail.candidates);
 	*facts = tail.candidates;
 	return facts;

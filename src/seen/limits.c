@@ -53,11 +53,19 @@ typedef struct LimitedClick
 	bool		judged;
 } LimitedClick;
 
+/* The id of a click whose own key is another. */
+typedef struct IdBeside
+{
+	size_t		click;
+	BucketKey	id;
+} IdBeside;
+
 /* A watched click, by the numbers of what it is judged by. */
 typedef struct WatchedClick
 {
 	size_t		click;
 	uint32		key;
+	uint32		id;				/* of a key, too */
 	uint32		clickers[CLICKER_KINDS];
 } WatchedClick;
 
@@ -85,6 +93,10 @@ struct LimitsJudge
 	size_t		nclicks;
 	size_t		room;
 	LimitedClick **chunks;
+	size_t		nids;
+	size_t		ids_room;
+	IdBeside   *ids;
+	bool		all_watched;	/* some click has such an id in common with another one's key */
 	Clickers   *clickers;		/* of each */
 	watch_hash *watch;
 	size_t		nwatched;
@@ -141,6 +153,18 @@ limits_add(LimitsJudge *judge, const BucketKey *key, const FactClick *fact, bool
 		.has_user = fact->has_user,
 		.asked = asked
 	};
+}
+
+void
+limits_add_id(LimitsJudge *judge, size_t click, const BucketKey *id)
+{
+	if (judge->nids == judge->ids_room)
+	{
+		judge->ids_room = Max(256, 2 * judge->ids_room);
+		judge->ids = judge->ids ? repalloc_huge(judge->ids, sizeof(IdBeside) * judge->ids_room) :
+			palloc(sizeof(IdBeside) * judge->ids_room);
+	}
+	judge->ids[judge->nids++] = (IdBeside) {click, *id};
 }
 
 void
@@ -220,6 +244,31 @@ watch_unproved(LimitsJudge *judge)
 				watch_insert(judge->watch, judge->clickers[i].hash[kind], &found);
 }
 
+/*
+ * Where a click can be a copy by an id of one that is counted beside it, what becomes of it is known only after
+ * that one, and to find who else waits for it in turn is more than to judge all.
+ */
+static void
+watch_ids(LimitsJudge *judge)
+{
+	keyed_hash *ids;
+	bool		found;
+
+	if (judge->nids == 0)
+		return;
+	ids = keyed_create(CurrentMemoryContext, judge->nids, NULL);
+	for (size_t i = 0; i < judge->nids; i++)
+		keyed_insert(ids, judge->ids[i].id, &found);
+	for (size_t i = 0; i < judge->nclicks && !judge->all_watched; i++)
+	{
+		const LimitedClick *click = click_at(judge, i);
+
+		CHECK_FOR_INTERRUPTS();
+		judge->all_watched = click->has_key && !click->left_out && keyed_lookup(ids, click->key) != NULL;
+	}
+	keyed_destroy(ids);
+}
+
 /* The user or the address itself, and not its hash. */
 static BucketKey
 identity_of(const LimitedClick *click, ClickerKind kind)
@@ -258,7 +307,8 @@ number_keys(LimitsJudge *judge)
 
 	for (size_t i = 0; i < judge->nclicks; i++)
 	{
-		click_at(judge, i)->watched = is_watched(judge, i, CLICKER_USER) || is_watched(judge, i, CLICKER_ADDRESS);
+		click_at(judge, i)->watched = judge->all_watched || is_watched(judge, i, CLICKER_USER) ||
+			is_watched(judge, i, CLICKER_ADDRESS);
 		n += click_at(judge, i)->watched;
 	}
 	judge->keys = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SeenClick) * n);
@@ -295,11 +345,26 @@ is_copy(LimitsJudge *judge, size_t i)
 	return keyed != NULL;
 }
 
+/* The number of the key that is the click's id, though its own one is another; "next" goes along. */
+static uint32
+number_of_id(const LimitsJudge *judge, size_t click, size_t *next)
+{
+	Keyed	   *keyed;
+
+	while (*next < judge->nids && judge->ids[*next].click < click)
+		(*next)++;
+	if (*next == judge->nids || judge->ids[*next].click != click)
+		return NONE;
+	keyed = keyed_lookup(judge->key_numbers, judge->ids[*next].id);
+	return keyed ? (uint32) keyed->number : NONE;
+}
+
 /* Make a list of the watched clicks, in order. */
 static void
 list_watched(LimitsJudge *judge)
 {
 	size_t		n = number_keys(judge);
+	size_t		next_id = 0;
 
 	judge->watched = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(WatchedClick) * judge->nclicks);
 	judge->exact = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(Clicker) * n * CLICKER_KINDS);
@@ -312,7 +377,7 @@ list_watched(LimitsJudge *judge)
 		if (click->left_out || !(click->watched || is_copy(judge, i)))
 			continue;
 		judge->watched[judge->nwatched++] = (WatchedClick) {
-			i, click->has_key ? judge->key_of[i] : NONE,
+			i, click->has_key ? judge->key_of[i] : NONE, number_of_id(judge, i, &next_id),
 			{number_of_clicker(judge, i, CLICKER_USER), number_of_clicker(judge, i, CLICKER_ADDRESS)}
 		};
 	}
@@ -394,6 +459,8 @@ judge_click(LimitsJudge *judge, const WatchedClick *click)
 
 	if (key && (key->verdict == SEEN_DUPLICATE || key->row == COUNTED))
 		return CLICK_DUPLICATE;
+	if (click->id != NONE && judge->keys[click->id].row == COUNTED)
+		return CLICK_DUPLICATE;
 	if (key && key->verdict == SEEN_UNDECIDED)
 		return CLICK_UNDECIDED;
 	if (is_full(judge, user))
@@ -436,7 +503,8 @@ limits_tick(LimitsJudge *judge)
 	set_all_clickers(judge);
 	clickers_add(judge->clickers, judge->nclicks);
 	watch_unproved(judge);
-	if (judge->watch->members == 0)
+	watch_ids(judge);
+	if (judge->watch->members == 0 && !judge->all_watched)
 		return;
 	list_watched(judge);
 	judge_watched(judge, true);
@@ -579,12 +647,13 @@ void
 limits_ask(LimitsJudge *judge)
 {
 	seen_prepare_question();
-	if (asked_are_within(judge))
+	watch_ids(judge);
+	if (!judge->all_watched && asked_are_within(judge))
 		return;
 	set_all_clickers(judge);
 	ask_bounds(judge, judge->clickers, judge->nclicks);
 	watch_unproved(judge);
-	if (judge->watch->members == 0)
+	if (judge->watch->members == 0 && !judge->all_watched)
 		return;
 	list_watched(judge);
 	judge_watched(judge, false);

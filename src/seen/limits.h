@@ -35,7 +35,13 @@ extern LimitsJudge *limits_begin(const StoreState *state);
  */
 extern void limits_add(LimitsJudge *judge, const BucketKey *key, const FactClick *fact, bool asked);
 
-/* The click of this number, from 0 on, is known not to count. */
+/*
+ * The click of this number, from 0 on, is a copy of one that counts by this id, though its own key is another: of
+ * all that were added, in order.
+ */
+extern void limits_add_id(LimitsJudge *judge, size_t click, const BucketKey *id);
+
+/* The click of this number is known not to count. */
 extern void limits_leave_out(LimitsJudge *judge, size_t click);
 
 /*

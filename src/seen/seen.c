@@ -13,8 +13,9 @@
  * number of the last one.  If that one is rolled back alone, to a savepoint, all are
  * loaded again.
  *
- * Memory has keys of the rule in force only.  Those of former rules, and of buckets
- * that are not in memory, are looked for among the stored ones.
+ * Memory has keys of two rules only: that in force, and the one of ads with an override,
+ * which has the same windows.  Those of former rules, and of buckets that are not in
+ * memory, are looked for among the stored ones.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -156,28 +157,37 @@ judge_one(Handles *handles, const SeenClick *click, int64 tick)
 	return seen_by <= (uint64) tick ? SEEN_DUPLICATE : SEEN_NEW;
 }
 
-/* Judge by memory, as of a state.  It may be dropped, and loaded by another rule, at any time. */
+/* Judge a few by memory, as of a state.  It may be dropped, and loaded by another rule, at any time. */
 static void
-judge_by_memory(SeenClick *clicks, size_t n, const StoreState *state)
+judge_some(SeenClick **clicks, size_t n, const StoreState *state)
 {
 	DatabaseSlot *slot = shmem_my_slot();
 	Handles		handles;
+	bool		is_complete;
+
+	CHECK_FOR_INTERRUPTS();
+	LWLockAcquire(shmem->dedup_lock, LW_SHARED);
+	/* what was loaded later need not have all keys of an older snapshot: users may have been forgotten */
+	is_complete = slot->loaded && slot->rule == state->rules.dedup.rule_id &&
+		slot->loaded_tick <= state->tick && dedup_has_space(shmem_dedup, MyDatabaseId);
+	handles_reset(&handles);
+	for (size_t i = 0; i < n; i++)
+		clicks[i]->verdict = is_complete ? judge_one(&handles, clicks[i], state->tick) : SEEN_UNKNOWN;
+	LWLockRelease(shmem->dedup_lock);
+}
+
+static void
+judge_by_memory(SeenClick *clicks, size_t n, const StoreState *state)
+{
+	SeenClick  *some[LOCKED_CLICKS];
 
 	for (size_t start = 0; start < n; start += LOCKED_CLICKS)
 	{
-		size_t		end = Min(start + LOCKED_CLICKS, n);
-		bool		is_complete;
+		size_t		count = Min(LOCKED_CLICKS, n - start);
 
-		CHECK_FOR_INTERRUPTS();
-		LWLockAcquire(shmem->dedup_lock, LW_SHARED);
-		/* what was loaded later need not have all keys of an older snapshot: users may have been forgotten */
-		is_complete = slot->loaded && slot->rule == state->rules.dedup.rule_id &&
-			slot->loaded_tick <= state->tick && dedup_has_space(shmem_dedup, MyDatabaseId);
-		handles_reset(&handles);
-		for (size_t i = start; i < end; i++)
-			clicks[i].verdict = is_complete ?
-				judge_one(&handles, &clicks[i], state->tick) : SEEN_UNKNOWN;
-		LWLockRelease(shmem->dedup_lock);
+		for (size_t i = 0; i < count; i++)
+			some[i] = &clicks[start + i];
+		judge_some(some, count, state);
 	}
 }
 
@@ -274,27 +284,22 @@ seen_remember(SeenClick *keys, size_t n, int64 tick)
 	add_to_memory(keys, n, tick);
 }
 
-void
-seen_judge_former(SeenClick *clicks, size_t n, bool may_stay_undecided)
-{
-	SeenClick **asked = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SeenClick *) * (n + 1));
-
-	for (size_t i = 0; i < n; i++)
-		asked[i] = &clicks[i];
-	qsort(asked, n, sizeof(SeenClick *), compare_seen_clicks);
-	keys_find(asked, n, may_stay_undecided);
-	pfree(asked);
-}
-
 /*----------
  * Loading
  *----------
  */
 
+/* Whether keys of the bucket's rule are those that memory has. */
+static bool
+is_remembered(const ClickRules *rules, int64 bucket)
+{
+	return bucket_rule(bucket) == rules->dedup.rule_id || bucket_rule(bucket) == rules->other.rule_id;
+}
+
 /* Keys on their way into memory. */
 typedef struct Load
 {
-	const DedupRule *rule;
+	const ClickRules *rules;
 	int64		from;			/* first bucket wanted */
 	int64		tick;
 	size_t		n;
@@ -315,7 +320,7 @@ load_some(const BucketKey *keys, size_t n, void *arg)
 
 	for (size_t i = 0; i < n; i++)
 	{
-		if (bucket_rule(keys[i].bucket) != load->rule->rule_id)
+		if (!is_remembered(load->rules, keys[i].bucket))
 			continue;
 		if (load->n == LOCKED_CLICKS)
 			load_flush(load);
@@ -378,7 +383,7 @@ load_keys(StoreState *state)
 	const DedupRule *rule = &state->rules.dedup;
 	Load	   *load = palloc0(sizeof(Load));
 
-	load->rule = rule;
+	load->rules = &state->rules;
 	load->from = click_bucket(rule, Min(state->newest_received, GetCurrentTimestamp()) -
 							  BUCKETS_LOADED * rule->window * USECS_PER_SEC);
 	load_seen_by_others(load);
@@ -551,6 +556,164 @@ seen_judge(SeenClick *clicks, size_t n, const StoreState *state)
 	seen_prepare_question();
 	judge_by_memory(clicks, n, state);
 	judge_unknown(clicks, n, false);
+}
+
+/*----------
+ * Keys of other rules than the click's own
+ *----------
+ */
+
+void
+seen_note_former(FormerClicks *former, TupleTableSlot *slot, const Click *click, const ClickRules *rules, uint32 row,
+				 size_t before)
+{
+	BucketKey	key;
+	int			last = rules->nformer + former->met_other;
+
+	if (click->rule == &rules->other && click->rule->by == DEDUP_BY_CLICK_ID)
+		former->met_other = true;
+	for (int i = 0; i <= last; i++)
+	{
+		if (!click_former_key(slot, click, rules, i, &key))
+			continue;
+		if (former->n == former->room)
+		{
+			former->room = Max(1024, 2 * former->room);
+			former->clicks = former->clicks ? repalloc_huge(former->clicks, sizeof(FormerClick) * former->room) :
+				palloc(sizeof(FormerClick) * former->room);
+		}
+		former->clicks[former->n++] = (FormerClick) {{key, row}, (uint32) before};
+	}
+}
+
+/* Judge those of the rules that memory has. */
+static void
+remember_former(FormerClicks *former, const StoreState *state, bool in_tick)
+{
+	SeenClick  *some[LOCKED_CLICKS];
+	size_t		n = 0;
+	bool		prepared = in_tick || RecoveryInProgress();
+
+	for (size_t i = 0; i < former->n; i++)
+	{
+		if (!is_remembered(&state->rules, former->clicks[i].click.key.bucket))
+			continue;
+		if (!prepared)
+			seen_prepare_question();
+		prepared = true;
+		some[n++] = &former->clicks[i].click;
+		if (n < LOCKED_CLICKS)
+			continue;
+		judge_some(some, n, state);
+		n = 0;
+	}
+	if (n > 0)
+		judge_some(some, n, state);
+}
+
+void
+seen_judge_former(FormerClicks *former, const StoreState *state, bool in_tick)
+{
+	SeenClick **asked = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SeenClick *) * (former->n + 1));
+	size_t		n = 0;
+
+	remember_former(former, state, in_tick);
+	for (size_t i = 0; i < former->n; i++)
+	{
+		SeenClick  *click = &former->clicks[i].click;
+
+		if (click->verdict == SEEN_UNKNOWN)
+			asked[n++] = click;
+		else if (click->verdict == SEEN_NEW)
+			click->verdict = SEEN_UNKNOWN;
+	}
+	qsort(asked, n, sizeof(SeenClick *), compare_seen_clicks);
+	keys_find(asked, n, in_tick);
+	pfree(asked);
+}
+
+/* A key that is looked for, and how many clicks come before the first that has it by its own rule. */
+typedef struct KeyBeside
+{
+	BucketKey	key;
+	uint32		hash;
+	uint32		at;
+	char		status;
+} KeyBeside;
+
+#define SH_PREFIX beside
+#define SH_ELEMENT_TYPE KeyBeside
+#define SH_KEY_TYPE BucketKey
+#define SH_KEY key
+#define SH_HASH_KEY(tb, k) bucket_key_hash(&(k))
+#define SH_EQUAL(tb, a, b) bucket_key_equal(&(a), &(b))
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* The rule in force that is by id, if there is one. */
+static int32
+rule_by_id(const ClickRules *rules)
+{
+	return rules->dedup.by == DEDUP_BY_CLICK_ID ? rules->dedup.rule_id : rules->other.rule_id;
+}
+
+/*
+ * Only an id can have been counted beside by its own rule: a key of user and ad is of one ad,
+ * whose clicks are all judged by one rule.
+ */
+bool
+seen_may_be_beside(const FormerClick *former, const ClickRules *rules)
+{
+	return former->click.verdict == SEEN_UNKNOWN && bucket_rule(former->click.key.bucket) == rule_by_id(rules);
+}
+
+static beside_hash *
+collect_ids(const FormerClicks *former, const ClickRules *rules)
+{
+	beside_hash *ids = NULL;
+	bool		found;
+
+	for (size_t i = 0; i < former->n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (!seen_may_be_beside(&former->clicks[i], rules))
+			continue;
+		if (ids == NULL)
+			ids = beside_create(CurrentMemoryContext, 256, NULL);
+		beside_insert(ids, former->clicks[i].click.key, &found)->at = PG_UINT32_MAX;
+	}
+	return ids;
+}
+
+void
+seen_judge_beside(FormerClicks *former, const SeenClick *keys, size_t nkeys, const ClickRules *rules)
+{
+	int32		rule_id = rule_by_id(rules);
+	beside_hash *ids = collect_ids(former, rules);
+	KeyBeside  *beside;
+
+	if (ids == NULL)
+		return;
+	for (size_t i = 0; i < nkeys; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (keys[i].verdict == SEEN_UNKNOWN && bucket_rule(keys[i].key.bucket) == rule_id &&
+			(beside = beside_lookup(ids, keys[i].key)) != NULL)
+			beside->at = Min(beside->at, (uint32) i);
+	}
+	for (size_t i = 0; i < former->n; i++)
+	{
+		SeenClick  *click = &former->clicks[i].click;
+
+		if (click->verdict == SEEN_UNKNOWN && (beside = beside_lookup(ids, click->key)) != NULL &&
+			beside->at < former->clicks[i].before)
+			click->verdict = SEEN_DUPLICATE;
+	}
+	beside_destroy(ids);
 }
 
 /*

@@ -52,7 +52,40 @@ extern void seen_prepare_question(void);
 extern void seen_judge_before(SeenClick *keys, size_t n, const StoreState *state, bool may_stay_undecided);
 extern void seen_remember(SeenClick *keys, size_t n, int64 tick);
 
-/* Which of these keys, of former rules, does the active snapshot see as counted?  As keys_find. */
-extern void seen_judge_former(SeenClick *clicks, size_t n, bool may_stay_undecided);
+/* A click by a key of another rule than its own. */
+typedef struct FormerClick
+{
+	SeenClick	click;
+	uint32		before;			/* how many clicks before it have a key by their own rule */
+} FormerClick;
+
+/* Some of them, several of one click perhaps. */
+typedef struct FormerClicks
+{
+	size_t		n;
+	size_t		room;
+	bool		met_other;		/* a click by id, where the rule in force is another */
+	FormerClick *clicks;
+} FormerClicks;
+
+/* Note all such keys of a click in the slot. */
+extern void seen_note_former(FormerClicks *former, TupleTableSlot *slot, const Click *click,
+							 const ClickRules *rules, uint32 row, size_t before);
+
+/*
+ * Which of them does the active snapshot, with which the state was read, see as counted?
+ * Others stay SEEN_UNKNOWN.  "in_tick": memory was prepared for it, and some may stay undecided.
+ */
+extern void seen_judge_former(FormerClicks *former, const StoreState *state, bool in_tick);
+
+/* Whether it is not known to be counted, and this is an id by which another click may be counted beside it. */
+extern bool seen_may_be_beside(const FormerClick *former, const ClickRules *rules);
+
+/*
+ * Which of those come after a click that has their key by its own rule?  "keys" are the
+ * clicks by these, in order; those whose verdict is known are none.  (Not where clicks are limited, see limits.h:
+ * one that has the key may be in excess.)
+ */
+extern void seen_judge_beside(FormerClicks *former, const SeenClick *keys, size_t nkeys, const ClickRules *rules);
 
 #endif							/* ADCLICK_SEEN_H */

@@ -169,12 +169,32 @@ take_limits(ClickRules *rules)
 	rules->ip_limit = adclick_user_and_ip_orders ? adclick_ip_clicks_per_minute : 0;
 }
 
+static DedupPolicy
+other_policy(DedupPolicy by)
+{
+	return by == DEDUP_BY_CLICK_ID ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
+}
+
+/*
+ * What goes with the rule in force: keys of it can lie in any bucket, and the other rule
+ * has no number before it is known to have one.
+ */
+static void
+follow_rule(ClickRules *rules)
+{
+	rules->dedup.last_bucket = PG_INT64_MAX;
+	rules->other = (DedupRule) {
+		UNNUMBERED_RULE, other_policy(rules->dedup.by), rules->dedup.window, PG_INT64_MIN
+	};
+}
+
 /* The rules of the settings, under an id. */
 static void
 rules_of_settings(ClickRules *rules, int32 rule_id)
 {
 	take_limits(rules);
 	rules->dedup = (DedupRule) {rule_id, adclick_dedup_by, adclick_dedup_window};
+	follow_rule(rules);
 }
 
 static void
@@ -223,6 +243,9 @@ get_former_rules(ClickRules *rules, MemoryContext context)
 		};
 		read_secret(&rules->former[i], sql_result(i, 5, PointerGetDatum(NULL)));
 		check_rule(&rules->former[i]);
+		if (rules->former[i].by == rules->other.by && rules->former[i].window == rules->other.window &&
+			!rules->former[i].is_forgotten)
+			rules->other = rules->former[i];
 	}
 	rules->nformer = n;
 }
@@ -263,6 +286,7 @@ get_rules(ClickRules *rules, MemoryContext context)
 	rules->dedup.by = DatumGetBool(sql_result(0, 19, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
 	rules->dedup.window = DatumGetInt32(sql_result(0, 20, Int32GetDatum(0)));
 	check_rule(&rules->dedup);
+	follow_rule(rules);
 	if (DatumGetInt64(sql_result(0, 21, 0)) > 1)
 		get_former_rules(rules, context);
 }
@@ -386,23 +410,56 @@ check_rule_id(int32 rule_id)
 				 errdetail("At most %d different pairs of values can be remembered.", MAX_RULE_ID)));
 }
 
-/* The rule of these settings, as it was in force before or new, and its highest bucket. */
+/* A rule as it was known before, or new: its number, and its last bucket, PG_INT64_MIN if it has none. */
 static void
-find_rule(StoreState *state)
+find_rule(DedupRule *rule)
 {
 	Datum		values[2] = {
-		BoolGetDatum(adclick_dedup_by == DEDUP_BY_USER_AND_AD), Int32GetDatum(adclick_dedup_window)
+		BoolGetDatum(rule->by == DEDUP_BY_USER_AND_AD), Int32GetDatum((int32) rule->window)
 	};
-	int32		rule_id;
 
 	SPI_connect();
 	if (sql_run(FIND_RULE, values, NULL, true) == 0 && sql_run(ADD_RULE, values, NULL, false) != 1)
 		elog(ERROR, "could not add a rule to adclick_internal.dedup_rules");
-	rule_id = DatumGetInt32(sql_result(0, 1, 0));
-	state->highest_bucket = DatumGetInt64(sql_result(0, 2, Int64GetDatum(PG_INT64_MIN)));
+	rule->rule_id = DatumGetInt32(sql_result(0, 1, 0));
+	rule->last_bucket = DatumGetInt64(sql_result(0, 2, Int64GetDatum(PG_INT64_MIN)));
 	SPI_finish();
-	check_rule_id(rule_id);
-	rules_of_settings(&state->rules, rule_id);
+	check_rule_id(rule->rule_id);
+}
+
+void
+store_number_rule(StoreState *state)
+{
+	find_rule(&state->rules.other);
+}
+
+/* The row can be of this tick, which its snapshot does not see. */
+void
+store_keep_other_rule(const StoreState *state)
+{
+	const DedupRule *rule = &state->rules.other;
+	Datum		values[2] = {Int32GetDatum(rule->rule_id), Int64GetDatum(rule->last_bucket)};
+
+	SPI_connect();
+	if (sql_run(RETIRE_RULE, values, NULL, false) != 1)
+		elog(ERROR, "rule %d is missing in adclick_internal.dedup_rules", rule->rule_id);
+	SPI_finish();
+}
+
+/* The rule of the settings, which can be the one that ads with an override had. */
+static void
+take_rule(StoreState *state)
+{
+	const DedupRule *other = &state->rules.other;
+	DedupRule	rule = {.by = adclick_dedup_by, .window = adclick_dedup_window};
+
+	/* what this tick has written of it is not seen */
+	if (other->rule_id != UNNUMBERED_RULE && other->by == rule.by && other->window == rule.window)
+		rule = *other;
+	else
+		find_rule(&rule);
+	state->highest_bucket = rule.last_bucket;
+	rules_of_settings(&state->rules, rule.rule_id);
 }
 
 /* The rule stays the same as long as its own settings do: its highest bucket is in the state. */
@@ -419,7 +476,7 @@ store_follow_settings(StoreState *state)
 	}
 	if (state->highest_bucket != PG_INT64_MIN)
 		sql_write(RETIRE_RULE, values, NULL);
-	find_rule(state);
+	take_rule(state);
 }
 
 /*

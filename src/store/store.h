@@ -111,6 +111,13 @@ extern void store_add_state(void);
  */
 extern void store_set_state(const StoreState *state, int64 expected);
 
+/*
+ * Of the rule of ads with an override: give it its number, that it had before or a new one; and
+ * write down its last bucket, as a tick has a key in a higher one.
+ */
+extern void store_number_rule(StoreState *state);
+extern void store_keep_other_rule(const StoreState *state);
+
 /* Whether the settings are no longer those of the state; make them so. */
 extern bool store_rules_differ(const StoreState *state);
 extern void store_follow_settings(StoreState *state);
@@ -749,6 +756,16 @@ typedef struct StoreAd
 } StoreAd;
 
 extern bool store_find_ad(int64 ad_id, StoreAd *ad);
+
+/*
+ * Which of the two rules clicks on an ad are judged by: adclick.ads can say of an ad that it is
+ * by another policy than the setting, as the snapshot sees it that is active at the beginning.
+ * Ads are only looked for if some have such an override.
+ */
+typedef struct StoreOverrides StoreOverrides;
+extern StoreOverrides *store_overrides_begin(const ClickRules *rules);
+extern const DedupRule *store_rule_of(StoreOverrides *overrides, int64 ad_id);
+extern void store_overrides_end(StoreOverrides *overrides);
 
 /*
  * Whether an advertiser has an ad.  By a key of both, so that the server's counters of what was read, which anybody

@@ -32,11 +32,6 @@
 #include "store.h"
 #include "store_sql.h"
 
-#define ADS_AD_ID 1
-#define ADS_ADVERTISER_ID 2
-#define ADS_REDIRECT_URL 3
-#define ADS_ACTIVE 5
-
 /* Whether this column of an index is this one of theirs, a bigint. */
 static bool
 is_column(Relation index, int number, AttrNumber column)
@@ -66,8 +61,8 @@ find_index(Relation ads, AttrNumber first, AttrNumber second)
 	return found;
 }
 
-static Relation
-open_ads(void)
+Relation
+store_open_ads(void)
 {
 	Relation	ads = table_open(get_relname_relid("ads", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
 
@@ -100,7 +95,7 @@ store_ads_begin(const int64 *advertisers, int nadvertisers, Snapshot snapshot)
 {
 	StoreAdScan *scan = palloc(sizeof(StoreAdScan));
 
-	scan->ads = open_ads();
+	scan->ads = store_open_ads();
 	scan->index = find_index(scan->ads, ADS_ADVERTISER_ID, InvalidAttrNumber);
 	scan->snapshot = snapshot;
 	scan->advertisers = advertisers;
@@ -172,7 +167,7 @@ store_is_ads(Oid table)
 bool
 store_find_ad(int64 ad_id, StoreAd *ad)
 {
-	Relation	ads = open_ads();
+	Relation	ads = store_open_ads();
 	SysScanDesc scan = begin_scan(ads, find_index(ads, ADS_AD_ID, InvalidAttrNumber), GetActiveSnapshot(), ADS_AD_ID, ad_id);
 	HeapTuple	tuple = systable_getnext(scan);
 	bool		isnull;
@@ -192,7 +187,7 @@ store_find_ad(int64 ad_id, StoreAd *ad)
 bool
 store_has_ad(int64 advertiser_id, int64 ad_id)
 {
-	Relation	ads = open_ads();
+	Relation	ads = store_open_ads();
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	Oid			index = find_index(ads, ADS_ADVERTISER_ID, ADS_AD_ID);

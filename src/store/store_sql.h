@@ -184,6 +184,15 @@ extern Datum sql_result(uint64 row, int column, Datum or_else);
 /* The table that clicks are set aside in now, open: see store_discarded.c. */
 extern Relation store_open_discarded(void);
 
+/* adclick.ads, open to be read, and its columns that are. */
+extern Relation store_open_ads(void);
+
+#define ADS_AD_ID 1
+#define ADS_ADVERTISER_ID 2
+#define ADS_REDIRECT_URL 3
+#define ADS_ACTIVE 5
+#define ADS_DEDUP_BY 6
+
 /* The user's clicks there become clicks of nobody: returns how many. */
 extern int64 store_forget_discarded(int64 user_id);
 

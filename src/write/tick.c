@@ -35,7 +35,7 @@
 
 /*
  * Rows a tick takes.  At about 440 bytes a row in all passes, this bounds its
- * memory at some 120 MB.
+ * memory at some 120 MB; with overrides, or former rules, at some 30 MB more.
  */
 #define TICK_ROWS (256 * 1024)
 
@@ -53,28 +53,20 @@ typedef struct Tick
 	FactClick  *clicks;			/* ... and if it is valid, what facts are made of */
 	size_t		nkeys;
 	SeenClick  *keys;			/* of the valid rows that have one */
-	size_t		nformer;
-	size_t		former_room;
-	SeenClick  *former;			/* of the same by former rules */
+	FormerClicks former;		/* of the same by other rules */
+	StoreOverrides *overrides;
 } Tick;
 
-static void
-note_former_keys(Tick *tick, TupleTableSlot *slot, const Click *click)
+/* The rule that the click in the slot is judged by.  It gets a number when first one is. */
+static const DedupRule *
+rule_of(Tick *tick, TupleTableSlot *slot)
 {
-	const ClickRules *rules = &tick->state.rules;
-	BucketKey	key;
+	bool		isnull;
+	const DedupRule *rule = store_rule_of(tick->overrides, DatumGetInt64(slot_getattr(slot, CLICK_AD_ID, &isnull)));
 
-	for (int i = 0; i < rules->nformer; i++)
-	{
-		if (!click_former_key(slot, click, &rules->former[i], &key))
-			continue;
-		if (tick->nformer == tick->former_room)
-		{
-			tick->former_room = Max(1024, 2 * tick->former_room);
-			tick->former = repalloc_huge(tick->former, sizeof(SeenClick) * tick->former_room);
-		}
-		tick->former[tick->nformer++] = (SeenClick) {key, tick->nrows};
-	}
+	if (rule->rule_id == UNNUMBERED_RULE)
+		store_number_rule(&tick->state);
+	return rule;
 }
 
 static void
@@ -83,18 +75,18 @@ read_row(Tick *tick, TupleTableSlot *slot)
 	FactClick  *fact = &tick->clicks[tick->nrows];
 	StoreState *state = &tick->state;
 	Click		click;
-	ClickVerdict verdict = click_read(slot, &state->rules, &click);
+	ClickVerdict verdict = click_read(slot, &state->rules, rule_of(tick, slot), &click);
 
 	state->newest_received = Max(state->newest_received, click.received_at);
 	if (verdict == CLICK_VALID)
 	{
 		click_to_fact(slot, &click, fact);
-		click_to_ledger(slot, &click, &state->rules.dedup, fact);
+		click_to_ledger(slot, &click, fact);
 		filters_count(slot, fact);
 		tick->newest_click = Max(tick->newest_click, click.at);
+		seen_note_former(&tick->former, slot, &click, &state->rules, tick->nrows, tick->nkeys);
 		if (click.has_key)
 			tick->keys[tick->nkeys++] = (SeenClick) {click.key, tick->nrows};
-		note_former_keys(tick, slot, &click);
 	}
 	tick->tids[tick->nrows] = slot->tts_tid;
 	tick->verdicts[tick->nrows++] = verdict;
@@ -104,8 +96,10 @@ read_row(Tick *tick, TupleTableSlot *slot)
 static void
 read_rows(Tick *tick, TupleTableSlot *slot)
 {
+	tick->overrides = store_overrides_begin(&tick->state.rules);
 	for (; slot != NULL && tick->nrows < TICK_ROWS; slot = inbox_next(tick->inbox))
 		read_row(tick, slot);
+	store_overrides_end(tick->overrides);
 	tick->result->more = slot != NULL;
 }
 
@@ -123,20 +117,62 @@ verdict_of(SeenVerdict verdict)
 	}
 }
 
-/* What was counted by a former rule is a duplicate, too, whatever its key by this one. */
+/* Take over what is known of clicks by other rules. */
+static void
+follow_former(Tick *tick)
+{
+	for (size_t i = 0; i < tick->former.n; i++)
+	{
+		SeenClick  *click = &tick->former.clicks[i].click;
+
+		if (click->verdict != SEEN_UNKNOWN)
+			tick->verdicts[click->row] = verdict_of(click->verdict);
+	}
+}
+
+/* What was counted by another rule is a duplicate, too, whatever its key by its own. */
 static void
 dedup_former(Tick *tick)
 {
 	size_t		n = 0;
 
-	seen_judge_former(tick->former, tick->nformer, true);
-	for (size_t i = 0; i < tick->nformer; i++)
-		if (tick->former[i].verdict != SEEN_UNKNOWN)
-			tick->verdicts[tick->former[i].row] = verdict_of(tick->former[i].verdict);
+	seen_judge_former(&tick->former, &tick->state, true);
+	follow_former(tick);
+	for (size_t i = 0; i < tick->nkeys; i++)
+		if (tick->verdicts[tick->keys[i].row] != CLICK_VALID)
+			tick->keys[i].verdict = SEEN_DUPLICATE;
+	if (!clicks_are_limited(&tick->state.rules))
+	{
+		seen_judge_beside(&tick->former, tick->keys, tick->nkeys, &tick->state.rules);
+		follow_former(tick);
+	}
 	for (size_t i = 0; i < tick->nkeys; i++)
 		if (tick->verdicts[tick->keys[i].row] == CLICK_VALID)
 			tick->keys[n++] = tick->keys[i];
 	tick->nkeys = n;
+}
+
+/* The highest bucket that has a key of either rule. */
+static void
+note_bucket(StoreState *state, int64 bucket)
+{
+	bool		in_force = bucket_rule(bucket) == state->rules.dedup.rule_id;
+	int64	   *highest = in_force ? &state->highest_bucket : &state->rules.other.last_bucket;
+
+	*highest = Max(*highest, bucket);
+}
+
+/* Hand over the ids of a row by which it may be a copy; "next" goes along with the rows. */
+static void
+limit_ids(const Tick *tick, LimitsJudge *judge, uint32 row, size_t click, size_t *next)
+{
+	for (; *next < tick->former.n && tick->former.clicks[*next].click.row <= row; (*next)++)
+	{
+		const FormerClick *former = &tick->former.clicks[*next];
+
+		if (former->click.row == row && seen_may_be_beside(former, &tick->state.rules))
+			limits_add_id(judge, click, &former->click.key);
+	}
 }
 
 /* Judge the rows of users and addresses that may be at their limits; their keys are judged with them. */
@@ -148,17 +184,21 @@ limit_rows(Tick *tick)
 	size_t		k = 0;
 	size_t		nkeys = 0;
 	size_t		n = 0;
+	size_t		next_former = 0;
 
 	for (int i = 0; i < tick->nrows; i++)
 	{
 		bool		has_key = k < tick->nkeys && tick->keys[k].row == i;
 
 		if (tick->verdicts[i] == CLICK_VALID)
+		{
+			limit_ids(tick, judge, i, n++, &next_former);
 			limits_add(judge, has_key ? &tick->keys[k].key : NULL, &tick->clicks[i], true);
+		}
 		k += has_key;
 	}
 	limits_tick(judge);
-	k = 0;
+	k = n = 0;
 	for (int i = 0; i < tick->nrows; i++)
 	{
 		bool		has_key = k < tick->nkeys && tick->keys[k].row == i;
@@ -168,7 +208,7 @@ limit_rows(Tick *tick)
 		{
 			tick->verdicts[i] = verdict;
 			if (has_key && verdict == CLICK_VALID)
-				state->highest_bucket = Max(state->highest_bucket, tick->keys[k].key.bucket);
+				note_bucket(state, tick->keys[k].key.bucket);
 		}
 		else if (has_key)
 			tick->keys[nkeys++] = tick->keys[k];
@@ -181,8 +221,9 @@ static void
 dedup_rows(Tick *tick)
 {
 	StoreState *state = &tick->state;
+	int64		before = state->rules.other.last_bucket;
 
-	if (tick->nformer > 0)
+	if (tick->former.n > 0)
 		dedup_former(tick);
 	clickers_follow(state);
 	if (clicks_are_limited(&state->rules))
@@ -194,8 +235,10 @@ dedup_rows(Tick *tick)
 
 		tick->verdicts[key->row] = verdict_of(key->verdict);
 		if (key->verdict == SEEN_NEW)
-			state->highest_bucket = Max(state->highest_bucket, key->key.bucket);
+			note_bucket(state, key->key.bucket);
 	}
+	if (state->rules.other.last_bucket > before)
+		store_keep_other_rule(state);
 }
 
 /* Put what was not counted, and what order ledger has no columns for, where it stays whole. */
@@ -280,7 +323,6 @@ prepare(Tick *tick)
 	tick->verdicts = palloc(sizeof(ClickVerdict) * TICK_ROWS);
 	tick->clicks = palloc(sizeof(FactClick) * TICK_ROWS);
 	tick->keys = palloc(sizeof(SeenClick) * TICK_ROWS);
-	tick->former = palloc(sizeof(SeenClick));
 	filters_refresh();
 }
 

@@ -49,7 +49,7 @@ equal(types('clicks_per_minute'),
 equal(types('filters'), [('filter_id', INTEGER, None), ('country', TEXT, None), ('region', TEXT, None),
                          ('device', TEXT, None)], 'types of filters')
 equal(types('ads'), [('ad_id', BIGINT, None), ('advertiser_id', BIGINT, None), ('redirect_url', TEXT, None),
-                     ('website', TEXT, None), ('active', BOOLEAN, None), ('created_at', TIMESTAMP, True)], 'types of ads')
+                     ('website', TEXT, None), ('active', BOOLEAN, None), ('dedup_by', TEXT, None), ('created_at', TIMESTAMP, True)], 'types of ads')
 equal(types('most_clicked_ads'),
       [('click_minute', TIMESTAMP, True), ('filter_id', INTEGER, None), ('most_clicked_ads', NullType, None),
        ('cut_off', BIGINT, None)], 'types of most_clicked_ads')

@@ -125,11 +125,11 @@ SELECT col_is_pk('adclick', 'most_clicked_ads', ARRAY['filter_id', 'click_minute
 SELECT col_type_is('adclick', 'most_clicked_ads', 'click_minute', 'timestamp with time zone', 'adclick.most_clicked_ads.click_minute is timestamptz');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'most_clicked_ads', 'adclick.ad_click[]', 'adclick.most_clicked_ads.most_clicked_ads is ad_click[]');
 SELECT col_type_is('adclick', 'most_clicked_ads', 'cut_off', 'bigint', 'adclick.most_clicked_ads.cut_off is bigint');
-SELECT columns_are('adclick', 'ads', ARRAY['ad_id', 'advertiser_id', 'redirect_url', 'website', 'active', 'created_at']);
+SELECT columns_are('adclick', 'ads', ARRAY['ad_id', 'advertiser_id', 'redirect_url', 'website', 'active', 'dedup_by', 'created_at']);
 SELECT columns_are('adclick', 'advertiser_roles', ARRAY['role_name', 'advertiser_id']);
 SELECT col_is_pk('adclick', 'advertiser_roles', ARRAY['role_name', 'advertiser_id'], 'a role is an advertiser once');
 SELECT col_type_is('adclick', 'advertiser_roles', 'role_name', 'name', 'adclick.advertiser_roles.role_name is a name');
-SELECT columns_are('adclick', 'own_ads', ARRAY['ad_id', 'advertiser_id', 'redirect_url', 'website', 'active']);
+SELECT columns_are('adclick', 'own_ads', ARRAY['ad_id', 'advertiser_id', 'redirect_url', 'website', 'active', 'dedup_by']);
 SELECT col_is_pk('adclick', 'ads', 'ad_id', 'adclick.ads.ad_id is the key');
 SELECT col_type_is('adclick', 'ads', 'advertiser_id', 'bigint', 'adclick.ads.advertiser_id is bigint');
 SELECT col_is_null('adclick', 'ads', 'advertiser_id', 'adclick.ads.advertiser_id may be missing');

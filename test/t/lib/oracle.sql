@@ -48,11 +48,11 @@ WITH settings AS MATERIALIZED (
 		make_interval(mins => oracle.setting('raw_retention')::int) AS behind,
 		(SELECT setting FROM pg_settings WHERE name = 'adclick.dedup_by') AS dedup_by
 ), timed AS (
-	SELECT c.*, s.*, coalesce(c.clicked_at, c.received_at) AS at,
+	SELECT c.*, s.dedup_window, coalesce(a.dedup_by, s.dedup_by) AS dedup_by, coalesce(c.clicked_at, c.received_at) AS at,
 		CASE WHEN oracle.id_fault(c.click_id) IS NOT NULL THEN oracle.id_fault(c.click_id)
 			WHEN coalesce(c.clicked_at, c.received_at) >= c.received_at + s.ahead + interval '1 ms' THEN 'in the future'
 			WHEN coalesce(c.clicked_at, c.received_at) < c.received_at - s.behind THEN 'too old' END AS fault
-	FROM adclick.click_log c CROSS JOIN settings s
+	FROM adclick.click_log c CROSS JOIN settings s LEFT JOIN adclick.ads a USING (ad_id)
 	OFFSET 0
 ), told AS (
 	SELECT t.*, CASE WHEN fault IS NULL THEN extract(epoch FROM t.at) END AS epoch,
