@@ -10,7 +10,7 @@ CREATE TABLE sent (nr bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY, click_id 
 CREATE FUNCTION address(nr bigint) RETURNS inet LANGUAGE sql IMMUTABLE AS $$ SELECT '10.0.0.0'::inet + nr $$;
 
 -- The setting that ticks have taken over.
-CREATE TABLE in_force (dedup_by text, dedup_window numeric);
+CREATE TABLE in_force (dedup_by text, dedup_window numeric, user_limit numeric DEFAULT 0);
 
 -- Of each click the verdict, and the keys that were counted; "tail": as the next tick would say.
 CREATE TABLE verdicts (nr bigint PRIMARY KEY, verdict text, tail boolean);
@@ -26,14 +26,17 @@ FROM (SELECT extract(epoch FROM click.clicked_at) AS epoch, oracle.id_time(click
 $$;
 
 /*
- * A click is a copy of one that was counted before if it has its key by the rule it was counted by.
+ * A click is a copy of one that was counted before if it has its key by the rule it was counted by; else it is in
+ * excess if as many of its user are counted in its minute as may be.
  */
 CREATE FUNCTION judge() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	click sent;
 	own text;
 	width numeric := (SELECT dedup_window FROM in_force);
+	most numeric := (SELECT user_limit FROM in_force);
 	is_copy boolean;
+	is_over boolean;
 BEGIN
 	DELETE FROM verdicts WHERE tail;
 	DELETE FROM counted WHERE tail;
@@ -41,8 +44,10 @@ BEGIN
 		own := coalesce((SELECT a.dedup_by FROM adclick.ads a WHERE a.ad_id = click.ad_id), (SELECT dedup_by FROM in_force));
 		is_copy := EXISTS (SELECT FROM counted c WHERE c.key IN (click.click_id::text, click.user_id || '/' || click.ad_id)
 			AND c.key = key_of(c.dedup_by, click) AND c.bucket = bucket_of(c.dedup_by, c.dedup_window, click));
-		INSERT INTO verdicts VALUES (click.nr, CASE WHEN is_copy THEN 'duplicate' ELSE 'counted' END, true);
-		IF NOT is_copy AND key_of(own, click) IS NOT NULL THEN
+		is_over := most > 0 AND (SELECT count(*) FROM sent s JOIN verdicts v USING (nr) WHERE v.verdict = 'counted' AND s.user_id = click.user_id
+			AND date_trunc('minute', s.clicked_at) = date_trunc('minute', click.clicked_at)) >= most;
+		INSERT INTO verdicts VALUES (click.nr, CASE WHEN is_copy THEN 'duplicate' WHEN is_over THEN 'user limit' ELSE 'counted' END, true);
+		IF NOT is_copy AND NOT is_over AND key_of(own, click) IS NOT NULL THEN
 			INSERT INTO counted VALUES (own, width, key_of(own, click), bucket_of(own, width, click), true);
 		END IF;
 	END LOOP;
@@ -77,7 +82,8 @@ $$;
 CREATE FUNCTION take_over() RETURNS void LANGUAGE sql AS $$
 UPDATE verdicts SET tail = false;
 UPDATE counted SET tail = false;
-UPDATE in_force SET dedup_by = (SELECT setting FROM pg_settings WHERE name = 'adclick.dedup_by'), dedup_window = oracle.setting('dedup_window')
+UPDATE in_force SET dedup_by = (SELECT setting FROM pg_settings WHERE name = 'adclick.dedup_by'), dedup_window = oracle.setting('dedup_window'),
+	user_limit = oracle.setting('user_clicks_per_minute')
 $$;
 
 -- Some ads get another dedup_by, or none; some come, and some go.
@@ -204,30 +210,44 @@ SELECT send(50) AS sent \gset
 SELECT tail_ok('before the first tick');
 INSERT INTO adclick.ads (ad_id, dedup_by) VALUES (1, 'user_and_ad'), (2, 'click_id'), (3, NULL);
 SELECT tail_ok('before the first tick, with overrides');
-SELECT statement FROM eras('by click id', 1, 4) statement \gexec
+SELECT statement FROM eras('by click id', 1, 3) statement \gexec
 
 \set name adclick.dedup_by
 \set value user_and_ad
 \i test/lib/set.psql
-SELECT statement FROM eras('by user and ad', 5, 8) statement \gexec
+SELECT statement FROM eras('by user and ad', 4, 6) statement \gexec
 \set name adclick.dedup_window
 \set value 60
 \i test/lib/set.psql
-SELECT statement FROM eras('by user and ad, other windows', 9, 11) statement \gexec
+SELECT statement FROM eras('by user and ad, other windows', 7, 8) statement \gexec
 \set name adclick.dedup_by
 \set value click_id
 \i test/lib/set.psql
-SELECT statement FROM eras('by click id, other windows', 12, 14) statement \gexec
+SELECT statement FROM eras('by click id, other windows', 9, 10) statement \gexec
 \set name adclick.dedup_window
 \set value 600
 \i test/lib/set.psql
-SELECT statement FROM eras('as at first', 15, 17) statement \gexec
+SELECT statement FROM eras('as at first', 11, 12) statement \gexec
 \set name adclick.dedup_by
 \set value user_and_ad
 \i test/lib/set.psql
-SELECT statement FROM eras('and by user and ad', 18, 20) statement \gexec
+SELECT statement FROM eras('and by user and ad', 13, 14) statement \gexec
+-- Where users are limited, what is in excess makes no copies, whatever makes them.
+\set name adclick.user_clicks_per_minute
+\set value 1
+\i test/lib/set.psql
+SELECT statement FROM eras('limited', 15, 17) statement \gexec
+\set name adclick.dedup_by
+\set value click_id
+\i test/lib/set.psql
+SELECT statement FROM eras('limited, by click id', 18, 20) statement \gexec
+SELECT cmp_ok(count(*) FILTER (WHERE verdict = 'user limit'), '>', 20::bigint, 'some were in excess') FROM verdicts;
+\set name adclick.user_clicks_per_minute
+\set value 0
+\i test/lib/set.psql
+SELECT statement FROM eras('not limited', 21, 21) statement \gexec
 SELECT cmp_ok(count(*) FILTER (WHERE by_user_and_ad AND last_bucket IS NOT NULL), '=', 2::bigint, 'rules by user and ad') FROM adclick_internal.dedup_rules;
-SELECT cmp_ok(count(*) FILTER (WHERE verdict = 'duplicate'), '>', 300::bigint, 'there were copies') FROM verdicts;
+SELECT cmp_ok(count(*) FILTER (WHERE verdict = 'duplicate'), '>', 200::bigint, 'there were copies') FROM verdicts;
 CALL adclick.reconcile('-infinity', 'infinity');
 SELECT is((SELECT sum(differences) FROM adclick.reconciled_hours), 0::numeric, 'the counts agree with the ledger');
 
@@ -474,18 +494,17 @@ SELECT counted, duplicates FROM adclick.tick() \gset
 SELECT is((:counted, :duplicates)::text, '(1,1)', 'first of a window in one tick');
 
 --
--- Many: a million ads with an override, and a tick with clicks on 200,000 of them
+-- Many: 250,000 ads with an override, and a tick with clicks on 50,000 of them
 --
 
-INSERT INTO adclick.ads (ad_id, dedup_by) SELECT 10000000 + i, 'user_and_ad' FROM generate_series(1, 1000000) i;
-INSERT INTO adclick.clicks (click_id, ad_id, user_id) SELECT gen_random_uuid(), 10000000 + i * 5, 1 FROM generate_series(1, 200000) i, generate_series(1, 1 + (i % 10 = 0)::int);
-SELECT clock_timestamp() AS begun \gset
+\set value click_id
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+INSERT INTO adclick.ads (ad_id, dedup_by) SELECT 10000000 + i, 'user_and_ad' FROM generate_series(1, 250000) i;
+INSERT INTO adclick.clicks (click_id, ad_id, user_id) SELECT gen_random_uuid(), 10000000 + i * 5, 1 FROM generate_series(1, 50000) i, generate_series(1, 1 + (i % 10 = 0)::int);
 SELECT is(adclick.ad_click_count(10000010 + 5 * 10, 60), 1::bigint, 'many: in the tail');
-SELECT diag('a question: ' || extract(epoch FROM clock_timestamp() - :'begun') || ' s');
-SELECT clock_timestamp() AS begun \gset
 SELECT counted, duplicates FROM adclick.tick() \gset
-SELECT diag('the tick: ' || extract(epoch FROM clock_timestamp() - :'begun') || ' s');
-SELECT is((:counted, :duplicates)::text, '(200000,20000)', 'many: taken');
+SELECT is((:counted, :duplicates)::text, '(50000,5000)', 'many: taken');
 UPDATE adclick.ads SET dedup_by = NULL WHERE dedup_by IS NOT NULL;
 INSERT INTO adclick.clicks (click_id, ad_id, user_id) SELECT gen_random_uuid(), 20000001, 2 FROM generate_series(1, 2);
 SELECT is(adclick.ad_click_count(20000001, 60), 2::bigint, 'many: none is left');
