@@ -437,6 +437,37 @@ SELECT is(once_more(6108, 1, 3, gen_random_uuid()), 'counted', 'by user and ad')
 UPDATE adclick.ads SET dedup_by = NULL WHERE ad_id = 6108;
 SELECT is(in_one(gen_random_uuid(), 6108, 6018), '6108 1, 6018 1', 'one tick: what is a copy itself makes no copies');
 
+-- Where users are limited: user 1 has one click in that minute by now.
+\set name adclick.user_clicks_per_minute
+\set value 1
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+CREATE FUNCTION in_one_limited(id uuid, VARIADIC clicks bigint[][]) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	click bigint[];
+	answer text;
+	ads bigint[] := (SELECT array_agg(clicks[i][1] ORDER BY i) FROM generate_subscripts(clicks, 1) i);
+BEGIN
+	FOREACH click SLICE 1 IN ARRAY clicks LOOP
+		PERFORM send_one(click[1], click[2], 3, id);
+	END LOOP;
+	answer := (SELECT string_agg(adclick.ad_click_count(ad, 1440)::text, ' ' ORDER BY n) FROM unnest(ads) WITH ORDINALITY u (ad, n));
+	PERFORM adclick.tick();
+	RETURN answer || CASE WHEN answer <> (SELECT string_agg(adclick.ad_click_count(ad, 1440)::text, ' ' ORDER BY n) FROM unnest(ads) WITH ORDINALITY u (ad, n)) THEN ', foreseen wrongly' ELSE '' END;
+END
+$$;
+INSERT INTO adclick.ads (ad_id, dedup_by) SELECT i, 'user_and_ad' FROM generate_series(6020, 6029) i ON CONFLICT DO NOTHING;
+SELECT is(in_one_limited(gen_random_uuid(), VARIADIC '{{6120, 1}, {6020, 12}}'), '0 1', 'limited: what is in excess makes no copies');
+SELECT is(in_one_limited(gen_random_uuid(), VARIADIC '{{6121, 13}, {6021, 14}}'), '1 0', 'limited: what counts does');
+SELECT is(in_one_limited(gen_random_uuid(), VARIADIC '{{6122, 1}, {6022, 15}, {6123, 16}, {6023, 17}, {6124, 18}}'), '0 1 1 0 0', 'limited: the second by id is the first that counts');
+SELECT is(in_one_limited(gen_random_uuid(), VARIADIC '{{6024, 19}, {6125, 20}, {6025, 21}}'), '1 1 0', 'limited: by user and ad first');
+\set value 0
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+\set name adclick.dedup_by
+\set value click_id
+\i test/lib/set.psql
+
 -- Other windows, and the other setting.
 \set name adclick.dedup_window
 \set value 1200
