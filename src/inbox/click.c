@@ -184,7 +184,7 @@ click_read(TupleTableSlot *slot, const ClickRules *rules, Click *click)
 	/* the arrival is known to the millisecond */
 	if (click->at >= click->received_at + USECS_PER_MSEC + rules->future_tolerance)
 		return CLICK_IN_FUTURE;
-	if (click->at < click->received_at - rules->raw_retention)
+	if (click->at < click->received_at - rules->raw_retention || click->at < rules->counted_from)
 		return CLICK_TOO_OLD;
 	click->has_key = read_key(slot, click, &rules->dedup, &click->key);
 	return is_forgotten(slot, click, rules) ? CLICK_TOO_OLD : CLICK_VALID;

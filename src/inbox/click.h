@@ -78,6 +78,7 @@ typedef struct ClickRules
 {
 	int64		future_tolerance;	/* us */
 	int64		raw_retention;	/* us */
+	TimestampTz counted_from;	/* earlier minutes were dropped from the counts; DT_NOBEGIN: none were */
 	int64		forgotten;		/* no key in this bucket or a lower one is told any more; PG_INT64_MIN: all are */
 	int			nformer;		/* rules whose keys still count */
 	DedupRule	dedup;			/* the one in force */
