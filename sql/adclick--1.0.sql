@@ -118,7 +118,11 @@ CREATE TABLE adclick_internal.state (
 	dropped_until timestamptz,
 	people_dropped_until timestamptz,
 	user_clicks_per_minute int,
-	ip_clicks_per_minute int
+	ip_clicks_per_minute int,
+	minutes_dropped bigint NOT NULL,
+	days_dropped bigint NOT NULL,
+	minutes_dropped_until timestamptz,
+	days_dropped_until timestamptz
 ) WITH (fillfactor = 20, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE adclick_internal.state IS 'how far the ticks have come: one row, updated by each tick';
 COMMENT ON COLUMN adclick_internal.state.tick IS 'number of the last tick';
@@ -135,9 +139,13 @@ COMMENT ON COLUMN adclick_internal.state.dropped IS 'of the clicks counted, thos
 COMMENT ON COLUMN adclick_internal.state.discarded_dropped IS 'of the clicks set aside, those that went with volumes of the ledger';
 COMMENT ON COLUMN adclick_internal.state.dropped_until IS 'the last minute in which one of them was clicked, or its dedup bucket begins; NULL: none was dropped';
 COMMENT ON COLUMN adclick_internal.state.people_dropped_until IS 'the last minute of what retention has dropped from orders user and ip: up to it nobody can ask by user or address; NULL: nothing was dropped';
+COMMENT ON COLUMN adclick_internal.state.minutes_dropped IS 'of the clicks counted, those of days of which retention has dropped minutes and hours';
+COMMENT ON COLUMN adclick_internal.state.days_dropped IS 'of them, those of days that it has dropped as a whole';
+COMMENT ON COLUMN adclick_internal.state.minutes_dropped_until IS 'the last minute of days (UTC) of which minutes and hours were dropped: up to it no click counts any more, and order ad has nothing; NULL: none were';
+COMMENT ON COLUMN adclick_internal.state.days_dropped_until IS 'the last minute of days that were dropped as a whole: up to it order day has nothing; NULL: none was';
 
-INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit, late, dropped, discarded_dropped)
-	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit, late, dropped, discarded_dropped, minutes_dropped, days_dropped)
+	VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
 
 CREATE TABLE adclick_internal.restore (
 	started_at timestamptz PRIMARY KEY,
@@ -566,10 +574,11 @@ CREATE FUNCTION adclick.recompute("from" timestamptz, "to" timestamptz) RETURNS 
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick.recompute(timestamptz, timestamptz) IS 'make the counts of whole hours anew from the ledger, whatever state they are in; returns how many clicks were counted';
 
-CREATE FUNCTION adclick.apply_retention(OUT dropped bigint, OUT volumes_dropped int, OUT volumes_emptied int, OUT waits text)
+CREATE FUNCTION adclick.apply_retention(OUT dropped bigint, OUT volumes_dropped int, OUT volumes_emptied int,
+		OUT minutes_dropped int, OUT days_dropped int, OUT waits text)
 	AS 'MODULE_PATHNAME', 'adclick_apply_retention' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick.apply_retention() IS 'drop what is older than adclick.ledger_retention and adclick.user_and_ip_retention say, now, as the compactor does; dropped: clicks of the ledger; waits: why not more';
+COMMENT ON FUNCTION adclick.apply_retention() IS 'drop what is older than adclick.ledger_retention, adclick.user_and_ip_retention, adclick.minute_retention and adclick.day_retention say, now, as the compactor does; dropped: clicks of the ledger; minutes_dropped: days of which minutes and hours have gone; days_dropped: those that have gone as a whole; waits: why not more';
 
 --
 -- The archive
@@ -803,7 +812,7 @@ CREATE FOREIGN TABLE adclick_internal.fact_rows (
 	device text NOT NULL,
 	click_count bigint NOT NULL
 ) SERVER adclick_facts;
-COMMENT ON FOREIGN TABLE adclick_internal.fact_rows IS 'one row for each ad, minute and filter that has clicks, the tail included; read it through the views';
+COMMENT ON FOREIGN TABLE adclick_internal.fact_rows IS 'one row for each ad, minute and filter that has clicks, the tail included, of minutes that are kept; read it through the views';
 COMMENT ON COLUMN adclick_internal.fact_rows.ad_id IS 'the ad';
 COMMENT ON COLUMN adclick_internal.fact_rows.click_minute IS 'the minute';
 COMMENT ON COLUMN adclick_internal.fact_rows.filter_id IS 'the combination of country, region and device; NULL until the next tick if it is new';
@@ -812,11 +821,34 @@ COMMENT ON COLUMN adclick_internal.fact_rows.region IS 'region of the filter';
 COMMENT ON COLUMN adclick_internal.fact_rows.device IS 'device of the filter';
 COMMENT ON COLUMN adclick_internal.fact_rows.click_count IS 'clicks, at least 1';
 
+CREATE FOREIGN TABLE adclick_internal.day_rows (
+	ad_id bigint NOT NULL,
+	click_minute timestamptz NOT NULL,
+	filter_id int,
+	country text NOT NULL,
+	region text NOT NULL,
+	device text NOT NULL,
+	click_count bigint NOT NULL
+) SERVER adclick_facts;
+COMMENT ON FOREIGN TABLE adclick_internal.day_rows IS 'the same for who wants to know no more than the day (UTC): with days of which retention has dropped the minutes';
+COMMENT ON COLUMN adclick_internal.day_rows.ad_id IS 'the ad';
+COMMENT ON COLUMN adclick_internal.day_rows.click_minute IS 'a minute of the day; the first one, if its minutes were dropped';
+COMMENT ON COLUMN adclick_internal.day_rows.filter_id IS 'the combination of country, region and device; NULL until the next tick if it is new';
+COMMENT ON COLUMN adclick_internal.day_rows.country IS 'country of the filter';
+COMMENT ON COLUMN adclick_internal.day_rows.region IS 'region of the filter';
+COMMENT ON COLUMN adclick_internal.day_rows.device IS 'device of the filter';
+COMMENT ON COLUMN adclick_internal.day_rows.click_count IS 'clicks, at least 1';
+
+CREATE FUNCTION adclick_internal.require_minutes("from" timestamptz, "to" timestamptz) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'adclick_require_minutes' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
+	SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION adclick_internal.require_minutes(timestamptz, timestamptz) IS 'true, or the error that minutes of this window were dropped, for who would have fewer from a view';
+
 -- The join with ads is left out of plans that do not ask for advertiser_id: ad_id is its key.
 CREATE VIEW adclick.ad_click_counts AS
 	SELECT f.ad_id, a.advertiser_id, f.click_minute, f.filter_id, f.click_count
 	FROM adclick_internal.fact_rows f LEFT JOIN adclick.ads a ON a.ad_id = f.ad_id;
-COMMENT ON VIEW adclick.ad_click_counts IS 'clicks by ad, minute and filter: one row for each that has any, always up to date';
+COMMENT ON VIEW adclick.ad_click_counts IS 'clicks by ad, minute and filter: one row for each that has any, always up to date, but those that adclick.minute_retention has dropped';
 COMMENT ON COLUMN adclick.ad_click_counts.ad_id IS 'the ad that was clicked';
 COMMENT ON COLUMN adclick.ad_click_counts.advertiser_id IS 'whose ad it is, see adclick.ads; NULL if it is not there';
 COMMENT ON COLUMN adclick.ad_click_counts.click_minute IS 'beginning of the minute in which it was clicked';
@@ -828,7 +860,7 @@ CREATE VIEW adclick.ad_click_counts_hourly AS
 	FROM (SELECT r.ad_id, date_trunc('hour', r.click_minute, 'UTC') AS click_hour, r.filter_id, sum(r.click_count)::bigint AS click_count
 		FROM adclick_internal.fact_rows r GROUP BY r.ad_id, date_trunc('hour', r.click_minute, 'UTC'), r.filter_id) f
 	LEFT JOIN adclick.ads a ON a.ad_id = f.ad_id;
-COMMENT ON VIEW adclick.ad_click_counts_hourly IS 'clicks by ad, hour (UTC) and filter: one row for each that has any, always up to date';
+COMMENT ON VIEW adclick.ad_click_counts_hourly IS 'clicks by ad, hour (UTC) and filter: one row for each that has any, always up to date, but those that adclick.minute_retention has dropped';
 COMMENT ON COLUMN adclick.ad_click_counts_hourly.ad_id IS 'the ad that was clicked';
 COMMENT ON COLUMN adclick.ad_click_counts_hourly.advertiser_id IS 'whose ad it is, see adclick.ads; NULL if it is not there';
 COMMENT ON COLUMN adclick.ad_click_counts_hourly.click_hour IS 'beginning of the hour (UTC) in which it was clicked';
@@ -838,9 +870,9 @@ COMMENT ON COLUMN adclick.ad_click_counts_hourly.click_count IS 'clicks, at leas
 CREATE VIEW adclick.ad_click_counts_daily AS
 	SELECT f.ad_id, a.advertiser_id, f.click_day, f.filter_id, f.click_count
 	FROM (SELECT r.ad_id, date_trunc('day', r.click_minute, 'UTC') AS click_day, r.filter_id, sum(r.click_count)::bigint AS click_count
-		FROM adclick_internal.fact_rows r GROUP BY r.ad_id, date_trunc('day', r.click_minute, 'UTC'), r.filter_id) f
+		FROM adclick_internal.day_rows r GROUP BY r.ad_id, date_trunc('day', r.click_minute, 'UTC'), r.filter_id) f
 	LEFT JOIN adclick.ads a ON a.ad_id = f.ad_id;
-COMMENT ON VIEW adclick.ad_click_counts_daily IS 'clicks by ad, day (UTC) and filter: one row for each that has any, always up to date';
+COMMENT ON VIEW adclick.ad_click_counts_daily IS 'clicks by ad, day (UTC) and filter: one row for each that has any, always up to date, until adclick.day_retention drops the day';
 COMMENT ON COLUMN adclick.ad_click_counts_daily.ad_id IS 'the ad that was clicked';
 COMMENT ON COLUMN adclick.ad_click_counts_daily.advertiser_id IS 'whose ad it is, see adclick.ads; NULL if it is not there';
 COMMENT ON COLUMN adclick.ad_click_counts_daily.click_day IS 'beginning of the day (UTC) on which it was clicked';
@@ -850,7 +882,7 @@ COMMENT ON COLUMN adclick.ad_click_counts_daily.click_count IS 'clicks, at least
 CREATE VIEW adclick.clicks_per_minute AS
 	SELECT f.click_minute, f.ad_id, a.advertiser_id, f.country, f.region, f.device, f.click_count
 	FROM adclick_internal.fact_rows f LEFT JOIN adclick.ads a ON a.ad_id = f.ad_id;
-COMMENT ON VIEW adclick.clicks_per_minute IS 'clicks by minute, ad, country, region and device: one row for each that has any, always up to date';
+COMMENT ON VIEW adclick.clicks_per_minute IS 'clicks by minute, ad, country, region and device: one row for each that has any, always up to date, but those that adclick.minute_retention has dropped';
 COMMENT ON COLUMN adclick.clicks_per_minute.click_minute IS 'beginning of the minute';
 COMMENT ON COLUMN adclick.clicks_per_minute.ad_id IS 'the ad that was clicked';
 COMMENT ON COLUMN adclick.clicks_per_minute.advertiser_id IS 'whose ad it is, see adclick.ads; NULL if it is not there';
@@ -1405,7 +1437,8 @@ CREATE FUNCTION adclick_internal.progress(OUT tail_rows bigint, OUT tail_oldest 
 		OUT last_tick_at timestamptz, OUT taken bigint, OUT counted bigint, OUT in_future bigint, OUT too_old bigint,
 		OUT duplicates bigint, OUT undecided bigint, OUT forged bigint, OUT expired bigint, OUT user_limit bigint, OUT address_limit bigint, OUT open_minutes bigint, OUT combinations bigint,
 		OUT late bigint, OUT clicks_per_second float8, OUT dropped bigint, OUT dropped_until timestamptz,
-		OUT people_dropped_until timestamptz, OUT discarded_dropped bigint)
+		OUT people_dropped_until timestamptz, OUT discarded_dropped bigint,
+		OUT minutes_dropped_until timestamptz, OUT days_dropped_until timestamptz)
 	AS 'MODULE_PATHNAME', 'adclick_progress' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION adclick_internal.progress() IS 'how far ticks and compaction are; NULLs while a table of the extension is altered';
@@ -1452,6 +1485,8 @@ CREATE VIEW adclick.status AS
 		p.discarded_dropped,
 		p.dropped_until,
 		p.people_dropped_until,
+		p.minutes_dropped_until,
+		p.days_dropped_until,
 		p.duplicates,
 		p.in_future + p.too_old + p.undecided + p.forged + p.expired + p.user_limit + p.address_limit AS discarded,
 		p.in_future,
@@ -1494,10 +1529,12 @@ COMMENT ON COLUMN adclick.status.clicks_dropped IS 'of those counted, how many a
 COMMENT ON COLUMN adclick.status.discarded_dropped IS 'of the duplicates and the discarded, how many have gone from adclick.discarded_clicks with the ledger of their time';
 COMMENT ON COLUMN adclick.status.dropped_until IS 'the last minute in which one of them was clicked, or its dedup window begins: up to it the ledger is not whole; NULL if none was dropped';
 COMMENT ON COLUMN adclick.status.people_dropped_until IS 'the last minute of what adclick.user_and_ip_retention has dropped: questions about users and addresses are answered from the next one on; NULL if nothing was dropped';
+COMMENT ON COLUMN adclick.status.minutes_dropped_until IS 'the last minute of days (UTC) whose minutes and hours adclick.minute_retention has dropped: questions about the time up to it are answered by whole days, and clicks of it are too old; NULL if none were dropped';
+COMMENT ON COLUMN adclick.status.days_dropped_until IS 'the last minute of what adclick.day_retention has dropped: questions are answered from the next one on; NULL if nothing was dropped';
 COMMENT ON COLUMN adclick.status.duplicates IS 'clicks set aside as duplicates';
 COMMENT ON COLUMN adclick.status.discarded IS 'clicks set aside for another reason: in_future, too_old, undecided, forged, expired, user_limit and address_limit';
 COMMENT ON COLUMN adclick.status.in_future IS 'clicks set aside because they were clicked further in the future than adclick.future_tolerance';
-COMMENT ON COLUMN adclick.status.too_old IS 'clicks set aside because they were clicked longer ago than adclick.raw_retention';
+COMMENT ON COLUMN adclick.status.too_old IS 'clicks set aside because they were clicked longer ago than adclick.raw_retention, or in a time of which retention has dropped what they would need';
 COMMENT ON COLUMN adclick.status.undecided IS 'clicks set aside because stored keys that would tell whether they are duplicates are damaged';
 COMMENT ON COLUMN adclick.status.forged IS 'clicks set aside because adclick.click() did not know their impression';
 COMMENT ON COLUMN adclick.status.expired IS 'clicks set aside because their impression was older than adclick.impression_expiry';
@@ -1683,9 +1720,14 @@ BEGIN ATOMIC
 	WHERE EXISTS (SELECT FROM adclick_internal.state) AND v.shelf NOT IN (SELECT w.shelf FROM adclick_internal.volumes w)
 	UNION ALL
 	SELECT format('Runs of order %s have %s of %s clicks.', o.name, coalesce(r.clicks, 0), o.clicks)
-	FROM adclick_internal.state s CROSS JOIN LATERAL (VALUES (0, 'ad', s.counted), (3, 'ledger', s.counted - s.dropped)) o (sort_order, name, clicks)
+	FROM adclick_internal.state s CROSS JOIN LATERAL (VALUES (0, 'ad', s.counted - s.minutes_dropped), (3, 'ledger', s.counted - s.dropped)) o (sort_order, name, clicks)
 	LEFT JOIN (SELECT sort_order, sum(clicks) AS clicks FROM adclick_internal.runs GROUP BY 1) r USING (sort_order)
 	WHERE coalesce(r.clicks, 0) <> o.clicks
+	UNION ALL
+	SELECT format('Days without minutes have %s of %s clicks.', d.clicks, s.minutes_dropped - s.days_dropped)
+	FROM adclick_internal.state s CROSS JOIN LATERAL (SELECT coalesce(sum(u.clicks), 0) AS clicks
+		FROM adclick_internal.runs r, unnest(r.minutes, r.minute_clicks) u (minute, clicks) WHERE r.sort_order = 4 AND u.minute <= s.minutes_dropped_until) d
+	WHERE d.clicks <> s.minutes_dropped - s.days_dropped
 	UNION ALL
 	SELECT format('Runs of restored clicks have %s of %s clicks.', r.clicks, h.clicks)
 	FROM (SELECT coalesce(sum(clicks), 0) AS clicks FROM adclick_internal.runs WHERE sort_order = 5) r,
@@ -1845,9 +1887,10 @@ COMMENT ON FUNCTION adclick_api.breakdown(bigint, timestamptz, timestamptz, text
 CREATE FUNCTION adclick_api.clicks_per_minute("from" timestamptz, "to" timestamptz) RETURNS json
 	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
 BEGIN ATOMIC
-	SELECT json_build_object('clicksPerMinute', coalesce(json_agg(json_build_object('time', m.click_minute, 'adClickCount', m.clicks) ORDER BY m.click_minute), '[]'))
-	FROM (SELECT c.click_minute, sum(c.click_count) AS clicks FROM adclick.clicks_per_minute c
-		WHERE c.click_minute >= "from" AND c.click_minute < "to" GROUP BY c.click_minute) m;
+	SELECT json_build_object('clicksPerMinute', coalesce((SELECT json_agg(json_build_object('time', m.click_minute, 'adClickCount', m.clicks) ORDER BY m.click_minute)
+		FROM (SELECT c.click_minute, sum(c.click_count) AS clicks FROM adclick.clicks_per_minute c
+			WHERE c.click_minute >= "from" AND c.click_minute < "to" GROUP BY c.click_minute) m), '[]'))
+	FROM adclick_internal.require_minutes("from", "to");
 END;
 COMMENT ON FUNCTION adclick_api.clicks_per_minute(timestamptz, timestamptz) IS 'GET /ads/clicksPerMinute: clicks of all ads the asker knows, of each minute that has any';
 
@@ -1918,7 +1961,7 @@ GRANT EXECUTE ON FUNCTION
 	adclick_api.top_n_ads(int, timestamptz, timestamptz, text),
 	adclick_api.click_series(bigint, timestamptz, timestamptz, interval, text),
 	adclick_api.breakdown(bigint, timestamptz, timestamptz, text, text),
-	adclick_api.clicks_per_minute(timestamptz, timestamptz)
+	adclick_api.clicks_per_minute(timestamptz, timestamptz), adclick_internal.require_minutes(timestamptz, timestamptz)
 	TO adclick_advertiser, adclick_reader;
 GRANT SELECT ON adclick.ad_click_counts, adclick.ad_click_counts_hourly, adclick.ad_click_counts_daily, adclick.clicks_per_minute, adclick.own_ads
 	TO adclick_advertiser, adclick_reader;

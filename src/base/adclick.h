@@ -40,6 +40,8 @@ extern int	adclick_future_tolerance;	/* s */
 extern int	adclick_raw_retention;	/* min */
 extern int	adclick_ledger_retention;	/* min; 0: for ever */
 extern int	adclick_user_and_ip_retention;	/* likewise */
+extern int	adclick_minute_retention;	/* likewise */
+extern int	adclick_day_retention;	/* likewise */
 extern char *adclick_archive_directory;	/* empty: nothing is archived */
 extern int	adclick_impression_expiry;	/* s */
 extern bool adclick_user_and_ip_orders;

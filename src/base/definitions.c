@@ -35,7 +35,7 @@
 #include "definitions.h"
 #include "privileges.h"
 
-#define MAX_COLUMNS 26
+#define MAX_COLUMNS 30
 
 /* Instead of a type: an array of adclick.ad_click. */
 #define AD_CLICKS InvalidOid
@@ -88,6 +88,9 @@ static const Definition facts_definition = {
 	}
 };
 
+/* The same columns. */
+#define DAY_ROWS "day_rows"
+
 /* A table of volumes, which one is told by the code: a lock on all would be in the way of one being truncated. */
 static const Definition volume_definition = {
 	ADCLICK_INTERNAL_SCHEMA, NULL, RELKIND_RELATION, false, {SEGMENT_COLUMNS}
@@ -126,7 +129,9 @@ static const Definition definitions[] = {
 			{"future_tolerance", INT8OID}, {"raw_retention", INT8OID},
 			{"highest_bucket", INT8OID}, {"late", INT8OID}, {"dropped", INT8OID},
 			{"discarded_dropped", INT8OID}, {"dropped_until", TIMESTAMPTZOID}, {"people_dropped_until", TIMESTAMPTZOID},
-			{"user_clicks_per_minute", INT4OID}, {"ip_clicks_per_minute", INT4OID}
+			{"user_clicks_per_minute", INT4OID}, {"ip_clicks_per_minute", INT4OID},
+			{"minutes_dropped", INT8OID}, {"days_dropped", INT8OID},
+			{"minutes_dropped_until", TIMESTAMPTZOID}, {"days_dropped_until", TIMESTAMPTZOID}
 	}},
 	{ADCLICK_INTERNAL_SCHEMA, "restore", RELKIND_RELATION, false, {{"started_at", TIMESTAMPTZOID}, {"tried_again", BOOLOID}}},
 	{ADCLICK_INTERNAL_SCHEMA, "restored_tables", RELKIND_RELATION, false, {{"relation", REGCLASSOID}, {"by_copy", BOOLOID}}},
@@ -564,19 +569,20 @@ definitions_check_ads(Relation relation)
 	refuse(check_relation(relation, &ads_definition, privileges_owner()));
 }
 
-void
+bool
 definitions_check_facts(Relation relation)
 {
-	Oid			internal = get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, true);
+	bool		with_days = strcmp(RelationGetRelationName(relation), DAY_ROWS) == 0;
 
-	if (RelationGetNamespace(relation) != internal ||
-		strcmp(RelationGetRelationName(relation), facts_definition.name) != 0)
+	if (RelationGetNamespace(relation) != get_namespace_oid(ADCLICK_INTERNAL_SCHEMA, true) ||
+		(!with_days && strcmp(RelationGetRelationName(relation), facts_definition.name) != 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_CREATE_EXECUTION),
 				 errmsg("foreign table \"%s\" cannot be read through server adclick_facts",
 						RelationGetRelationName(relation)),
 				 errhint("Read the views adclick.ad_click_counts and adclick.clicks_per_minute.")));
 	refuse(check_relation(relation, &facts_definition, privileges_owner()));
+	return with_days;
 }
 
 int

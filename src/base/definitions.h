@@ -59,8 +59,11 @@ extern bool definitions_are_right(void);
 /* The same for adclick.ads. */
 extern void definitions_check_ads(Relation relation);
 
-/* The same for the foreign table behind the views; no other can be read. */
-extern void definitions_check_facts(Relation relation);
+/*
+ * The same for the foreign tables behind the views; no other can be read.  Returns whether it is the
+ * one that has days whose minutes were dropped, too.
+ */
+extern bool definitions_check_facts(Relation relation);
 
 /*
  * Between these, statements fire no triggers of users.  An error in between ends

@@ -31,6 +31,8 @@ int			adclick_future_tolerance = 300;
 int			adclick_raw_retention = 7 * 24 * 60;
 int			adclick_ledger_retention = 0;
 int			adclick_user_and_ip_retention = 0;
+int			adclick_minute_retention = 0;
+int			adclick_day_retention = 0;
 char	   *adclick_archive_directory = NULL;
 int			adclick_impression_expiry = 3600;
 bool		adclick_user_and_ip_orders = true;
@@ -163,6 +165,20 @@ guc_define(void)
 							"How long clicks can be found by user and by address; 0: for ever.",
 							"Counts by ad stay. It must be longer than a click's time may be ahead of its arrival.",
 							&adclick_user_and_ip_retention,
+							0, 0, 36500 * 24 * 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.minute_retention",
+							"How long clicks are kept by minute and by hour; 0: for ever.",
+							"Their days (UTC) stay. It must be longer than clicks may be late.",
+							&adclick_minute_retention,
+							0, 0, 36500 * 24 * 60,
+							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("adclick.day_retention",
+							"How long clicks are kept by day (UTC); 0: for ever.",
+							"What is older counts no more. It must not be shorter than adclick.minute_retention.",
+							&adclick_day_retention,
 							0, 0, 36500 * 24 * 60,
 							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 

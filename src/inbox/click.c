@@ -184,7 +184,7 @@ click_read(TupleTableSlot *slot, const ClickRules *rules, const DedupRule *rule,
 	/* the arrival is known to the millisecond */
 	if (click->at >= click->received_at + USECS_PER_MSEC + rules->future_tolerance)
 		return CLICK_IN_FUTURE;
-	if (click->at < click->received_at - rules->raw_retention)
+	if (click->at < click->received_at - rules->raw_retention || click->at < rules->counted_from)
 		return CLICK_TOO_OLD;
 	click->rule = rule;
 	click->has_key = read_key(slot, click, rule, &click->key);

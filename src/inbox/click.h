@@ -83,6 +83,7 @@ typedef struct ClickRules
 	int64		raw_retention;	/* us */
 	int32		user_limit;		/* clicks of a user that count in a minute; 0: any number */
 	int32		ip_limit;		/* likewise of an address */
+	TimestampTz counted_from;	/* earlier minutes were dropped from the counts; DT_NOBEGIN: none were */
 	int64		forgotten;		/* no key in this bucket or a lower one is told any more; PG_INT64_MIN: all are */
 	int			nformer;		/* rules whose keys still count */
 	DedupRule	dedup;			/* the one in force */

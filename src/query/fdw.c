@@ -66,6 +66,7 @@ typedef struct FactRel
 	Oid			table;
 	List	   *pushed[PUSHED_LISTS];	/* of RestrictInfo */
 	bool		all_pushed;		/* none is left to the executor */
+	bool		with_days;		/* it has days whose minutes were dropped, too */
 	bool		limited;		/* the role that plans knows some ads only */
 	StoreSize	size;			/* of the window */
 } FactRel;
@@ -75,13 +76,15 @@ static const StoreSize any_size = {
 	.runs = 24, .facts = 100000, .deltas = 4, .delta_facts = 1000, .minutes = 1440, .hours = 23, .hour_facts = 99000
 };
 
-static void
+/* Whether the table has days whose minutes were dropped, too; an error if it is none of ours. */
+static bool
 check_table(Oid table)
 {
 	Relation	relation = table_open(table, NoLock);
+	bool		with_days = definitions_check_facts(relation);
 
-	definitions_check_facts(relation);
 	table_close(relation, NoLock);
+	return with_days;
 }
 
 /*
@@ -273,7 +276,7 @@ fact_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
 	Caller		caller;
 	Cost		cost;
 
-	check_table(table);
+	fact_rel->with_days = check_table(table);
 	fact_rel->table = table;
 	fact_rel->all_pushed = sort_clauses(rel->baserestrictinfo, rel, fact_rel->pushed) == NIL;
 	fact_rel->limited = scope_is_limited(GetUserId());
@@ -283,7 +286,7 @@ fact_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
 	else if (!row_range_is_empty(&range))
 	{
 		privileges_become_owner(&caller);
-		store_get_size(range.from, range.to - 1, &fact_rel->size);
+		store_get_size(range.from, range.to - 1, fact_rel->with_days, &fact_rel->size);
 		privileges_become_caller(&caller);
 	}
 	if (!known)
@@ -391,7 +394,7 @@ fact_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid table)
 
 	(void) estimate_scan(root, rel, rel->baserestrictinfo, &cost);
 	add_scan_path(root, rel, rel->rows, cost, rel->lateral_relids);
-	if (bms_is_empty(rel->lateral_relids))
+	if (bms_is_empty(rel->lateral_relids) && !((FactRel *) rel->fdw_private)->with_days)
 	{
 		add_ordered_path(root, rel, cost, OLDEST_FIRST);
 		add_ordered_path(root, rel, cost, NEWEST_FIRST);
@@ -609,7 +612,7 @@ fact_get_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *inp
 		return;
 	having = (List *) ((GroupPathExtraData *) extra)->havingQual;
 	(void) estimate_scan(root, input, input->baserestrictinfo, &cost);
-	if (asks_for_extremes(root, input->relid, output->reltarget, having))
+	if (!fact_rel->with_days && asks_for_extremes(root, input->relid, output->reltarget, having))
 	{
 		output->fdw_private = fact_rel;
 		add_extremes_path(root, input, output, cost, having);

@@ -117,11 +117,11 @@ has_one_minute(const StoreRun *run)
 	return run->first_minute == run->last_minute;
 }
 
-/* The end of the chunk for facts of a run: a day that the window cuts is not to be had from order day. */
+/* The end of the chunk for facts of a run. */
 static int64
 end_of_chunk(const FactScan *scan, const StoreRun *run)
 {
-	return run && run->order == ORDER_DAY ? Min(scan->to, day_of(scan->range.to)) : scan->to;
+	return run && run->order == ORDER_DAY ? Min(scan->to, scan->days_end) : scan->to;
 }
 
 /*

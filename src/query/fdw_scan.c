@@ -181,7 +181,7 @@ fact_scan_begin(ForeignScanState *node, int eflags)
 	scan->context = CurrentMemoryContext;
 	scan->order = linitial_int(list_nth(plan->fdw_private, PRIVATE_ORDER));
 	table = table_open(linitial_oid(list_nth(plan->fdw_private, PRIVATE_TABLE)), NoLock);
-	definitions_check_facts(table);
+	scan->with_days = definitions_check_facts(table);
 	scan->row = ExecInitExtraTupleSlot(node->ss.ps.state, CreateTupleDescCopy(RelationGetDescr(table)),
 									   &TTSOpsVirtual);
 	table_close(table, NoLock);
@@ -387,6 +387,23 @@ list_minutes(FactScan *scan)
 	scan->nminutes = qunique(scan->minutes, scan->nminutes, sizeof(int64), compare_int64);
 }
 
+/* Runs of days whose minutes were dropped, as far as the range has the whole of them. */
+static void
+add_days(FactScan *scan)
+{
+	int64		first = day_of(scan->range.from + MINS_PER_DAY - 1);
+	int			ndays;
+	StoreRun   *days;
+
+	scan->days_end = Min(day_of(scan->range.to), scan->state.minutes_dropped_until + 1);
+	if (first >= scan->days_end)
+		return;
+	days = store_get_runs(ORDER_DAY, first, scan->days_end - 1, &ndays);
+	scan->runs = repalloc_huge(scan->runs, sizeof(StoreRun) * (scan->nruns + ndays + 1));
+	memcpy(scan->runs + scan->nruns, days, sizeof(StoreRun) * ndays);
+	scan->nruns += ndays;
+}
+
 /* The runs of the range; and if the minutes have to be known before, these. */
 static void
 get_runs(FactScan *scan)
@@ -395,10 +412,39 @@ get_runs(FactScan *scan)
 	int64		from = scan->range.from;
 	int64		last = scan->range.to - 1;
 
-	scan->runs = scan->by_day && !list ? store_get_fewest_runs(from, last, &scan->nruns) :
-		store_get_runs(ORDER_AD, from, last, &scan->nruns);
+	if (scan->by_day && !list)
+	{
+		/* a day that the range cuts is not to be had from order day */
+		scan->days_end = day_of(scan->range.to);
+		scan->runs = store_get_fewest_runs(from, last, &scan->nruns);
+		return;
+	}
+	scan->runs = store_get_runs(ORDER_AD, from, last, &scan->nruns);
+	if (scan->with_days)
+		add_days(scan);
 	if (list)
 		list_minutes(scan);
+}
+
+/* The first time, the state; and leave out what is not there by minute, unless days will do. */
+static void
+begin_state(FactScan *scan)
+{
+	MemoryContext outer = MemoryContextSwitchTo(scan->context);
+	Caller		caller;
+
+	if (!scan->prepared)
+	{
+		PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
+		privileges_become_owner(&caller);
+		store_get_state(&scan->state);
+		privileges_become_caller(&caller);
+		PopActiveSnapshot();
+	}
+	scan->prepared = true;
+	MemoryContextSwitchTo(outer);
+	if (!scan->with_days && scan->state.minutes_dropped_until >= scan->range.from)
+		scan->range.from = scan->state.minutes_dropped_until + 1;
 }
 
 /* Everything that is read in the query's snapshot and as the owner. */
@@ -410,12 +456,9 @@ load(FactScan *scan)
 
 	PushActiveSnapshot(scan->node->ss.ps.state->es_snapshot);
 	privileges_become_owner(&caller);
-	if (!scan->prepared)
-		store_get_state(&scan->state);
-	scan->prepared = true;
 	load_tail(scan);
 	MemoryContextSwitchTo(scan->scan_context);
-	scan->minutes_only = !scan->by_ad && scan->filter == NULL && scan->clicks_column == 0 &&
+	scan->minutes_only = !scan->with_days && !scan->by_ad && scan->filter == NULL && scan->clicks_column == 0 &&
 		scan->sum_column == 0 && row_range_has_all_ads(&scan->range);
 	get_runs(scan);
 	privileges_become_caller(&caller);
@@ -435,6 +478,8 @@ begin_range(FactScan *scan)
 	scan->minute_groups = minute_group_create(scan->scan_context, 64, NULL);
 	scan->last_group = NOT_JUDGED;
 	evaluate_keys(scan);
+	if (!row_range_is_empty(&scan->range))
+		begin_state(scan);
 	if (row_range_is_empty(&scan->range))
 		scan->finished = true;
 	else

@@ -68,6 +68,7 @@ typedef struct FactScan
 	Part	   *filter;
 	bool		by_ad;
 	bool		by_minute;
+	bool		with_days;		/* the table has days whose minutes were dropped, too */
 	bool		by_day;			/* nothing is asked of a minute but what its day (UTC) tells */
 	bool		is_total;		/* one sum, not by groups */
 	MinuteOrder order;
@@ -93,6 +94,7 @@ typedef struct FactScan
 	bool		by_probes;		/* by looking for each ad */
 	int			nruns;
 	StoreRun   *runs;
+	int64		days_end;		/* of order day, nothing from this minute on is read */
 	int			ndeltas;		/* they come first, then final ones, the newest first */
 	int			next_run;		/* final ones from here on are still to be read */
 	int			nminutes;

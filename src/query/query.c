@@ -28,6 +28,7 @@
 #include "base/privileges.h"
 #include "read/conditions.h"
 #include "read/gather.h"
+#include "read/horizon.h"
 #include "read/rank.h"
 #include "read/scope.h"
 #include "read/slices.h"
@@ -428,6 +429,20 @@ explain_top_n(FunctionCallInfo fcinfo, Oid asker)
 	return (Datum) 0;
 }
 
+/* That minutes of a window are there: for who reads them from a view. */
+static Datum
+require_minutes(FunctionCallInfo fcinfo, Oid asker)
+{
+	TimestampTz from = PG_GETARG_TIMESTAMPTZ(0);
+	TimestampTz to = PG_GETARG_TIMESTAMPTZ(1);
+	StoreState	state;
+
+	store_get_state(&state);
+	if (from < to)
+		horizon_require(&state, minute_of(from), minute_of(to - 1) + 1, true);
+	PG_RETURN_BOOL(true);
+}
+
 /*----------
  * Registered filters
  *----------
@@ -485,5 +500,6 @@ SQL_FUNCTION_AS_OWNER(breakdown);
 SQL_FUNCTION_AS_OWNER(click_series);
 SQL_FUNCTION_AS_OWNER(top_n_ads);
 SQL_FUNCTION_AS_OWNER(explain_top_n);
+SQL_FUNCTION_AS_OWNER(require_minutes);
 SQL_FUNCTION_AS_OWNER(add_filter);
 SQL_FUNCTION_AS_OWNER(drop_filter);

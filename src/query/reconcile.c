@@ -224,6 +224,20 @@ say_dropped(TimestampTz from, TimestampTz to)
 		ereport(NOTICE,
 				(errmsg("hours up to %s are not compared, unless they were restored: the ledger no longer has all of their clicks",
 						timestamptz_to_str(hour_of(state.dropped_until) * USECS_PER_MINUTE))));
+	if (minute_of(from) <= state.minutes_dropped_until)
+		ereport(NOTICE,
+				(errmsg("hours up to %s are not compared: their minutes have been dropped",
+						timestamptz_to_str(hour_of(state.minutes_dropped_until) * USECS_PER_MINUTE))));
+}
+
+/* Whether there is something of an hour on both sides. */
+static bool
+can_be_compared(int64 minute)
+{
+	StoreState	state;
+
+	store_get_state(&state);
+	return minute > state.minutes_dropped_until && store_get_incomplete(minute, minute + MINS_PER_HOUR - 1) == DT_NOEND;
 }
 
 static void
@@ -232,7 +246,7 @@ reconcile(TimestampTz hour, bool ends_day, bool to_repair, StoreReconciled *resu
 	Comparison	comparison = {hour, ends_day, result};
 
 	/* dropped, or released, since the call began: what was found before stands */
-	result->is_left_out = store_get_incomplete(minute_of(hour), minute_of(hour) + MINS_PER_HOUR - 1) != DT_NOEND;
+	result->is_left_out = !can_be_compared(minute_of(hour));
 	if (result->is_left_out)
 		return;
 	store_delete_differences(hour);

@@ -86,8 +86,8 @@ apply_retention(FunctionCallInfo fcinfo, Oid asker)
 {
 	RetentionResult r;
 	int			level;
-	bool		nulls[4] = {false};
-	Datum		values[4];
+	bool		nulls[6] = {false};
+	Datum		values[6];
 
 	prevent_read_only("adclick.apply_retention()");
 	level = definitions_begin_writes();
@@ -96,8 +96,10 @@ apply_retention(FunctionCallInfo fcinfo, Oid asker)
 	values[0] = Int64GetDatum(r.clicks);
 	values[1] = Int32GetDatum(r.dropped);
 	values[2] = Int32GetDatum(r.emptied);
-	nulls[3] = r.waits == NULL;
-	values[3] = nulls[3] ? (Datum) 0 : CStringGetTextDatum(r.waits);
+	values[3] = Int32GetDatum(r.minutes_dropped);
+	values[4] = Int32GetDatum(r.days_dropped);
+	nulls[5] = r.waits == NULL;
+	values[5] = nulls[5] ? (Datum) 0 : CStringGetTextDatum(r.waits);
 	return make_row(fcinfo, values, nulls);
 }
 

@@ -54,8 +54,8 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	StoreState	state;
 	TimestampTz oldest;
 	int64		rows;
-	bool		nulls[22];
-	Datum		values[22];
+	bool		nulls[24];
+	Datum		values[24];
 
 	memset(nulls, true, sizeof(nulls));
 	/* the status tells the error of the workers then, and the health what is the matter */
@@ -90,6 +90,10 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	nulls[20] = state.people_dropped_until == PG_INT64_MIN;
 	values[20] = TimestampTzGetDatum(nulls[20] ? 0 : state.people_dropped_until * USECS_PER_MINUTE);
 	values[21] = Int64GetDatum(state.discarded_dropped);
+	nulls[22] = state.minutes_dropped_until == PG_INT64_MIN;
+	values[22] = TimestampTzGetDatum(nulls[22] ? 0 : state.minutes_dropped_until * USECS_PER_MINUTE);
+	nulls[23] = state.days_dropped_until == PG_INT64_MIN;
+	values[23] = TimestampTzGetDatum(nulls[23] ? 0 : state.days_dropped_until * USECS_PER_MINUTE);
 	return make_row(fcinfo, values, nulls);
 }
 
@@ -112,7 +116,8 @@ is_balanced(const StoreState *state, const LedgerTotals *ledger, const StoreSetA
 		dropped += rows->dropped[verdict];
 	}
 	return rows->unknown == 0 && dropped == state->discarded_dropped && state->rows_read == counted + set_aside &&
-		counted == ledger->packed + ledger->unpacked + state->dropped && counted == ledger->facts &&
+		counted == ledger->packed + ledger->unpacked + state->dropped && counted == ledger->facts + state->minutes_dropped &&
+		state->minutes_dropped == ledger->days + state->days_dropped &&
 		ledger->unpacked == rows->verdicts[CLICK_VALID] && store_count_wrong_days() == 0;
 }
 
@@ -128,7 +133,7 @@ check_ledger(FunctionCallInfo fcinfo, Oid asker)
 	Datum		values[8];
 
 	store_get_state(&state);
-	ledger_count(&ledger);
+	ledger_count(state.minutes_dropped_until, &ledger);
 	store_count_set_aside(&rows);
 	values[0] = Int64GetDatum(state.rows_read);
 	values[1] = Int64GetDatum(state.verdicts[CLICK_VALID]);

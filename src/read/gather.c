@@ -22,6 +22,7 @@
 #include "base/facts_alloc.h"
 #include "core/segment.h"
 #include "gather.h"
+#include "horizon.h"
 #include "tail.h"
 
 /* Sums held before equal ones are combined. */
@@ -397,6 +398,8 @@ gather(const Conditions *conditions, const FactRole *roles, int nroles, bool by_
 
 	store_get_state(&state);
 	require_order(order, conditions, &state);
+	if (order == ORDER_AD)
+		horizon_require(&state, conditions->from, conditions->to, by_minute);
 	runs = order == ORDER_AD && !by_minute ? store_get_fewest_runs(conditions->from, conditions->to - 1, &nruns) :
 		store_get_runs(order, conditions->from, conditions->to - 1, &nruns);
 	g = gather_begin(order, conditions, roles, nroles);

@@ -197,8 +197,12 @@ add_totals(Reader *reader)
 		int64		clicks = (int64) reader->segment.count[i];
 
 		if (reader->order == ORDER_DAY)
-			continue;			/* the directory has them by day */
-		if (reader->order == ORDER_AD)
+		{
+			/* of others, the directory has them by day */
+			if (facts_to_int64(reader->segment.key[store_minute_column(ORDER_DAY)][i]) <= reader->to)
+				totals->days += clicks;
+		}
+		else if (reader->order == ORDER_AD)
 			totals->facts += clicks;
 		else if (flags_at(reader, i) & LEDGER_UNPACKED)
 			totals->unpacked += clicks;
@@ -295,9 +299,9 @@ ledger_each_of_run(const StoreRun *run, ledger_click_callback callback, void *ar
 }
 
 void
-ledger_count(LedgerTotals *totals)
+ledger_count(int64 minutes_dropped_until, LedgerTotals *totals)
 {
-	Reader		reader = {.totals = totals};
+	Reader		reader = {.totals = totals, .to = minutes_dropped_until};
 
 	memset(totals, 0, sizeof(*totals));
 	read_order(&reader, ORDER_AD, FIRST_MINUTE, LAST_MINUTE, add_totals);

@@ -43,10 +43,11 @@ extern void ledger_dimensions(const Dimensions *filter, uint64 flags, Datum *val
 typedef struct LedgerTotals
 {
 	int64		facts;			/* in order ad */
+	int64		days;			/* in order day, of days that it should not have */
 	int64		packed;			/* in order ledger, with all columns ... */
 	int64		unpacked;		/* ... and with a row elsewhere */
 } LedgerTotals;
 
-extern void ledger_count(LedgerTotals *totals);
+extern void ledger_count(int64 minutes_dropped_until, LedgerTotals *totals);
 
 #endif							/* ADCLICK_LEDGER_H */

@@ -31,6 +31,7 @@
 #include "base/adclick.h"
 #include "base/facts_alloc.h"
 #include "core/segment.h"
+#include "horizon.h"
 #include "rank.h"
 #include "slices.h"
 #include "tail.h"
@@ -768,6 +769,7 @@ rank_ads(int32 n, const Conditions *conditions, Ranking *ranking)
 		return;
 	}
 	store_get_state(&state);
+	horizon_require(&state, conditions->from, conditions->to, false);
 	runs = store_get_fewest_runs(conditions->from, conditions->to - 1, &nruns);
 	tail = tail_facts(&state, conditions, by_ad, lengthof(by_ad));
 	filter_id = kept_filter(conditions);

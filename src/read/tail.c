@@ -389,3 +389,13 @@ tail_rows(int64 tick, InboxPurpose purpose, TimestampTz *oldest)
 	inbox_end(reader);
 	return rows;
 }
+
+TimestampTz
+tail_oldest_valid(const StoreState *state, TimestampTz now)
+{
+	TimestampTz received_at;
+
+	if (tail_rows(state->tick, INBOX_TO_ASK, &received_at) == 0)
+		received_at = now;
+	return Min(received_at, now) - Max(state->rules.raw_retention, adclick_raw_retention * USECS_PER_MINUTE);
+}

@@ -29,4 +29,7 @@ extern Facts *tail_facts(const StoreState *state, const Conditions *conditions,
 /* How many rows the tail has after a tick, duplicates and all, and when the oldest arrived. */
 extern int64 tail_rows(int64 tick, InboxPurpose purpose, TimestampTz *oldest);
 
+/* No click that was clicked before can still count, neither one that waits nor one that arrives. */
+extern TimestampTz tail_oldest_valid(const StoreState *state, TimestampTz now);
+
 #endif							/* ADCLICK_TAIL_H */

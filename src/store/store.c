@@ -159,6 +159,17 @@ store_claim_tick(const StoreState *state)
 		another_tick(state->tick);
 }
 
+void
+store_claim_all(StoreState *state)
+{
+	store_lock(STORE_LOCK_COMPACTION);
+	store_lock(STORE_LOCK_TICK);
+	store_push_snapshot();
+	store_claim_compaction();
+	store_get_state(state);
+	store_claim_tick(state);
+}
+
 static void
 take_limits(ClickRules *rules)
 {
@@ -267,6 +278,13 @@ forgotten_until(int64 minute)
 		facts_to_int64(store_minute_value(ORDER_LEDGER, minute + 1)) - 1;
 }
 
+/* The first time after a minute. */
+static TimestampTz
+counted_from(int64 dropped_until)
+{
+	return dropped_until == PG_INT64_MIN ? DT_NOBEGIN : (dropped_until + 1) * USECS_PER_MINUTE;
+}
+
 /* From the state's row; before the first tick there are none but the settings. */
 static void
 get_rules(ClickRules *rules, MemoryContext context)
@@ -274,6 +292,7 @@ get_rules(ClickRules *rules, MemoryContext context)
 	int32		rule_id = DatumGetInt32(sql_result(0, 15, Int32GetDatum(0)));
 
 	memset(rules, 0, sizeof(*rules));
+	rules->counted_from = DT_NOBEGIN;
 	rules->forgotten = PG_INT64_MIN;
 	rules_of_settings(rules, rule_id);
 	if (rule_id == 0)
@@ -282,6 +301,7 @@ get_rules(ClickRules *rules, MemoryContext context)
 	rules->raw_retention = DatumGetInt64(sql_result(0, 17, 0));
 	rules->user_limit = DatumGetInt32(sql_result(0, 28, Int32GetDatum(0)));
 	rules->ip_limit = DatumGetInt32(sql_result(0, 29, Int32GetDatum(0)));
+	rules->counted_from = counted_from(state_minute(32));
 	rules->forgotten = forgotten_until(state_minute(24));
 	rules->dedup.by = DatumGetBool(sql_result(0, 19, 0)) ? DEDUP_BY_USER_AND_AD : DEDUP_BY_CLICK_ID;
 	rules->dedup.window = DatumGetInt32(sql_result(0, 20, Int32GetDatum(0)));
@@ -291,13 +311,22 @@ get_rules(ClickRules *rules, MemoryContext context)
 		get_former_rules(rules, context);
 }
 
+static bool
+ends_day(int64 minute)
+{
+	return minute == PG_INT64_MIN || day_of(minute + 1) == minute + 1;
+}
+
 /* What cannot be would set all clicks aside, or take them twice. */
 static void
 check_state(const StoreState *state)
 {
 	const ClickRules *rules = &state->rules;
 
-	if (state->tick < 0 || state->rows_read < 0 || state->dropped < 0 || state->discarded_dropped < 0 || (state->tick > 0) != (rules->dedup.rule_id > 0) ||
+	if (state->tick < 0 || state->rows_read < 0 || state->dropped < 0 || state->discarded_dropped < 0 ||
+		state->days_dropped < 0 || state->minutes_dropped < state->days_dropped ||
+		!ends_day(state->minutes_dropped_until) || !ends_day(state->days_dropped_until) ||
+		state->days_dropped_until > state->minutes_dropped_until || (state->tick > 0) != (rules->dedup.rule_id > 0) ||
 		rules->future_tolerance < 0 || rules->future_tolerance > USECS_PER_DAY ||
 		rules->raw_retention < USECS_PER_HOUR || rules->raw_retention > 3650 * USECS_PER_DAY ||
 		rules->user_limit < 0 || rules->user_limit > MAX_CLICKS_PER_MINUTE ||
@@ -356,6 +385,10 @@ store_get_state(StoreState *state)
 	state->dropped_until = state_minute(24);
 	state->people_dropped_until = state_minute(26);
 	state->discarded_dropped = DatumGetInt64(sql_result(0, 27, 0));
+	state->minutes_dropped = DatumGetInt64(sql_result(0, 30, 0));
+	state->days_dropped = DatumGetInt64(sql_result(0, 31, 0));
+	state->minutes_dropped_until = state_minute(32);
+	state->days_dropped_until = state_minute(33);
 	MemoryContextSwitchTo(spi_context);
 	get_rules(&state->rules, context);
 	check_state(state);

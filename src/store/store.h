@@ -70,6 +70,10 @@ typedef struct StoreState
 	int64		discarded_dropped;	/* of the others, those that are no longer kept */
 	int64		dropped_until;	/* last minute in which one was clicked, or its bucket begins; PG_INT64_MIN: none */
 	int64		people_dropped_until;	/* last minute of what orders user and ip have dropped; likewise */
+	int64		minutes_dropped;	/* of the clicks counted, those of days whose minutes were dropped ... */
+	int64		days_dropped;	/* ... and those of days that were dropped as a whole */
+	int64		minutes_dropped_until;	/* last minute of such days; likewise */
+	int64		days_dropped_until;
 } StoreState;
 
 extern void store_get_state(StoreState *state);
@@ -150,6 +154,9 @@ extern void store_push_snapshot(void);
 extern void store_push_newest(void);
 extern void store_claim_tick(const StoreState *state);
 extern void store_claim_compaction(void);
+
+/* Both locks, both claims, and the state: beside nothing that writes counts.  Its snapshot is left active. */
+extern void store_claim_all(StoreState *state);
 
 /* How many minutes behind those of the final runs have facts in deltas of order ad. */
 extern int64 store_count_open_minutes(void);
@@ -316,7 +323,8 @@ typedef struct StoreSize
 	double		hour_facts;		/* and their facts */
 } StoreSize;
 
-extern void store_get_size(int64 from, int64 to, StoreSize *size);
+/* "with_days": and of order day, of those whose minutes were dropped. */
+extern void store_get_size(int64 from, int64 to, bool with_days, StoreSize *size);
 
 /* Runs that a compaction leaves alone. */
 typedef struct StoreLeftOut
@@ -655,6 +663,21 @@ extern int store_empty_volumes(TimestampTz before);
 
 /* When the first one was dropped that still has its table; DT_NOEND: none. */
 extern TimestampTz store_dropped_since(void);
+
+/*
+ * Days (UTC) of facts by ad: first their minutes and hours are dropped, order ad, while order day
+ * keeps the sums; and then those.  The first day of which an order has anything; LAST_MINUTE: none.
+ */
+extern int64 store_get_first_day(FactOrder order);
+
+/* Whether deltas of the order have something up to a minute. */
+extern bool store_has_deltas_until(FactOrder order, int64 minute);
+
+/* The clicks that the hours of a day have in final runs, and that the day has; false if it has no run. */
+extern bool store_get_day_sums(int64 day, int64 *of_hours, int64 *of_day);
+
+/* Delete what order ad, or day, has of the day in final runs, with its lists, and note it in the state. */
+extern void store_drop_day(FactOrder order, int64 day);
 
 /*
  * The first hour with clicks, in minutes from .. to, that has not agreed with the ledger

@@ -343,9 +343,9 @@ store_get_run_minutes(const StoreRun *run, int64 from, int64 to, int *count)
 }
 
 void
-store_get_size(int64 from, int64 to, StoreSize *size)
+store_get_size(int64 from, int64 to, bool with_days, StoreSize *size)
 {
-	Datum		values[2] = {sql_minute(from), sql_minute(to)};
+	Datum		values[3] = {sql_minute(from), sql_minute(to), BoolGetDatum(with_days)};
 
 	SPI_connect();
 	sql_run(GET_SIZE, values, NULL, true);

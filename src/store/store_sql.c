@@ -46,6 +46,9 @@
 /* Hours that do not begin later miss clicks in the ledger. */
 #define DROPPED_UNTIL "coalesce((SELECT dropped_until FROM adclick_internal.state), '-infinity')"
 
+/* Days that end no later have no minutes and hours any more: order ad has nothing of them. */
+#define MINUTES_DROPPED_UNTIL "coalesce((SELECT minutes_dropped_until FROM adclick_internal.state), '-infinity')"
+
 /* Of an hour: the ledger has all of its clicks. */
 #define IS_WHOLE(hour) "(" hour " > " DROPPED_UNTIL " OR adclick_internal.is_restored(" hour "))"
 
@@ -62,8 +65,16 @@
 /* Of an hour, the last time it was compared. */
 #define UNRECONCILED "(differences > 0 OR problem IS NOT NULL) AND NOT repaired"
 
-/* How long the books of reconciliation have hours that the ledger no longer has. */
+/* How long the books of reconciliation have hours that cannot be compared any more. */
 #define BOOKS_KEPT "interval '366 days'"
+
+/* They end so long before, but for the last hour up to a time: it says that later ones are to be reconciled before they go. */
+#define END_BOOKS(until) \
+	"old AS (SELECT l.until - " BOOKS_KEPT " AS before, (SELECT max(hour) FROM adclick.reconciled_hours WHERE hour <= l.until) AS last" \
+	" FROM (SELECT " until " AS until) l)," \
+	" hours AS (DELETE FROM adclick.reconciled_hours USING old WHERE hour < before AND hour < last)," \
+	" differences AS (DELETE FROM adclick.differences USING old WHERE hour < before)," \
+	" calls AS (DELETE FROM adclick.reconciliations USING old WHERE started_at < before)"
 
 /* Of volume $1: from now on it is dropped. */
 #define NOTE_DROPPED(shelf) \
@@ -100,7 +111,7 @@ static const struct
 		" counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit,"
 		" s.rule_id, future_tolerance, raw_retention, highest_bucket, by_user_and_ad, dedup_window,"
 		" (SELECT count(*) FROM adclick_internal.dedup_rules), late, dropped, dropped_until, CASE WHEN EXISTS (SELECT FROM adclick_internal.restore) THEN NOT adclick_internal.has_all_tables() ELSE false END,"
-		" people_dropped_until, discarded_dropped, user_clicks_per_minute, ip_clicks_per_minute"
+		" people_dropped_until, discarded_dropped, user_clicks_per_minute, ip_clicks_per_minute, minutes_dropped, days_dropped, minutes_dropped_until, days_dropped_until"
 		" FROM adclick_internal.state s LEFT JOIN adclick_internal.dedup_rules r ON r.rule_id = s.rule_id", 0
 	},
 	[SET_STATE] = {
@@ -167,8 +178,8 @@ static const struct
 	[ADD_STATE] = {
 		"WITH volume AS (INSERT INTO adclick_internal.volumes (shelf, volume, opened_at)"
 		" VALUES ('ledger', 0, clock_timestamp()), ('people', 0, clock_timestamp()))"
-		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit, late, dropped, discarded_dropped)"
-		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
+		" INSERT INTO adclick_internal.state (only_row, tick, rows_read, counted, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit, late, dropped, discarded_dropped, minutes_dropped, days_dropped)"
+		" VALUES (true, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)", 0
 	},
 	[FIND_MISSING] = {
 		"SELECT string_agg(missing, ' ') FROM adclick_internal.find_missing() missing", 0
@@ -273,8 +284,9 @@ static const struct
 		" (count(*) FILTER (WHERE NOT is_delta AND first_minute < last_minute))::float8,"
 		" coalesce(sum(facts::float8) FILTER (WHERE NOT is_delta AND first_minute < last_minute), 0)"
 		" FROM adclick_internal.runs"
-		" WHERE sort_order = 0 AND last_minute >= $1 AND first_minute <= $2",
-		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+		" WHERE sort_order IN (0, 4) AND last_minute >= $1 AND first_minute <= $2"
+		" AND (sort_order = 0 OR ($3 AND last_minute <= " MINUTES_DROPPED_UNTIL "))",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, BOOLOID}
 	},
 	[GET_RUN_MINUTES] = {
 		"SELECT u.minute, u.clicks FROM adclick_internal.runs, unnest(minutes, minute_clicks) u (minute, clicks)"
@@ -331,7 +343,7 @@ static const struct
 		" FULL JOIN (SELECT last_minute AS day FROM adclick_internal.runs WHERE sort_order = 4 AND NOT is_delta) m USING (day)"
 		" LEFT JOIN (SELECT " DAY_OF("last_minute") " AS day, sum(" FACTS("clicks") ") AS clicks"
 		" FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta GROUP BY 1) f USING (day)"
-		" WHERE m.day IS NULL OR d.clicks IS DISTINCT FROM f.clicks", 0
+		" WHERE day > " MINUTES_DROPPED_UNTIL " AND (m.day IS NULL OR d.clicks IS DISTINCT FROM f.clicks)", 0
 	},
 	[GET_LAST_HOUR] = {
 		"SELECT last_minute FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta AND last_minute < $1"
@@ -529,7 +541,7 @@ static const struct
 		" WHERE sort_order = 3 AND is_delta IN (false, true) AND last_minute >= " HOUR_OF("$1") " - interval '49 hours'"
 		" AND first_minute < $2 + interval '25 hours' AND m BETWEEN '4700-01-01 BC' AND '294276-12-01') b, generate_series(-24, 48) n"
 		" UNION SELECT hour FROM adclick.reconciled_hours WHERE " UNRECONCILED ") u"
-		" WHERE hour >= " HOUR_OF("$1") " AND hour < $2 AND $1 < $2 AND " IS_WHOLE("hour")
+		" WHERE hour >= " HOUR_OF("$1") " AND hour < $2 AND $1 < $2 AND " IS_WHOLE("hour") " AND hour > " MINUTES_DROPPED_UNTIL
 		" AND (NOT $4 OR hour >= coalesce((SELECT min(hour) FROM adclick.reconciled_hours), $2 - interval '24 hours')"
 		" AND hour NOT IN (SELECT adclick_internal.agreed_hours($1, $2))) ORDER BY hour) AS hours) h"
 		" RETURNING " NEXT_HOUR,
@@ -563,13 +575,13 @@ static const struct
 		7, {INT8OID, TIMESTAMPTZOID, INT8OID, INT8OID, BOOLOID, TEXTOID, BOOLOID}
 	},
 	[COUNT_UNRECONCILED] = {
-		"SELECT count(*) FROM adclick.reconciled_hours WHERE " UNRECONCILED " AND " IS_WHOLE("hour"), 0
+		"SELECT count(*) FROM adclick.reconciled_hours WHERE " UNRECONCILED " AND " IS_WHOLE("hour") " AND hour > " MINUTES_DROPPED_UNTIL, 0
 	},
 	[GET_UNRECONCILED] = {
 		"SELECT min(h.hour) FROM (SELECT " HOUR_OF("m") " AS hour FROM adclick_internal.runs, unnest(minutes) m"
 		" WHERE sort_order = 0 AND is_delta IN (false, true) AND last_minute >= $1 AND first_minute <= $2"
 		" UNION SELECT hour FROM adclick.reconciled_hours) h"
-		" WHERE h.hour >= " HOUR_OF("$1") " AND h.hour <= $2 AND h.hour > " DROPPED_UNTIL
+		" WHERE h.hour >= " HOUR_OF("$1") " AND h.hour <= $2 AND h.hour > greatest(" DROPPED_UNTIL ", " MINUTES_DROPPED_UNTIL ")"
 		" AND h.hour >= (SELECT min(hour) FROM adclick.reconciled_hours)"
 		" AND h.hour NOT IN (SELECT adclick_internal.agreed_hours(" HOUR_OF("$1") ", $2 + interval '1 minute'))",
 		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
@@ -600,8 +612,7 @@ static const struct
 	},
 	/*
 	 * What is in its file stays there, if it is what the volume had.  What was set aside before the next
-	 * volume has gone.  The last hour in the books says
-	 * that later ones are to be reconciled before they go.
+	 * volume has gone.
 	 */
 	[DROP_LEDGER] = {
 		"WITH dropped AS (DELETE FROM adclick_internal.runs WHERE volume = $1 AND sort_order = 3 RETURNING run_id, clicks, first_minute, last_minute),"
@@ -612,10 +623,7 @@ static const struct
 		" SELECT $1, since, until, clicks, clock_timestamp() FROM sums WHERE until IS NOT NULL ON CONFLICT (volume) DO UPDATE"
 		" SET first_minute = excluded.first_minute, last_minute = excluded.last_minute, clicks = excluded.clicks, dropped_at = excluded.dropped_at,"
 		" file = CASE WHEN a.contents = (SELECT s.contents FROM " STORED_VOLUMES " s WHERE s.volume = $1) THEN a.file END),"
-		" old AS (SELECT until - " BOOKS_KEPT " AS before, (SELECT max(hour) FROM adclick.reconciled_hours WHERE hour <= until) AS last FROM sums),"
-		" hours AS (DELETE FROM adclick.reconciled_hours USING old WHERE hour < before AND hour < last),"
-		" differences AS (DELETE FROM adclick.differences USING old WHERE hour < before),"
-		" calls AS (DELETE FROM adclick.reconciliations USING old WHERE started_at < before)"
+		" " END_BOOKS("(SELECT until FROM sums)")
 		" UPDATE adclick_internal.state s SET dropped = s.dropped + d.clicks, dropped_until = greatest(s.dropped_until, d.until),"
 		" discarded_dropped = greatest(s.discarded_dropped, (SELECT n.in_future + n.too_old + n.duplicates + n.undecided + n.forged + n.expired + n.user_limit + n.address_limit"
 		" FROM adclick_internal.volumes n WHERE n.shelf = 'ledger' AND n.volume > $1 ORDER BY n.volume LIMIT 1))"
@@ -631,6 +639,28 @@ static const struct
 		" WHERE click_minute <= (SELECT until FROM line) AND (user_id IS NOT NULL OR ip IS NOT NULL))"
 		" UPDATE adclick_internal.state s SET people_dropped_until = greatest(s.people_dropped_until, l.until)"
 		" FROM line l RETURNING 0::bigint", 1, {INT4OID}
+	},
+	[GET_FIRST_DAY] = {
+		"SELECT " DAY_OF("least((SELECT min(last_minute) FROM adclick_internal.runs WHERE sort_order = $1 AND NOT is_delta),"
+		" (SELECT min(first_minute) FROM adclick_internal.runs WHERE sort_order = $1 AND is_delta))"), 1, {INT4OID}
+	},
+	[COUNT_DELTAS_UNTIL] = {
+		"SELECT count(*) FROM adclick_internal.runs WHERE sort_order = $1 AND is_delta AND first_minute <= $2", 2, {INT4OID, TIMESTAMPTZOID}
+	},
+	/* of day $1, whose last minute is $2: whether there is one; what its hours have, and it */
+	[GET_DAY_SUMS] = {
+		"SELECT EXISTS (SELECT FROM adclick_internal.runs WHERE sort_order = 4 AND NOT is_delta AND last_minute = $1),"
+		" (SELECT coalesce(sum(" FACTS("clicks") "), 0)::bigint FROM adclick_internal.runs WHERE sort_order = 0 AND NOT is_delta AND last_minute BETWEEN $1 AND $2),"
+		" (SELECT coalesce(sum(" FACTS("u.clicks") "), 0)::bigint FROM adclick_internal.runs, unnest(minutes, minute_clicks) u (minute, clicks)"
+		" WHERE sort_order = 4 AND is_delta IN (false, true) AND last_minute >= $1 AND first_minute <= $1 AND u.minute = $1)",
+		2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
+	},
+	[NOTE_MINUTES_DROPPED] = {
+		"WITH " END_BOOKS("$2") " UPDATE adclick_internal.state SET minutes_dropped = minutes_dropped + $1, minutes_dropped_until = $2",
+		2, {INT8OID, TIMESTAMPTZOID}
+	},
+	[NOTE_DAYS_DROPPED] = {
+		"UPDATE adclick_internal.state SET days_dropped = days_dropped + $1, days_dropped_until = $2", 2, {INT8OID, TIMESTAMPTZOID}
 	},
 	[GET_DROPPED] = {
 		"SELECT shelf = 'ledger', volume, dropped_at, dropped_by FROM adclick_internal.volumes WHERE dropped_at IS NOT NULL ORDER BY dropped_at", 0

@@ -21,7 +21,8 @@
  * Days: once all hours of a day (UTC) are settled, what its final runs have is summed up as
  * its run of order day, a day a round.  What comes to its final runs later goes to a delta
  * of order day, too, in the same step (days.c).  Those wait for their days as late facts
- * do for their hours.  Both come when nothing else is to be done.
+ * do for their hours.  Both come when nothing else is to be done.  Nothing waits for what retention
+ * is about to drop.
  *
  * The other orders have the minute within the key, and so need no run a
  * minute: their deltas are merged into one final run, which is never merged
@@ -51,6 +52,7 @@
 #include "days.h"
 #include "late.h"
 #include "lists.h"
+#include "old_days.h"
 #include "read/slices.h"
 #include "store/store.h"
 
@@ -117,6 +119,7 @@ typedef struct Compaction
 	bool		everything;		/* as in compact_run */
 	int64		closed;			/* minutes before this one are closed ... */
 	int64		settled;		/* ... and hours before this minute are settled */
+	int64		leaving[2];		/* of order ad, and day: nothing before this minute is to wait in deltas */
 } Compaction;
 
 /* A run to write: of a minute, of an hour, of a day, or a delta. */
@@ -277,6 +280,12 @@ add_spans(Merge *m, const StorePending *finals, int nfinals)
 	}
 }
 
+static int64
+leaving_before(const Compaction *c, FactOrder order)
+{
+	return c->leaving[order == ORDER_DAY];
+}
+
 /* Choose the hours or days to write. */
 static void
 plan_finals(const Compaction *c, Merge *m)
@@ -288,7 +297,8 @@ plan_finals(const Compaction *c, Merge *m)
 	int			n = 0;
 
 	for (int i = 0; i < npending; i++)
-		if (c->everything || pending[i].pending >= pending[i].compacted / WORTHWHILE_LATE_PART)
+		if (pending[i].first < leaving_before(c, m->order) ||
+			pending[i].pending >= pending[i].compacted / WORTHWHILE_LATE_PART)
 			pending[n++] = pending[i];
 	if (n <= SPAN_PARTS)
 		add_finals(m, pending, n);
@@ -387,7 +397,7 @@ plan_waiting(const Compaction *c, StoreRun *late, int nlate)
 		return NULL;
 	newest = late[nlate - 1].run_id;
 	late_sort(late, nlate);
-	while ((n = late_choose(late, nlate, c->everything, &damaged, &next, &chosen)) > 0)
+	while ((n = late_choose(late, nlate, leaving_before(c, late->order), &damaged, &next, &chosen)) > 0)
 	{
 		Merge	   *m = merge_deltas(c, chosen, n);
 
@@ -662,6 +672,8 @@ push_snapshot(Compaction *c)
 	store_push_snapshot();
 	store_get_state(&state);
 	c->closed = closed_at(event_time(&state));
+	c->leaving[0] = c->everything ? PG_INT64_MAX : old_days_kept_from(ORDER_AD, GetCurrentTimestamp());
+	c->leaving[1] = c->everything ? PG_INT64_MAX : old_days_kept_from(ORDER_DAY, GetCurrentTimestamp());
 	c->settled = Max(settled_with(c->closed), store_end_of_hours(settled_with(closed_at(GetCurrentTimestamp()))));
 }
 

@@ -171,8 +171,17 @@ choose_of_span(const StoreRun *runs, int nruns, const StoreLeftOut *left_out, co
 	return 0;
 }
 
+static bool
+has_before(const StoreRun *runs, int nruns, int64 minute)
+{
+	for (int i = 0; i < nruns; i++)
+		if (runs[i].first_minute < minute)
+			return true;
+	return false;
+}
+
 int
-late_choose(const StoreRun *runs, int nruns, bool everything, const StoreLeftOut *left_out, int *next,
+late_choose(const StoreRun *runs, int nruns, int64 leaving, const StoreLeftOut *left_out, int *next,
 			const StoreRun **chosen)
 {
 	while (*next < nruns)
@@ -183,7 +192,7 @@ late_choose(const StoreRun *runs, int nruns, bool everything, const StoreLeftOut
 
 		*next += of_span;
 		*chosen = first;
-		n = everything ? of_span : choose_of_span(first, of_span, left_out, chosen);
+		n = has_before(first, of_span, leaving) ? of_span : choose_of_span(first, of_span, left_out, chosen);
 		if (n > 0)
 			return n;
 	}

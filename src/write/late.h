@@ -39,9 +39,10 @@ extern void late_sort(StoreRun *runs, int nruns);
 /*
  * Of deltas so sorted, the next ones from *next on that should be merged together:
  * of a span: all, a tier, or one.  Returns how many, 0 at the end; *next is then
- * behind them.  "everything": all of each span.
+ * behind them.  All of a span that has something before minute "leaving", where nothing is to wait
+ * any more.
  */
-extern int	late_choose(const StoreRun *runs, int nruns, bool everything, const StoreLeftOut *left_out,
+extern int	late_choose(const StoreRun *runs, int nruns, int64 leaving, const StoreLeftOut *left_out,
 						int *next, const StoreRun **chosen);
 
 /* Of those chosen, if none of their facts can go on: only what a tier is merged for. */

@@ -72,6 +72,20 @@ delete_gaps(const Recount *r)
 	store_unlock(STORE_LOCK_TICK);
 }
 
+/* Days whose minutes were dropped would be lost: what is counted anew has minutes. */
+static void
+check_minutes(const Recount *r, const StoreState *state)
+{
+	if (r->from <= state->minutes_dropped_until)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("adclick no longer has the minutes of these hours"),
+				 errdetail("Those up to %s have been dropped, as adclick.minute_retention says.",
+						   pstrdup(timestamptz_to_str(state->minutes_dropped_until * USECS_PER_MINUTE))),
+				 errhint("Hours from %s on can be counted anew.",
+						 pstrdup(timestamptz_to_str((state->minutes_dropped_until + 1) * USECS_PER_MINUTE)))));
+}
+
 /* What is missing in the ledger would be lost from the counts, too. */
 static void
 check_ledger(const Recount *r, const StoreState *state)
@@ -109,6 +123,7 @@ begin(Recount *r)
 	if (adclick_user_and_ip_orders && store_has_gap(r->from, r->to, &minute))
 		delete_gaps(r);
 	store_get_state(&state);
+	check_minutes(r, &state);
 	check_ledger(r, &state);
 	r->people_until = state.people_dropped_until;
 }

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * retention.c
- *	  Dropping what is older than it is kept: from the ledger, and of what is found by
- *	  user and by address.
+ *	  Dropping what is older than it is kept: from the ledger, of what is found by
+ *	  user and by address, and of what is counted by minute and by day (old_days.c).
  *
- * Each of these shelves is written to one volume after the other (store.h), which is
+ * Each of the first two is a shelf that is written to one volume after the other (store.h), which is
  * dropped as a whole when it was last written to so long ago.  Facts by ad stay, and so do
  * all counts by ad.
  *
@@ -36,6 +36,7 @@
 #include "base/definitions.h"
 #include "base/shmem.h"
 #include "inbox/click.h"
+#include "old_days.h"
 #include "read/tail.h"
 #include "retention.h"
 
@@ -45,6 +46,9 @@
 /* How long the clock must not have been set, and how long after a volume the next is dropped, ms. */
 #define CLOCK_TRUSTED (MINS_PER_HOUR * SECS_PER_MINUTE * 1000)
 #define DROP_PAUSE (MINS_PER_HOUR * SECS_PER_MINUTE * 1000)
+
+/* Days that are dropped at a time by hand, at most: ticks wait for it. */
+#define DAYS_BY_HAND 32
 
 /* How long a dropped volume waits for old snapshots. */
 #define PATIENCE USECS_PER_HOUR
@@ -142,14 +146,7 @@ refuse_too_short(Shelf shelf, const ClickRules *rules)
 static int64
 last_forgettable(const StoreState *state, TimestampTz now)
 {
-	const ClickRules *rules = &state->rules;
-	TimestampTz received_at;
-	TimestampTz oldest;
-
-	if (tail_rows(state->tick, INBOX_TO_ASK, &received_at) == 0)
-		received_at = now;
-	oldest = Min(received_at, now) - Max(rules->raw_retention, adclick_raw_retention * USECS_PER_MINUTE);
-	return minute_of(oldest - USECS_PER_DAY - longest_window(rules)) - 1;
+	return minute_of(tail_oldest_valid(state, now) - USECS_PER_DAY - longest_window(&state->rules)) - 1;
 }
 
 static bool
@@ -232,12 +229,7 @@ drop(Shelf shelf, int limit, RetentionResult *result)
 	StoreState	state;
 	int			dropped;
 
-	store_lock(STORE_LOCK_COMPACTION);
-	store_lock(STORE_LOCK_TICK);
-	store_push_snapshot();
-	store_claim_compaction();
-	store_get_state(&state);
-	store_claim_tick(&state);
+	store_claim_all(&state);
 	open_volume(shelf, GetCurrentTimestamp());
 	PopActiveSnapshot();
 	store_push_snapshot();
@@ -266,6 +258,17 @@ may_drop(int64 last_at)
 	return last_at == 0 || steady_ms() - last_at >= DROP_PAUSE;
 }
 
+static void
+refuse_days(FactOrder order)
+{
+	StoreState	state;
+
+	store_push_snapshot();
+	store_get_state(&state);
+	old_days_refuse(order, &state.rules);
+	PopActiveSnapshot();
+}
+
 /* Settings that do not go together are an error by hand, and else something that the health says. */
 static bool
 has_work(Shelf shelf, bool by_hand)
@@ -282,6 +285,27 @@ has_work(Shelf shelf, bool by_hand)
 	has = !is_too_short(shelf, &state.rules) && anything_to_do(shelf);
 	PopActiveSnapshot();
 	return has;
+}
+
+/* Of days of facts, the minutes, or what sums them up. */
+static int
+drop_days(FactOrder order, bool by_hand, RetentionResult *result)
+{
+	static int64 last_at[2];	/* by steady_ms(): of minutes, and of days */
+	int64	   *last = &last_at[order == ORDER_DAY];
+	const char *waits;
+	int			dropped;
+
+	if (by_hand)
+		refuse_days(order);
+	else if (!may_drop(*last))
+		return 0;
+	dropped = old_days_drop(order, by_hand ? DAYS_BY_HAND : 1, &waits);
+	if (dropped > 0)
+		*last = steady_ms();
+	if (result->waits == NULL)
+		result->waits = waits;	/* days wait for their minutes */
+	return dropped;
 }
 
 /* Tables of volumes dropped before this transaction. */
@@ -311,6 +335,11 @@ retention_apply(bool by_hand, RetentionResult *result)
 			last_at[shelf] = steady_ms();
 		result->dropped += dropped;
 	}
+	if (by_hand || clock_is_trusted)
+	{
+		result->minutes_dropped = drop_days(ORDER_AD, by_hand, result);
+		result->days_dropped = drop_days(ORDER_DAY, by_hand, result);
+	}
 	/* at the end: who holds the lock of a table waits for no other */
 	empty_volumes(result);
 }
@@ -334,14 +363,20 @@ const char *
 retention_overdue(const StoreState *state)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	const char *why;
 
 	for (Shelf shelf = 0; shelf < SHELVES; shelf++)
 	{
-		const char *why = why_overdue(shelf, state, now);
-
+		why = why_overdue(shelf, state, now);
 		if (why)
 			return psprintf("retention of %s waits: %s", shelves[shelf].what, why);
 	}
+	why = old_days_overdue(ORDER_AD, state, now);
+	if (why)
+		return psprintf("retention of minutes waits: %s", why);
+	why = old_days_overdue(ORDER_DAY, state, now);
+	if (why)
+		return psprintf("retention of days waits: %s", why);
 	if (store_dropped_since() < now - OVERDUE)
 		return "retention waits: a transaction uses the table of a volume that was dropped";
 	return NULL;

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * retention.h
- *	  Dropping what is older than it is kept: from the ledger, and of what is found by
- *	  user and by address.
+ *	  Dropping what is older than it is kept: from the ledger, of what is found by
+ *	  user and by address, and of what is counted by minute and by day.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -20,12 +20,14 @@ typedef struct RetentionResult
 	int64		clicks;			/* dropped from the ledger */
 	int			dropped;		/* volumes whose runs were deleted */
 	int			emptied;		/* volumes whose tables were truncated */
+	int			minutes_dropped;	/* days whose minutes were deleted */
+	int			days_dropped;	/* days whose sums were deleted */
 	const char *waits;			/* why no other one was dropped; NULL: none is due */
 } RetentionResult;
 
 /*
- * A round, in the current transaction.  By hand it drops all that is due; if not, of each
- * shelf one volume an hour at most, and it neither drops nor opens any until the clock has not been
+ * A round, in the current transaction.  By hand it drops all volumes that are due, and many days; if not, of each
+ * shelf one volume an hour at most, and one day, and it neither drops nor opens any until the clock has not been
  * set for an hour.
  */
 extern void retention_apply(bool by_hand, RetentionResult *result);

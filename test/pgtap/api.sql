@@ -143,7 +143,7 @@ SELECT has_column('adclick', 'discarded_clicks', 'discarded_at', 'adclick.discar
 SELECT has_column('adclick', 'status', c, 'adclick.status.' || c || ' is there')
 FROM unnest(ARRAY['lag_rows', 'lag_seconds', 'last_tick', 'last_tick_seconds', 'worst_tick_seconds', 'clicks_per_second',
 	'clicks_taken', 'clicks_counted', 'late_clicks', 'duplicates', 'discarded', 'in_future', 'too_old', 'undecided', 'forged', 'expired', 'user_limit', 'address_limit',
-	'clicks_dropped', 'discarded_dropped', 'dropped_until', 'people_dropped_until', 'open_minutes', 'last_reconciled_at', 'errors', 'last_error', 'workers_alive', 'workers_wanted']) c;
+	'clicks_dropped', 'discarded_dropped', 'dropped_until', 'people_dropped_until', 'minutes_dropped_until', 'days_dropped_until', 'open_minutes', 'last_reconciled_at', 'errors', 'last_error', 'workers_alive', 'workers_wanted']) c;
 SELECT columns_are('adclick', 'storage', ARRAY['relation', 'bytes', 'purpose']);
 SELECT columns_are('adclick', 'differences', ARRAY['hour', 'what', 'click_minute', 'ad_id', 'filter_id', 'user_id', 'ip', 'expected', 'stored']);
 SELECT columns_are('adclick', 'reconciled_hours', ARRAY['hour', 'reconciled_at', 'clicks', 'differences', 'repaired', 'problem']);

@@ -40,7 +40,7 @@ SELECT oracle.make_ads() AS made \gset
 
 -- Off, as it is from the beginning: nothing is dropped, and there is one volume.
 UPDATE ledger_volumes SET opened_at = now() - interval '200 days';
-SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'off: nothing to do') FROM adclick.apply_retention() a;
+SELECT is(a::record, (0::bigint, 0, 0, 0, 0, NULL::text), 'off: nothing to do') FROM adclick.apply_retention() a;
 SELECT is(count(*), 1::bigint, 'one volume') FROM ledger_volumes;
 
 -- The first clicks, in runs that are final, and a delta.
@@ -69,8 +69,8 @@ SELECT is(count(*), 1::bigint, 'nothing was changed') FROM ledger_volumes;
 -- Long enough: another volume is opened, once.
 \set value 129600
 \i test/lib/set.psql
-SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'nothing is due') FROM adclick.apply_retention() a;
-SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'nor again') FROM adclick.apply_retention() a;
+SELECT is(a::record, (0::bigint, 0, 0, 0, 0, NULL::text), 'nothing is due') FROM adclick.apply_retention() a;
+SELECT is(a::record, (0::bigint, 0, 0, 0, 0, NULL::text), 'nor again') FROM adclick.apply_retention() a;
 SELECT is(array_agg(volume ORDER BY volume), '{0,1}', 'but there are two volumes') FROM ledger_volumes;
 
 -- More clicks: new ones, late ones of an hour of the first, and copies of both.
@@ -249,7 +249,7 @@ SELECT is(array_agg(volume ORDER BY volume), '{33,34}', 'two are left') FROM led
 -- none is opened whose table is in use
 DELETE FROM ledger_volumes;
 INSERT INTO adclick_internal.volumes (shelf, volume, opened_at) SELECT 'ledger', v, now() - interval '50 days' FROM generate_series(3, 34) v;
-SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'no table is free') FROM adclick.apply_retention() a;
+SELECT is(a::record, (0::bigint, 0, 0, 0, 0, NULL::text), 'no table is free') FROM adclick.apply_retention() a;
 SELECT is(max(volume), 34, 'the last volume goes on') FROM ledger_volumes;
 ALTER SYSTEM RESET ALL;
 SELECT pg_reload_conf() AS reloaded \gset

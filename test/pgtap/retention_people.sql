@@ -133,7 +133,7 @@ SELECT oracle.make_ads() AS made \gset
 
 -- Off, as it is from the beginning.
 UPDATE people SET opened_at = now() - interval '200 days';
-SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'off: nothing to do') FROM adclick.apply_retention() a;
+SELECT is(a::record, (0::bigint, 0, 0, 0, 0, NULL::text), 'off: nothing to do') FROM adclick.apply_retention() a;
 SELECT send(2500, '20 days') AS sent \gset
 INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip) SELECT gen_random_uuid(), 5, date_trunc('hour', now(), 'UTC') - interval '20 days' + i * interval '20 minutes', 4711 + i % 2, '10.9.9.9' FROM generate_series(1, 9) i;
 SELECT tick AS ticked, oracle.compact() AS compacted FROM adclick.tick() \gset
@@ -155,8 +155,8 @@ SELECT unnest(ARRAY[is(health, 'warning', 'the health warns'),
 -- It is shorter than late clicks are taken, and the ledger is kept for ever: both may be.
 \set value 14400
 \i test/lib/set.psql
-SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'nothing is due') FROM adclick.apply_retention() a;
-SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'nor again') FROM adclick.apply_retention() a;
+SELECT is(a::record, (0::bigint, 0, 0, 0, 0, NULL::text), 'nothing is due') FROM adclick.apply_retention() a;
+SELECT is(a::record, (0::bigint, 0, 0, 0, 0, NULL::text), 'nor again') FROM adclick.apply_retention() a;
 SELECT is(array_agg(shelf || volume ORDER BY shelf, volume), '{ledger0,people0,people1}', 'a volume was opened, once') FROM adclick_internal.volumes;
 SELECT send(1500, '3 hours'), send(300, '20 days') \gset
 SELECT tick AS ticked, oracle.compact() AS compacted FROM adclick.tick() \gset
@@ -330,7 +330,7 @@ SELECT is(volumes_emptied, 30, 'and their tables are emptied') FROM adclick.appl
 SELECT is(array_agg(volume ORDER BY volume), '{33,34}', 'two are left') FROM people;
 DELETE FROM people;
 INSERT INTO adclick_internal.volumes SELECT 'people', v, now() - interval '9 days' FROM generate_series(3, 34) v;
-SELECT is(a::record, (0::bigint, 0, 0, NULL::text), 'no table is free') FROM adclick.apply_retention() a;
+SELECT is(a::record, (0::bigint, 0, 0, 0, 0, NULL::text), 'no table is free') FROM adclick.apply_retention() a;
 SELECT is(max(volume), 34, 'the last volume goes on') FROM people;
 ALTER SYSTEM RESET ALL;
 SELECT pg_reload_conf() AS reloaded \gset

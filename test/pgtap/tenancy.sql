@@ -278,7 +278,7 @@ SELECT throws_ok(statement, '42501', 'permission denied for table advertiser_rol
 FROM unnest(ARRAY['INSERT INTO adclick.advertiser_roles VALUES (''tap_one'', 2)', 'UPDATE adclick.advertiser_roles SET advertiser_id = 2', 'DELETE FROM adclick.advertiser_roles',
 	'LOCK TABLE adclick.advertiser_roles', 'SELECT advertiser_id FROM adclick.advertiser_roles']) statement;
 SELECT throws_ok('SELECT * FROM ' || what, '42501', NULL, 'refused: ' || what)
-FROM unnest('{adclick_internal.own_ads(),adclick_internal.fact_rows,adclick.ads,adclick.filters,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.most_clicked_ads_daily,
+FROM unnest('{adclick_internal.own_ads(),adclick_internal.fact_rows,adclick_internal.day_rows,adclick.ads,adclick.filters,adclick.most_clicked_ads,adclick.most_clicked_ads_hourly,adclick.most_clicked_ads_daily,
 	adclick.status,adclick.storage,adclick.health(),adclick.differences,adclick.click_log,adclick.clicks,adclick.discarded_clicks,"adclick.explain_top_n(1, 1)","adclick.unique_users(201, 60)"}'::text[]) what;
 SELECT throws_ok(question, '42501', 'permission denied to ask about users and addresses', 'refused: ' || question)
 FROM unnest(ARRAY['SELECT adclick.ad_click_count(201, 60, ''{"user_id": 1}'')', 'SELECT * FROM adclick.top_n_ads(1, 60, ''{"ip": "::/0"}'')']) question;

@@ -102,6 +102,7 @@ SELECT * FROM public.few;
 SELECT country FROM public.texts;
 SELECT sum(1) FROM public.texts GROUP BY country;
 SELECT changed('ALTER FOREIGN TABLE adclick_internal.fact_rows ALTER country TYPE varchar(2)', 'SELECT * FROM adclick_internal.fact_rows');
+SELECT changed('ALTER FOREIGN TABLE adclick_internal.day_rows ALTER country TYPE varchar(2)', 'SELECT * FROM adclick_internal.day_rows');
 DROP FOREIGN TABLE public.few, public.texts;
 
 SELECT count(*) AS wrong FROM oracle.wrong_facts();
