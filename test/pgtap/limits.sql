@@ -3,6 +3,14 @@
 
 \set ON_ERROR_STOP on
 
+-- Whatever a test before this one has left: the first ticks have no limits.
+ALTER SYSTEM RESET ALL;
+\set name adclick.user_clicks_per_minute
+\set value 0
+\i test/lib/set.psql
+\set name adclick.ip_clicks_per_minute
+\i test/lib/set.psql
+
 /*
  * What ticks took, in the order of the inbox, as they were sent, with the rules in force; clicks
  * are told by clicked_at, which no two have in common.  "known": all that was counted in its minute
@@ -93,36 +101,39 @@ INSERT INTO forgotten SELECT coalesce(max(seq), 0), id FROM taken;
 SELECT adclick.forget_user(id);
 $$;
 
--- The window of a time, by the window in force all the time.
-CREATE FUNCTION bucket(at timestamptz) RETURNS numeric LANGUAGE sql STABLE AS $$ SELECT oracle.bucket(extract(epoch FROM at), oracle.setting('dedup_window')) $$;
+-- The window of a time, by the length that is in force all the time.
+SELECT oracle.setting('dedup_window') AS dedup_window \gset
+SELECT format('CREATE FUNCTION bucket(at timestamptz) RETURNS numeric LANGUAGE sql STABLE AS $$ SELECT oracle.bucket(extract(epoch FROM at), %s) $$', :dedup_window) \gexec
 
 /*
  * By induction: if each verdict is right where those before it are taken as they are, all are.  What was counted by a rule
  * stays seen by it.
  */
-CREATE FUNCTION wrong_verdicts() RETURNS TABLE (seq bigint, expected text, verdict text) LANGUAGE sql STABLE AS $$
+CREATE FUNCTION wrong_verdicts() RETURNS TABLE (seq bigint, expected text, verdict text) LANGUAGE sql STABLE SET enable_nestloop = off AS $$
 WITH judged AS MATERIALIZED (
 	SELECT t.*, l.verdict, date_trunc('minute', t.clicked_at, 'UTC') AS minute, t.user_id || '/' || t.ad_id AS pair, bucket(t.clicked_at) AS pair_bucket,
 		bucket(CASE WHEN to_timestamp(oracle.id_time(t.click_id)::float8) BETWEEN t.clicked_at - interval '1 day' AND t.clicked_at + interval '1 day'
 			THEN to_timestamp(oracle.id_time(t.click_id)::float8) ELSE t.clicked_at END) AS id_bucket
 	FROM taken t LEFT JOIN adclick.click_log l USING (clicked_at)
 ), known AS MATERIALIZED (
-	SELECT j.*, j.verdict = 'counted' AS counts,
+	SELECT j.*,
 		count(*) FILTER (WHERE j.verdict = 'counted' AND NOT by_user_and_ad) OVER (PARTITION BY click_id, id_bucket ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS same_id,
 		count(*) FILTER (WHERE j.verdict = 'counted' AND by_user_and_ad) OVER (PARTITION BY pair, pair_bucket ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS same_pair
 	FROM judged j
-), counted AS (
-	SELECT k.*, (SELECT count(*) FROM known o WHERE o.counts AND o.seq < k.seq AND o.user_id = k.user_id AND o.minute = k.minute
-			AND NOT EXISTS (SELECT FROM forgotten f WHERE f.user_id = o.user_id AND f.seq >= o.seq AND f.seq < k.seq)) AS of_user,
-		(SELECT count(*) FROM known o WHERE o.counts AND o.seq < k.seq AND o.ip = k.ip AND o.minute = k.minute
-			AND NOT EXISTS (SELECT FROM forgotten f WHERE f.user_id = o.user_id AND f.seq >= o.seq AND f.seq < k.seq)) AS of_address
-	FROM known k
+), counted AS MATERIALIZED (
+	-- until its user is forgotten, if he is
+	SELECT k.seq, k.user_id, k.ip, k.minute, (SELECT min(f.seq) FROM forgotten f WHERE f.user_id = k.user_id AND f.seq >= k.seq) AS until
+	FROM known k WHERE k.verdict = 'counted'
+), of_user AS (
+	SELECT k.seq, count(*) AS n FROM known k JOIN counted c USING (user_id, minute) WHERE c.seq < k.seq AND coalesce(c.until >= k.seq, true) GROUP BY 1
+), of_address AS (
+	SELECT k.seq, count(*) AS n FROM known k JOIN counted c USING (ip, minute) WHERE c.seq < k.seq AND coalesce(c.until >= k.seq, true) GROUP BY 1
 )
 SELECT seq, expected, verdict FROM (
-	SELECT c.*, CASE WHEN click_id IS NOT NULL AND same_id > 0 OR pair IS NOT NULL AND same_pair > 0 THEN 'duplicate'
-		WHEN known AND user_limit > 0 AND user_id IS NOT NULL AND of_user >= user_limit THEN 'user limit'
-		WHEN known AND ip_limit > 0 AND ip IS NOT NULL AND of_address >= ip_limit THEN 'address limit'
-		ELSE 'counted' END AS expected FROM counted c) e
+	SELECT k.*, CASE WHEN click_id IS NOT NULL AND same_id > 0 OR pair IS NOT NULL AND same_pair > 0 THEN 'duplicate'
+		WHEN known AND user_limit > 0 AND u.n >= user_limit THEN 'user limit'
+		WHEN known AND ip_limit > 0 AND a.n >= ip_limit THEN 'address limit'
+		ELSE 'counted' END AS expected FROM known k LEFT JOIN of_user u USING (seq) LEFT JOIN of_address a USING (seq)) e
 WHERE expected IS DISTINCT FROM verdict
 $$;
 
