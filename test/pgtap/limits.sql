@@ -331,6 +331,21 @@ SELECT is(verdicts(970) || '; ' || verdicts(971), 'counted 4, user limit 2; addr
 CALL take_ahead(24, 20);
 SELECT is_empty('TABLE wrong_answers', 'ahead: questions say what the tick counts');
 
+-- Who asks for one click is told what those before it leave: of its address, by other users on other ads; and of its copies.
+CREATE FUNCTION answers_of(first int, last int) RETURNS text LANGUAGE sql STABLE AS $$
+SELECT string_agg(adclick.ad_click_count_between(ad, '-infinity', 'infinity')::text, ' ' ORDER BY ad) FROM generate_series(first, last) ad
+$$;
+
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip)
+SELECT 200100 + i, minute + interval '40 minutes' + nextval('micros') * interval '1 microsecond', 980 + i, '10.5.0.1' FROM start, generate_series(1, 7) i;
+SELECT is(answers_of(200101, 200107), '1 1 1 1 1 0 0', 'of others from the address');
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id)
+SELECT CASE WHEN i > 4 THEN '0190a0b0-0000-4000-8000-000000000002'::uuid END, 200110 + i, minute + interval '41 minutes' + nextval('micros') * interval '1 microsecond',
+	CASE WHEN i < 6 THEN 990 ELSE 985 + i END FROM start, generate_series(1, 7) i;
+SELECT is(answers_of(200111, 200117), '1 1 1 1 0 1 0', 'of copies by others');
+SELECT is(adclick.ad_click_count_between(200116, '-infinity', 'infinity', '{"user_id": 991}'), 1::bigint, 'of a copy, asked for by user');
+SELECT is(take(false), '', 'the tick counts the same');
+
 -- One limit is turned on: what was counted without it counts.
 SELECT click(972, interval '-50 minutes', 3, '10.4.0.2') \gset
 SELECT is(take(false), '', 'within both limits');
@@ -370,5 +385,7 @@ SELECT is(verdicts(976), 'counted 1200, user limit 1', 'and counted anew');
 DELETE FROM taken WHERE user_id BETWEEN 974 AND 976;
 SELECT is_empty('SELECT * FROM wrong_verdicts()', 'ahead: verdicts');
 SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'ahead: the ledger is in balance');
+
+ALTER SYSTEM RESET ALL;
 
 SELECT * FROM finish();
