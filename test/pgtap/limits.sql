@@ -222,6 +222,22 @@ SELECT counted AS damaged FROM adclick.tick() \gset
 SELECT is(verdicts(950) || '; ' || verdicts(951) || '; ' || verdicts(952), 'counted 2, undecided 1; counted 1, undecided 1; counted 2, user limit 1', 'undecided are those that need it');
 ROLLBACK;
 
+-- A run of which only the end is damaged: what was read of it before is not added twice.
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT 1, minute - interval '143 hours', 10000 + i::bigint * 1000003 FROM start, generate_series(0, 5000) i;
+SELECT counted AS wide FROM adclick.tick() \gset
+SELECT run_id AS run FROM adclick_internal.runs WHERE sort_order = 1 ORDER BY run_id DESC LIMIT 1 \gset
+SELECT cmp_ok(count(*), '>', 1::bigint, 'it has some segments') FROM adclick_internal.deltas WHERE run_id = :run;
+SELECT 10000 + 5000::bigint * 1000003 AS last \gset
+SELECT click(:last - 1, '143 hours', 2) \gset
+SELECT counted AS besides FROM adclick.tick() \gset
+BEGIN;
+UPDATE adclick_internal.deltas SET data = set_byte(data, 20, get_byte(data, 20) # 255) WHERE run_id = :run AND (first_key, number) = (SELECT first_key, number FROM adclick_internal.deltas WHERE run_id = :run ORDER BY 1 DESC, 2 DESC LIMIT 1);
+SELECT click(10000, '143 hours', 2), click(:last, '143 hours'), click(:last - 1, '143 hours') \gset
+SELECT counted AS damaged FROM adclick.tick() \gset
+SELECT is(verdicts(10000) || '; ' || verdicts(:last), 'counted 2, user limit 1; counted 1, undecided 1', 'only who is behind the damage is undecided');
+SELECT is(verdicts(:last - 1), 'counted 2, user limit 1', 'and not who is at the limit without it');
+ROLLBACK;
+
 -- One user with very many clicks in a minute, and in very many minutes.
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i % 1000, minute, 960 FROM start, generate_series(1, 100000) i;
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i, minute - (1 + i % 10000) * interval '1 minute', 961 FROM start, generate_series(0, 99999) i;
