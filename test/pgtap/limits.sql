@@ -248,6 +248,9 @@ SELECT is(verdicts(960) || '; ' || verdicts(961), 'counted 2, user limit 99998; 
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i, minute - (1 + i) * interval '1 minute', 961 FROM start, generate_series(0, 9999) i;
 SELECT counted AS very_many FROM adclick.tick() \gset
 SELECT is(verdicts(961), 'counted 20000, user limit 90000', 'very many, once more: none of them is in memory');
+SELECT click(961, '5001 minutes') \gset
+SELECT counted AS one_of_many FROM adclick.tick() \gset
+SELECT is(verdicts(961), 'counted 20000, user limit 90001', 'one of very many minutes');
 
 -- At random.
 \set rounds 60
