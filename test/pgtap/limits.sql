@@ -3,6 +3,14 @@
 
 \set ON_ERROR_STOP on
 
+-- Whatever a test before this one has left: the first ticks have no limits.
+ALTER SYSTEM RESET ALL;
+\set name adclick.user_clicks_per_minute
+\set value 0
+\i test/lib/set.psql
+\set name adclick.ip_clicks_per_minute
+\i test/lib/set.psql
+
 /*
  * What ticks took, in the order of the inbox, as they were sent, with the rules in force; clicks
  * are told by clicked_at, which no two have in common.  "known": all that was counted in its minute
@@ -93,36 +101,39 @@ INSERT INTO forgotten SELECT coalesce(max(seq), 0), id FROM taken;
 SELECT adclick.forget_user(id);
 $$;
 
--- The window of a time, by the window in force all the time.
-CREATE FUNCTION bucket(at timestamptz) RETURNS numeric LANGUAGE sql STABLE AS $$ SELECT oracle.bucket(extract(epoch FROM at), oracle.setting('dedup_window')) $$;
+-- The window of a time, by the length that is in force all the time.
+SELECT oracle.setting('dedup_window') AS dedup_window \gset
+SELECT format('CREATE FUNCTION bucket(at timestamptz) RETURNS numeric LANGUAGE sql STABLE AS $$ SELECT oracle.bucket(extract(epoch FROM at), %s) $$', :dedup_window) \gexec
 
 /*
  * By induction: if each verdict is right where those before it are taken as they are, all are.  What was counted by a rule
  * stays seen by it.
  */
-CREATE FUNCTION wrong_verdicts() RETURNS TABLE (seq bigint, expected text, verdict text) LANGUAGE sql STABLE AS $$
+CREATE FUNCTION wrong_verdicts() RETURNS TABLE (seq bigint, expected text, verdict text) LANGUAGE sql STABLE SET enable_nestloop = off AS $$
 WITH judged AS MATERIALIZED (
 	SELECT t.*, l.verdict, date_trunc('minute', t.clicked_at, 'UTC') AS minute, t.user_id || '/' || t.ad_id AS pair, bucket(t.clicked_at) AS pair_bucket,
 		bucket(CASE WHEN to_timestamp(oracle.id_time(t.click_id)::float8) BETWEEN t.clicked_at - interval '1 day' AND t.clicked_at + interval '1 day'
 			THEN to_timestamp(oracle.id_time(t.click_id)::float8) ELSE t.clicked_at END) AS id_bucket
 	FROM taken t LEFT JOIN adclick.click_log l USING (clicked_at)
 ), known AS MATERIALIZED (
-	SELECT j.*, j.verdict = 'counted' AS counts,
+	SELECT j.*,
 		count(*) FILTER (WHERE j.verdict = 'counted' AND NOT by_user_and_ad) OVER (PARTITION BY click_id, id_bucket ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS same_id,
 		count(*) FILTER (WHERE j.verdict = 'counted' AND by_user_and_ad) OVER (PARTITION BY pair, pair_bucket ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS same_pair
 	FROM judged j
-), counted AS (
-	SELECT k.*, (SELECT count(*) FROM known o WHERE o.counts AND o.seq < k.seq AND o.user_id = k.user_id AND o.minute = k.minute
-			AND NOT EXISTS (SELECT FROM forgotten f WHERE f.user_id = o.user_id AND f.seq >= o.seq AND f.seq < k.seq)) AS of_user,
-		(SELECT count(*) FROM known o WHERE o.counts AND o.seq < k.seq AND o.ip = k.ip AND o.minute = k.minute
-			AND NOT EXISTS (SELECT FROM forgotten f WHERE f.user_id = o.user_id AND f.seq >= o.seq AND f.seq < k.seq)) AS of_address
-	FROM known k
+), counted AS MATERIALIZED (
+	-- until its user is forgotten, if he is
+	SELECT k.seq, k.user_id, k.ip, k.minute, (SELECT min(f.seq) FROM forgotten f WHERE f.user_id = k.user_id AND f.seq >= k.seq) AS until
+	FROM known k WHERE k.verdict = 'counted'
+), of_user AS (
+	SELECT k.seq, count(*) AS n FROM known k JOIN counted c USING (user_id, minute) WHERE c.seq < k.seq AND coalesce(c.until >= k.seq, true) GROUP BY 1
+), of_address AS (
+	SELECT k.seq, count(*) AS n FROM known k JOIN counted c USING (ip, minute) WHERE c.seq < k.seq AND coalesce(c.until >= k.seq, true) GROUP BY 1
 )
 SELECT seq, expected, verdict FROM (
-	SELECT c.*, CASE WHEN click_id IS NOT NULL AND same_id > 0 OR pair IS NOT NULL AND same_pair > 0 THEN 'duplicate'
-		WHEN known AND user_limit > 0 AND user_id IS NOT NULL AND of_user >= user_limit THEN 'user limit'
-		WHEN known AND ip_limit > 0 AND ip IS NOT NULL AND of_address >= ip_limit THEN 'address limit'
-		ELSE 'counted' END AS expected FROM counted c) e
+	SELECT k.*, CASE WHEN click_id IS NOT NULL AND same_id > 0 OR pair IS NOT NULL AND same_pair > 0 THEN 'duplicate'
+		WHEN known AND user_limit > 0 AND u.n >= user_limit THEN 'user limit'
+		WHEN known AND ip_limit > 0 AND a.n >= ip_limit THEN 'address limit'
+		ELSE 'counted' END AS expected FROM known k LEFT JOIN of_user u USING (seq) LEFT JOIN of_address a USING (seq)) e
 WHERE expected IS DISTINCT FROM verdict
 $$;
 
@@ -211,6 +222,22 @@ SELECT counted AS damaged FROM adclick.tick() \gset
 SELECT is(verdicts(950) || '; ' || verdicts(951) || '; ' || verdicts(952), 'counted 2, undecided 1; counted 1, undecided 1; counted 2, user limit 1', 'undecided are those that need it');
 ROLLBACK;
 
+-- A run of which only the end is damaged: what was read of it before is not added twice.
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT 1, minute - interval '143 hours', 10000 + i::bigint * 1000003 FROM start, generate_series(0, 5000) i;
+SELECT counted AS wide FROM adclick.tick() \gset
+SELECT run_id AS run FROM adclick_internal.runs WHERE sort_order = 1 ORDER BY run_id DESC LIMIT 1 \gset
+SELECT cmp_ok(count(*), '>', 1::bigint, 'it has some segments') FROM adclick_internal.deltas WHERE run_id = :run;
+SELECT 10000 + 5000::bigint * 1000003 AS last \gset
+SELECT click(:last - 1, '143 hours', 2) \gset
+SELECT counted AS besides FROM adclick.tick() \gset
+BEGIN;
+UPDATE adclick_internal.deltas SET data = set_byte(data, 20, get_byte(data, 20) # 255) WHERE run_id = :run AND (first_key, number) = (SELECT first_key, number FROM adclick_internal.deltas WHERE run_id = :run ORDER BY 1 DESC, 2 DESC LIMIT 1);
+SELECT click(10000, '143 hours', 2), click(:last, '143 hours'), click(:last - 1, '143 hours') \gset
+SELECT counted AS damaged FROM adclick.tick() \gset
+SELECT is(verdicts(10000) || '; ' || verdicts(:last), 'counted 2, user limit 1; counted 1, undecided 1', 'only who is behind the damage is undecided');
+SELECT is(verdicts(:last - 1), 'counted 2, user limit 1', 'and not who is at the limit without it');
+ROLLBACK;
+
 -- One user with very many clicks in a minute, and in very many minutes.
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i % 1000, minute, 960 FROM start, generate_series(1, 100000) i;
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i, minute - (1 + i % 10000) * interval '1 minute', 961 FROM start, generate_series(0, 99999) i;
@@ -221,6 +248,9 @@ SELECT is(verdicts(960) || '; ' || verdicts(961), 'counted 2, user limit 99998; 
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id) SELECT i, minute - (1 + i) * interval '1 minute', 961 FROM start, generate_series(0, 9999) i;
 SELECT counted AS very_many FROM adclick.tick() \gset
 SELECT is(verdicts(961), 'counted 20000, user limit 90000', 'very many, once more: none of them is in memory');
+SELECT click(961, '5001 minutes') \gset
+SELECT counted AS one_of_many FROM adclick.tick() \gset
+SELECT is(verdicts(961), 'counted 20000, user limit 90001', 'one of very many minutes');
 
 -- At random.
 \set rounds 60
@@ -320,6 +350,21 @@ SELECT is(verdicts(970) || '; ' || verdicts(971), 'counted 4, user limit 2; addr
 CALL take_ahead(24, 20);
 SELECT is_empty('TABLE wrong_answers', 'ahead: questions say what the tick counts');
 
+-- Who asks for one click is told what those before it leave: of its address, by other users on other ads; and of its copies.
+CREATE FUNCTION answers_of(first int, last int) RETURNS text LANGUAGE sql STABLE AS $$
+SELECT string_agg(adclick.ad_click_count_between(ad, '-infinity', 'infinity')::text, ' ' ORDER BY ad) FROM generate_series(first, last) ad
+$$;
+
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip)
+SELECT 200100 + i, minute + interval '40 minutes' + nextval('micros') * interval '1 microsecond', 980 + i, '10.5.0.1' FROM start, generate_series(1, 7) i;
+SELECT is(answers_of(200101, 200107), '1 1 1 1 1 0 0', 'of others from the address');
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id)
+SELECT CASE WHEN i > 4 THEN '0190a0b0-0000-4000-8000-000000000002'::uuid END, 200110 + i, minute + interval '41 minutes' + nextval('micros') * interval '1 microsecond',
+	CASE WHEN i < 6 THEN 990 ELSE 985 + i END FROM start, generate_series(1, 7) i;
+SELECT is(answers_of(200111, 200117), '1 1 1 1 0 1 0', 'of copies by others');
+SELECT is(adclick.ad_click_count_between(200116, '-infinity', 'infinity', '{"user_id": 991}'), 1::bigint, 'of a copy, asked for by user');
+SELECT is(take(false), '', 'the tick counts the same');
+
 -- One limit is turned on: what was counted without it counts.
 SELECT click(972, interval '-50 minutes', 3, '10.4.0.2') \gset
 SELECT is(take(false), '', 'within both limits');
@@ -359,5 +404,7 @@ SELECT is(verdicts(976), 'counted 1200, user limit 1', 'and counted anew');
 DELETE FROM taken WHERE user_id BETWEEN 974 AND 976;
 SELECT is_empty('SELECT * FROM wrong_verdicts()', 'ahead: verdicts');
 SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'ahead: the ledger is in balance');
+
+ALTER SYSTEM RESET ALL;
 
 SELECT * FROM finish();

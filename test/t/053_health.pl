@@ -45,6 +45,17 @@ sub is_now
 	return;
 }
 
+# Let both limits be in force, 0: none.
+sub limits_become
+{
+	my ($clicks) = @_;
+
+	set_conf($node, 'adclick.user_clicks_per_minute' => $clicks, 'adclick.ip_clicks_per_minute' => $clicks);
+	$node->poll_query_until('clicks', "SELECT user_clicks_per_minute = $clicks AND ip_clicks_per_minute = $clicks FROM adclick_internal.state")
+	  or die 'the limits do not come into force';
+	return;
+}
+
 # The launcher starts no workers until it gets CONT.  While it waits it holds no lock.
 sub stop_launcher
 {
@@ -343,10 +354,14 @@ sql(q{INSERT INTO adclick.clicks (ad_id, clicked_at) VALUES (1, now() - interval
 	INSERT INTO adclick.clicks (click_id, ad_id) VALUES ('6164636c-6963-8001-8000-000000000001', 1), ('6164636c-6963-8002-8000-000000000002', 1)});
 send_copies($node, 'clicks', 20);
 drained($node, 'clicks');
+limits_become(1);
+sql(q{INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip) SELECT 1, now() - interval '1 hour', u, ip::inet FROM (VALUES (7001, NULL), (NULL, '10.70.0.1')) v (u, ip), generate_series(1, 2)});
+drained($node, 'clicks');
+limits_become(0);
 my $counters = 'SELECT clicks_taken, clicks_counted, late_clicks, duplicates, discarded, in_future, too_old, undecided, forged, expired, user_limit, address_limit FROM adclick.status';
 # what a crash takes back is taken again, with the same verdicts
 my $before = sql($counters);
-like($before, qr/^([1-9]\d*\|){9}[1-9]\d*$/, 'there is something of everything');
+like($before, qr/^([1-9]\d*\|){11}[1-9]\d*$/, 'there is something of everything');
 ($aggregator) = workers_ready($node, 'clicks');
 kill 'KILL', $aggregator or die "cannot kill process $aggregator";
 ok($node->poll_query_until('clicks', "SELECT aggregator_pid <> $aggregator FROM adclick_internal.workers()"), 'another aggregator runs');

@@ -8,6 +8,7 @@ use warnings FATAL => 'all';
 use FindBin;
 use lib "$FindBin::RealBin/lib";
 
+use AdclickClock;
 use AdclickTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -160,5 +161,64 @@ $standby->poll_query_until('clicks', 'SELECT user_clicks_per_minute = 0 AND ip_c
 click($standby, 'clicks', -72, 5, $minute);
 is(verdicts($standby, 'clicks', -72), 'counted 9, user limit 7', 'no limit');
 is($standby->safe_psql('clicks', 'SELECT balanced FROM adclick.check_ledger()'), 't', 'all is in balance');
+$standby->stop;
+
+#
+# A clock that jumps, ticks that come to nothing, clicks that are held back, and less memory for bounds than there are users
+# and addresses in a minute: questions say before what is counted, and limits are kept.
+#
+my $jumping = clocked(adclick_node('jumping', 'adclick.dedup_memory' => "'1MB'", 'max_prepared_transactions' => 5,
+	'adclick.user_clicks_per_minute' => 2, 'adclick.ip_clicks_per_minute' => 3));
+$jumping->start;
+adclick_database($jumping, 'clicks', witness => 1);
+quiet_workers($jumping, 'clicks');
+my ($HOUR, $DAY) = (3600, 86400);
+my ($step, $first) = (0);
+for my $seconds (0, 3 * $HOUR, -2 * $HOUR, 20 * $DAY, 0, -$DAY, 60)
+{
+	my $name = "off by $seconds s";
+
+	clocks_are($seconds, 0);
+	if (++$step == 6)
+	{
+		$jumping->restart;
+		quiet_workers($jumping, 'clicks');
+		$name .= ', after a restart';
+	}
+	my $now = $jumping->safe_psql('clicks', "SELECT date_trunc('minute', now()) - interval '2 minutes'");
+	$first //= $now;
+	# 64 kB have room for 14,336 users and addresses, of all minutes
+	my $many = $step % 3 == 1 ? 16_000 : 2_000;
+	my $same = qq{INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip)
+		SELECT i % 7, m, i * 7919 % 501, '10.0.0.0'::inet + i * 31 % 307 FROM generate_series(1, 300) i, (VALUES ('$now'::timestamptz), ('$first')) v (m)};
+	$jumping->safe_psql('clicks', qq{
+		INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip)
+		SELECT i % 7, '$now', i * 7919 % 11003, '10.0.0.0'::inet + i * 31 % 7001 FROM generate_series(1, $many) i;
+		$same;
+		BEGIN; $same; PREPARE TRANSACTION 'held'});
+	send_clicks($jumping, 'clicks', 200, '3 minutes');
+	send_copies($jumping, 'clicks', 50);
+	for my $what ('what is not held back', 'what was held back')
+	{
+		my $before = $jumping->safe_psql('clicks', $facts);
+
+		$jumping->safe_psql('clicks', 'BEGIN; SELECT adclick.tick(); ROLLBACK');
+		is($jumping->safe_psql('clicks', $facts), $before, "$name: $what, after a tick that came to nothing");
+		$jumping->safe_psql('clicks', 'SELECT adclick.tick()');
+		is($jumping->safe_psql('clicks', $facts), $before, "$name: $what, after one that is committed");
+		$jumping->safe_psql('clicks', ($step % 2 ? 'COMMIT' : 'ROLLBACK') . " PREPARED 'held'; $same") if $what =~ /not/;
+	}
+	is($jumping->safe_psql('clicks', 'SELECT lag_rows FROM adclick.status'), '0', "$name: all is taken");
+	limits_ok($jumping, $name);
+	conserved_ok($jumping, 'clicks', $name);
+	$jumping->safe_psql('clicks', 'SELECT oracle.compact()') if $step == 4;
+}
+exact_ok($jumping, 'clicks', 'after all jumps', questions => 6);
+for my $verdict ('user_limit', 'address_limit')
+{
+	cmp_ok($jumping->safe_psql('clicks', "SELECT $verdict FROM adclick.status"), '>', 1000, "after all jumps: many clicks are over the $verdict");
+}
+is($jumping->safe_psql('clicks', 'SELECT balanced FROM adclick.check_ledger()'), 't', 'after all jumps: the ledger is in balance');
+$jumping->stop;
 
 done_testing();
