@@ -19,6 +19,9 @@
 #include "core/segment.h"
 #include "store.h"
 
+/* What stands in adclick_internal.runs for the order of runs whose clicks came back from files. */
+#define SORT_ORDER_RESTORED 5
+
 /* Attribute numbers of the segments' tables and of their index. */
 #define SEGMENT_RUN_ID 1
 #define SEGMENT_FIRST_KEY 2
