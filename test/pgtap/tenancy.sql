@@ -215,7 +215,7 @@ SELECT is(plain.ask('tap_none', 'SELECT * FROM adclick.top_n_ads_between(10, $$-
 --
 
 SELECT is(plain.ask(role, 'SELECT ad_id, advertiser_id, redirect_url, website, active, dedup_by FROM adclick.own_ads'),
-	plain.ask('none', 'SELECT ad_id, advertiser_id, redirect_url, website, active FROM adclick.ads'
+	plain.ask('none', 'SELECT ad_id, advertiser_id, redirect_url, website, active, dedup_by FROM adclick.ads'
 		|| CASE WHEN advertisers IS NULL THEN '' ELSE format(' WHERE advertiser_id = ANY (%L)', advertisers) END), role || ' reads its ads')
 FROM plain.scopes;
 
