@@ -477,12 +477,26 @@ take_unread(void)
 	TickResult	result;
 
 	store_lock(STORE_LOCK_TICK);
+	CommandCounterIncrement();
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
 		tick_run(&result);
 		CommandCounterIncrement();
 	} while (result.more);
+}
+
+/*
+ * Where clicks are limited, those that wait are told to be in excess by his clicks before them. So
+ * ticks have to wait until all is done.
+ */
+static void
+take_before_erasing(Forgetting *f)
+{
+	PopActiveSnapshot();
+	take_unread();
+	store_push_snapshot();
+	store_get_state(&f->state);
 }
 
 /*
@@ -575,7 +589,11 @@ forget_user(int64 user_id)
 	store_push_snapshot();
 	store_claim_compaction();
 	store_get_state(&f.state);
+	if (clicks_are_limited(&f.state.rules))
+		take_before_erasing(&f);
 	erase_from_runs(&f);
+	/* what follows tells copies by it */
+	disguise_keep(f.disguise);
 	PopActiveSnapshot();
 
 	take_unread();

@@ -412,6 +412,60 @@ SELECT is(count(*), 0::bigint, 'nor any click of the volume that was dropped') F
 SELECT is_empty('(TABLE facts_expected EXCEPT ALL SELECT * FROM stored_facts()) UNION ALL (SELECT * FROM stored_facts() EXCEPT ALL TABLE facts_expected)', 'dropped: counts are as they were');
 SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'dropped: the books');
 SELECT is_empty('SELECT wrong_directory()', 'dropped: the directory of the ledger');
+
+--
+-- What waits is judged as if nobody was forgotten
+--
+
+ALTER SYSTEM RESET ALL;
+DROP EXTENSION adclick CASCADE;
+\set name adclick.raw_retention
+\set value 43200
+\i test/lib/set.psql
+\set name adclick.dedup_by
+\set value user_and_ad
+\i test/lib/set.psql
+CREATE EXTENSION adclick;
+-- a copy of a click whose key has left memory, as all have when another rule came into force
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip) VALUES (1, now() - interval '20 days', 4, '10.0.0.1');
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+\set value click_id
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+\set value user_and_ad
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip) SELECT 1, clicked_at, 4, '10.0.0.1' FROM adclick.click_log;
+SELECT is(adclick.ad_click_count_between(1, '-infinity', 'infinity'), 1::bigint, 'a copy waits');
+SELECT is(adclick.forget_user(4), 2::bigint, 'its user is forgotten');
+SELECT is(array_agg(verdict ORDER BY verdict), '{counted,duplicate}', 'it was a duplicate') FROM adclick.click_log;
+SELECT is(adclick.ad_click_count_between(1, '-infinity', 'infinity'), 1::bigint, 'and the count is as it was');
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip) SELECT 1, clicked_at, 4, '10.0.0.1' FROM adclick.click_log LIMIT 1;
+SELECT is(adclick.ad_click_count_between(1, '-infinity', 'infinity'), 1::bigint, 'also with a copy that comes later');
+SELECT is(adclick.forget_user(4), 1::bigint, 'he is forgotten once more');
+SELECT is(adclick.ad_click_count_between(1, '-infinity', 'infinity'), 1::bigint, 'and it has not counted');
+
+-- clicks that would be in excess
+DROP EXTENSION adclick CASCADE;
+\set value click_id
+\i test/lib/set.psql
+\set name adclick.ip_clicks_per_minute
+\set value 1
+\i test/lib/set.psql
+\set name adclick.user_clicks_per_minute
+\set value 2
+\i test/lib/set.psql
+CREATE EXTENSION adclick;
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip)
+VALUES (1, now() - interval '1 day', 4, '10.0.0.1'), (2, now() - interval '1 day', 4, '10.0.0.2'), (3, now() - interval '1 day', 4, '10.0.0.3'), (4, now() - interval '1 day', 5, '10.0.0.1');
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip) SELECT 5, clicked_at, u, ip::inet FROM (SELECT min(clicked_at) AS clicked_at FROM adclick.click_log) l, (VALUES (6, '10.0.0.1'), (4, '10.0.0.4'), (NULL, '10.0.0.2'), (7, '10.0.0.5')) c (u, ip);
+CREATE TABLE verdicts_before AS SELECT ad_id, click_id, verdict FROM adclick.click_log WHERE verdict <> 'unread';
+SELECT sum(click_count) AS counts_before FROM adclick.ad_click_counts \gset
+SELECT is(:counts_before::bigint, 3::bigint, 'some are in excess, some wait');
+SELECT is(adclick.forget_user(4), 4::bigint, 'one who has the clicks that they are in excess of is forgotten');
+SELECT is(sum(click_count)::bigint, :counts_before::bigint, 'counts are as they were') FROM adclick.ad_click_counts;
+SELECT is(array_agg(verdict ORDER BY verdict), '{"address limit","address limit","address limit",counted,counted,counted,"user limit","user limit"}', 'and so are verdicts') FROM adclick.click_log;
 ALTER SYSTEM RESET ALL;
 SELECT pg_reload_conf() AS reloaded \gset
 SELECT * FROM finish();
