@@ -1621,7 +1621,7 @@ BEGIN ATOMIC
 			(10, 1, CASE WHEN c_overdue > 300 THEN
 				format('the compactor has made no round for %s s', floor(c_overdue)) END),
 			(11, 1, CASE WHEN undecided < 3600 THEN
-				format('clicks were set aside as undecided %s s ago: keys are damaged', floor(undecided)) END),
+				format('clicks were set aside as undecided %s s ago: keys, or counts of users and addresses, are damaged', floor(undecided)) END),
 			(12, 1, CASE WHEN open_for > 3600 THEN
 				format('a writer of clicks has not ended for %s s: %s', floor(open_for), writer) END),
 			(13, 1, CASE WHEN combinations >= 0.9 * max_filters THEN

@@ -212,13 +212,13 @@ shmem_ask_again(DatabaseSlot *slot)
 }
 
 void
-shmem_note_tick(int64 ms, bool undecided)
+shmem_note_tick(int64 ms, int64 worst_ms, bool undecided)
 {
 	DatabaseSlot *slot = shmem_my_slot();
 
 	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
 	slot->last_tick_ms = ms;
-	slot->worst_tick_ms = Max(slot->worst_tick_ms, ms);
+	slot->worst_tick_ms = Max(slot->worst_tick_ms, worst_ms);
 	if (undecided)
 		slot->undecided_at = steady_ms();
 	LWLockRelease(shmem->lock);

@@ -160,8 +160,8 @@ extern void shmem_want_workers(DatabaseSlot *slot);
 /* adclick.workers may have changed there, or a restore have ended.  The caller holds shmem->lock exclusively. */
 extern void shmem_ask_again(DatabaseSlot *slot);
 
-/* A tick of this database has taken clicks, in so many ms, 1 at least. */
-extern void shmem_note_tick(int64 ms, bool undecided);
+/* A tick of this database has taken clicks, in so many ms, 1 at least; the worst one that was committed with it took so many. */
+extern void shmem_note_tick(int64 ms, int64 worst_ms, bool undecided);
 
 /*
  * For how many ms the clock has not been set, as far as is known: not since someone in

@@ -21,6 +21,7 @@
 #include "store/store.h"
 #include "utility.h"
 #include "worker.h"
+#include "write/tick.h"
 
 PG_MODULE_MAGIC;
 
@@ -46,6 +47,7 @@ _PG_init(void)
 	shmem_install();
 	store_install();
 	seen_install();
+	tick_install();
 	restore_install();
 	own_ads_install();
 	utility_install();

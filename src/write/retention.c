@@ -378,6 +378,6 @@ retention_overdue(const StoreState *state)
 	if (why)
 		return psprintf("retention of days waits: %s", why);
 	if (store_dropped_since() < now - OVERDUE)
-		return "retention waits: a transaction uses the table of a volume that was dropped";
+		return "retention waits: the table of a volume that was dropped has not been emptied";
 	return NULL;
 }

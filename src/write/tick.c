@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -343,6 +344,46 @@ take_rows(Tick *tick, TupleTableSlot *first)
 	store_progress(tick);
 }
 
+/* What ticks of this transaction say of themselves once it is committed. */
+static struct
+{
+	int64		ms;				/* the last one took; 0: there was none */
+	int64		worst_ms;
+	bool		undecided;
+}			noted;
+
+static void
+note(int64 ms, bool undecided)
+{
+	noted.ms = Max(1, ms);
+	noted.worst_ms = Max(noted.worst_ms, noted.ms);
+	noted.undecided |= undecided;
+}
+
+static void
+at_end(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+		return;
+	if (event == XACT_EVENT_COMMIT && noted.ms > 0)
+		shmem_note_tick(noted.ms, noted.worst_ms, noted.undecided);
+	memset(&noted, 0, sizeof(noted));
+}
+
+static void
+at_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		memset(&noted, 0, sizeof(noted));
+}
+
+void
+tick_install(void)
+{
+	RegisterXactCallback(at_end, NULL);
+	RegisterSubXactCallback(at_subabort, NULL);
+}
+
 void
 tick_run(TickResult *result)
 {
@@ -370,7 +411,7 @@ tick_run(TickResult *result)
 	if (!taking)
 		store_unlock(STORE_LOCK_TICK);	/* the transaction may be long */
 	if (result->rows_read > 0)
-		shmem_note_tick(Max(1, steady_ms() - begun), result->verdicts[CLICK_UNDECIDED] > 0);
+		note(steady_ms() - begun, result->verdicts[CLICK_UNDECIDED] > 0);
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(context);
 }

@@ -24,6 +24,8 @@ typedef struct TickResult
 	bool		more;			/* the tail did not fit one tick */
 } TickResult;
 
+extern void tick_install(void);
+
 /* Take what there is, up to a bound, in the current transaction. */
 extern void tick_run(TickResult *result);
 

@@ -16,6 +16,16 @@ INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) VALUES
 	(NULL, 1, now()), (NULL, 1, NULL), (NULL, 1, now() + interval '2 minutes'),
 	(NULL, 1, 'infinity'), (NULL, 1, now() - interval '30 days');
 SELECT is(late_clicks, 0::bigint, 'what waits is in no counter') FROM adclick.status;
+BEGIN;
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+ROLLBACK;
+SELECT is(last_tick_seconds, NULL, 'a tick that came to nothing took no time') FROM adclick.status;
+BEGIN;
+SAVEPOINT before;
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+ROLLBACK TO before;
+COMMIT;
+SELECT is(last_tick_seconds, NULL, 'nor one to a savepoint') FROM adclick.status;
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT results_eq('SELECT clicks_taken, clicks_counted, late_clicks, duplicates, in_future, too_old FROM counters',
 	'VALUES (8::bigint, 5::bigint, 2::bigint, 1::bigint, 1::bigint, 1::bigint)', 'one verdict for each, and two late');

@@ -226,7 +226,7 @@ $node->restart;
 workers_ready($node, 'clicks');
 sql('INSERT INTO adclick.clicks (click_id, ad_id, clicked_at) TABLE copies');
 wake_workers($node);
-becomes('warning|critical', 'clicks were set aside as undecided \d+ s ago: keys are damaged', 'keys that cannot be read');
+becomes('warning|critical', 'clicks were set aside as undecided \d+ s ago: keys, or counts of users and addresses, are damaged', 'keys that cannot be read');
 sql("UPDATE adclick_internal.$_ d SET data = u.data FROM undamaged_keys u WHERE (u.run_id, u.number) = (d.run_id, d.number)") foreach qw(deltas ledger_0);
 pass_time(3600);
 becomes('ok', '^$', 'an hour later');

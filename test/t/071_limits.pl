@@ -216,7 +216,7 @@ for my $seconds (0, 3 * $HOUR, -2 * $HOUR, 20 * $DAY, 0, -$DAY, 60)
 exact_ok($jumping, 'clicks', 'after all jumps', questions => 6);
 for my $verdict ('user_limit', 'address_limit')
 {
-	cmp_ok($jumping->safe_psql('clicks', "SELECT $verdict FROM adclick.status"), '>', 1000, "after all jumps: many clicks are over the $verdict");
+	cmp_ok($jumping->safe_psql('clicks', "SELECT $verdict FROM adclick.status"), '>', 300, "after all jumps: many clicks are over the $verdict");
 }
 is($jumping->safe_psql('clicks', 'SELECT balanced FROM adclick.check_ledger()'), 't', 'after all jumps: the ledger is in balance');
 $jumping->stop;
