@@ -33,6 +33,7 @@
 
 #include "base/adclick.h"
 #include "base/shmem.h"
+#include "keyed.h"
 #include "seen.h"
 
 /* Clicks judged while the lock is held. */
@@ -632,28 +633,6 @@ seen_judge_former(FormerClicks *former, const StoreState *state, bool in_tick)
 	pfree(asked);
 }
 
-/* A key that is looked for, and how many clicks come before the first that has it by its own rule. */
-typedef struct KeyBeside
-{
-	BucketKey	key;
-	uint32		hash;
-	uint32		at;
-	char		status;
-} KeyBeside;
-
-#define SH_PREFIX beside
-#define SH_ELEMENT_TYPE KeyBeside
-#define SH_KEY_TYPE BucketKey
-#define SH_KEY key
-#define SH_HASH_KEY(tb, k) bucket_key_hash(&(k))
-#define SH_EQUAL(tb, a, b) bucket_key_equal(&(a), &(b))
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, a) (a)->hash
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
 /* The rule in force that is by id, if there is one. */
 static int32
 rule_by_id(const ClickRules *rules)
@@ -671,10 +650,11 @@ seen_may_be_beside(const FormerClick *former, const ClickRules *rules)
 	return former->click.verdict == SEEN_UNKNOWN && bucket_rule(former->click.key.bucket) == rule_by_id(rules);
 }
 
-static beside_hash *
+/* Ids that are looked for, with how many clicks come before the first that has one by its own rule. */
+static keyed_hash *
 collect_ids(const FormerClicks *former, const ClickRules *rules)
 {
-	beside_hash *ids = NULL;
+	keyed_hash *ids = NULL;
 	bool		found;
 
 	for (size_t i = 0; i < former->n; i++)
@@ -683,8 +663,8 @@ collect_ids(const FormerClicks *former, const ClickRules *rules)
 		if (!seen_may_be_beside(&former->clicks[i], rules))
 			continue;
 		if (ids == NULL)
-			ids = beside_create(CurrentMemoryContext, 256, NULL);
-		beside_insert(ids, former->clicks[i].click.key, &found)->at = PG_UINT32_MAX;
+			ids = keyed_create(CurrentMemoryContext, 256, NULL);
+		keyed_insert(ids, former->clicks[i].click.key, &found)->number = PG_UINT64_MAX;
 	}
 	return ids;
 }
@@ -693,8 +673,8 @@ void
 seen_judge_beside(FormerClicks *former, const SeenClick *keys, size_t nkeys, const ClickRules *rules)
 {
 	int32		rule_id = rule_by_id(rules);
-	beside_hash *ids = collect_ids(former, rules);
-	KeyBeside  *beside;
+	keyed_hash *ids = collect_ids(former, rules);
+	Keyed	   *beside;
 
 	if (ids == NULL)
 		return;
@@ -702,18 +682,18 @@ seen_judge_beside(FormerClicks *former, const SeenClick *keys, size_t nkeys, con
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (keys[i].verdict == SEEN_UNKNOWN && bucket_rule(keys[i].key.bucket) == rule_id &&
-			(beside = beside_lookup(ids, keys[i].key)) != NULL)
-			beside->at = Min(beside->at, (uint32) i);
+			(beside = keyed_lookup(ids, keys[i].key)) != NULL)
+			beside->number = Min(beside->number, i);
 	}
 	for (size_t i = 0; i < former->n; i++)
 	{
 		SeenClick  *click = &former->clicks[i].click;
 
-		if (click->verdict == SEEN_UNKNOWN && (beside = beside_lookup(ids, click->key)) != NULL &&
-			beside->at < former->clicks[i].before)
+		if (click->verdict == SEEN_UNKNOWN && (beside = keyed_lookup(ids, click->key)) != NULL &&
+			beside->number < former->clicks[i].before)
 			click->verdict = SEEN_DUPLICATE;
 	}
-	beside_destroy(ids);
+	keyed_destroy(ids);
 }
 
 /*
