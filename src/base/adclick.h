@@ -58,6 +58,9 @@ extern void guc_define(void);
 /* A secret of this process, for hash tables of what clients choose: two words. */
 extern const uint64 *process_seed(void);
 
+/* When a minute begins, as text for messages; allocated. */
+extern char *minute_text(int64 minute);
+
 /* The time in ms on a clock that nobody can set, the same in all processes: for delays. */
 extern int64 steady_ms(void);
 

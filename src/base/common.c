@@ -21,6 +21,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/timestamp.h"
 
 #include "adclick.h"
 
@@ -79,6 +80,12 @@ process_seed(void)
 				 errmsg("could not generate a random seed")));
 	made = true;
 	return seed;
+}
+
+char *
+minute_text(int64 minute)
+{
+	return pstrdup(timestamptz_to_str(minute * USECS_PER_MINUTE));
 }
 
 int64

@@ -223,11 +223,11 @@ say_dropped(TimestampTz from, TimestampTz to)
 	if (store_get_incomplete(minute_of(from), minute_of(to - 1)) != DT_NOEND)
 		ereport(NOTICE,
 				(errmsg("hours up to %s are not compared, unless they were restored: the ledger no longer has all of their clicks",
-						timestamptz_to_str(hour_of(state.dropped_until) * USECS_PER_MINUTE))));
+						minute_text(hour_of(state.dropped_until)))));
 	if (minute_of(from) <= state.minutes_dropped_until)
 		ereport(NOTICE,
 				(errmsg("hours up to %s are not compared: their minutes have been dropped",
-						timestamptz_to_str(hour_of(state.minutes_dropped_until) * USECS_PER_MINUTE))));
+						minute_text(hour_of(state.minutes_dropped_until)))));
 }
 
 /* Whether there is something of an hour on both sides. */

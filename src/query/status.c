@@ -48,6 +48,14 @@ clicks_per_second(void)
 	return Float8GetDatum(clicks / SECS_PER_MINUTE);
 }
 
+/* The last minute that was dropped, of something; none was: NULL. */
+static Datum
+horizon_time(int64 dropped_until, bool *isnull)
+{
+	*isnull = dropped_until == PG_INT64_MIN;
+	return TimestampTzGetDatum(*isnull ? 0 : dropped_until * USECS_PER_MINUTE);
+}
+
 static Datum
 progress(FunctionCallInfo fcinfo, Oid asker)
 {
@@ -85,15 +93,11 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[16] = Int64GetDatum(state.late);
 	values[17] = clicks_per_second();
 	values[18] = Int64GetDatum(state.dropped);
-	nulls[19] = state.dropped_until == PG_INT64_MIN;
-	values[19] = TimestampTzGetDatum(nulls[19] ? 0 : state.dropped_until * USECS_PER_MINUTE);
-	nulls[20] = state.people_dropped_until == PG_INT64_MIN;
-	values[20] = TimestampTzGetDatum(nulls[20] ? 0 : state.people_dropped_until * USECS_PER_MINUTE);
+	values[19] = horizon_time(state.dropped_until, &nulls[19]);
+	values[20] = horizon_time(state.people_dropped_until, &nulls[20]);
 	values[21] = Int64GetDatum(state.discarded_dropped);
-	nulls[22] = state.minutes_dropped_until == PG_INT64_MIN;
-	values[22] = TimestampTzGetDatum(nulls[22] ? 0 : state.minutes_dropped_until * USECS_PER_MINUTE);
-	nulls[23] = state.days_dropped_until == PG_INT64_MIN;
-	values[23] = TimestampTzGetDatum(nulls[23] ? 0 : state.days_dropped_until * USECS_PER_MINUTE);
+	values[22] = horizon_time(state.minutes_dropped_until, &nulls[22]);
+	values[23] = horizon_time(state.days_dropped_until, &nulls[23]);
 	return make_row(fcinfo, values, nulls);
 }
 

@@ -85,15 +85,15 @@ require_order(FactOrder order, const Conditions *conditions, const StoreState *s
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("clicks of this window are not all kept by user and by address"),
 				 errdetail("Those up to %s have been dropped, as adclick.user_and_ip_retention says.",
-						   pstrdup(timestamptz_to_str(state->people_dropped_until * USECS_PER_MINUTE))),
+						   minute_text(state->people_dropped_until)),
 				 errhint("Ask from %s on, or without user_id and ip.",
-						 pstrdup(timestamptz_to_str((state->people_dropped_until + 1) * USECS_PER_MINUTE)))));
+						 minute_text(state->people_dropped_until + 1))));
 	if (store_has_gap(conditions->from, conditions->to - 1, &minute))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("clicks of this window are not all kept by user and by address"),
 				 errdetail("Some of %s were taken while adclick.user_and_ip_orders was off.",
-						   timestamptz_to_str(minute * USECS_PER_MINUTE)),
+						   minute_text(minute)),
 				 errhint("Ask for another window, or without user_id and ip.")));
 }
 

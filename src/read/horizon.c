@@ -11,16 +11,9 @@
  */
 #include "postgres.h"
 
-#include "utils/timestamp.h"
 
 #include "base/adclick.h"
 #include "horizon.h"
-
-static const char *
-shown(int64 minute)
-{
-	return pstrdup(timestamptz_to_str(minute * USECS_PER_MINUTE));
-}
 
 /* Whether a window has all minutes of the days that it has of those up to a minute, which ends one. */
 static bool
@@ -38,13 +31,13 @@ horizon_require(const StoreState *state, int64 from, int64 to, bool by_minute)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("clicks of this window are not all kept"),
-				 errdetail("Days up to %s have been dropped, as adclick.day_retention says.", shown(state->days_dropped_until)),
-				 errhint("Ask from %s on.", shown(state->days_dropped_until + 1))));
+				 errdetail("Days up to %s have been dropped, as adclick.day_retention says.", minute_text(state->days_dropped_until)),
+				 errhint("Ask from %s on.", minute_text(state->days_dropped_until + 1))));
 	if (by_minute || !has_whole_days(from, to, state->minutes_dropped_until))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("clicks of this window are not all kept by minute and by hour"),
 				 errdetail("Minutes and hours up to %s have been dropped, as adclick.minute_retention says.",
-						   shown(state->minutes_dropped_until)),
-				 errhint("Ask from %s on, or by whole days (UTC).", shown(state->minutes_dropped_until + 1))));
+						   minute_text(state->minutes_dropped_until)),
+				 errhint("Ask from %s on, or by whole days (UTC).", minute_text(state->minutes_dropped_until + 1))));
 }

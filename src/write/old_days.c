@@ -97,12 +97,6 @@ first_due(FactOrder order, TimestampTz now)
 	return day < old_days_kept_from(order, now) ? day : LAST_MINUTE;
 }
 
-static const char *
-shown(int64 minute)
-{
-	return pstrdup(timestamptz_to_str(minute * USECS_PER_MINUTE));
-}
-
 /* Why minutes of a day stay that are due. */
 static const char *
 why_minutes_kept(int64 day, const StoreState *state, TimestampTz now)
@@ -113,11 +107,11 @@ why_minutes_kept(int64 day, const StoreState *state, TimestampTz now)
 	TimestampTz hour;
 
 	if (last >= minute_of(tail_oldest_valid(state, now)))
-		return psprintf("clicks of the day from %s on may still arrive, or wait in adclick.clicks", shown(day));
+		return psprintf("clicks of the day from %s on may still arrive, or wait in adclick.clicks", minute_text(day));
 	if (!store_get_day_sums(day, &of_hours, &of_day))
-		return psprintf("the day from %s on has not been summed up", shown(day));
+		return psprintf("the day from %s on has not been summed up", minute_text(day));
 	if (of_hours != of_day)
-		return psprintf("the sums of the day from %s on are not those of its hours, see adclick.reconcile()", shown(day));
+		return psprintf("the sums of the day from %s on are not those of its hours, see adclick.reconcile()", minute_text(day));
 	hour = store_get_unreconciled(day, last);
 	if (hour != DT_NOEND)
 		return psprintf("the hour from %s on has not been reconciled since it got its last clicks, or differs",
@@ -136,10 +130,10 @@ why_kept(FactOrder order, int64 day, const StoreState *state, TimestampTz now)
 	if (state->ticked_at > now)
 		return "the clock is behind what it was at the last tick";
 	if (store_has_deltas_until(order, day + MINS_PER_DAY - 1))
-		return psprintf("late clicks of the day from %s on, or of earlier ones, have not been packed", shown(day));
+		return psprintf("late clicks of the day from %s on, or of earlier ones, have not been packed", minute_text(day));
 	if (order == ORDER_AD)
 		return why_minutes_kept(day, state, now);
-	return day > state->minutes_dropped_until ? psprintf("the day from %s on still has minutes", shown(day)) : NULL;
+	return day > state->minutes_dropped_until ? psprintf("the day from %s on still has minutes", minute_text(day)) : NULL;
 }
 
 static int

@@ -81,9 +81,9 @@ check_minutes(const Recount *r, const StoreState *state)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("adclick no longer has the minutes of these hours"),
 				 errdetail("Those up to %s have been dropped, as adclick.minute_retention says.",
-						   pstrdup(timestamptz_to_str(state->minutes_dropped_until * USECS_PER_MINUTE))),
+						   minute_text(state->minutes_dropped_until)),
 				 errhint("Hours from %s on can be counted anew.",
-						 pstrdup(timestamptz_to_str((state->minutes_dropped_until + 1) * USECS_PER_MINUTE)))));
+						 minute_text(state->minutes_dropped_until + 1))));
 }
 
 /* What is missing in the ledger would be lost from the counts, too. */
@@ -97,9 +97,9 @@ check_ledger(const Recount *r, const StoreState *state)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the ledger of adclick no longer has all clicks of these hours"),
 				 errdetail("It has dropped clicks up to %s, as adclick.ledger_retention says.",
-						   pstrdup(timestamptz_to_str(state->dropped_until * USECS_PER_MINUTE))),
+						   minute_text(state->dropped_until)),
 				 errhint("Hours from %s on can be counted anew, and others when adclick.restore_clicks() has brought back what was dropped of them.",
-						 pstrdup(timestamptz_to_str((hour_of(state->dropped_until) + MINS_PER_HOUR) * USECS_PER_MINUTE)))));
+						 minute_text(hour_of(state->dropped_until) + MINS_PER_HOUR))));
 	if (clicks + state->dropped != state->verdicts[CLICK_VALID])
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),

@@ -171,7 +171,7 @@ why_kept(const StoreVolume *volume, const StoreState *state, TimestampTz now)
 		return NULL;
 	if (volume->last_minute > last_forgettable(state, now))
 		return psprintf("it has clicks up to %s, of which copies may still arrive",
-						timestamptz_to_str(volume->last_minute * USECS_PER_MINUTE));
+						minute_text(volume->last_minute));
 	hour = store_get_unreconciled(volume->first_minute, volume->last_minute);
 	if (hour != DT_NOEND)
 		return psprintf("the hour from %s on has not been reconciled since it got its last clicks, or differs",

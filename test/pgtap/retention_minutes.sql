@@ -25,19 +25,6 @@ SELECT gen_random_uuid(), greatest(least(ad_id, 60), 1), day(first_day) + random
 FROM oracle.random_clicks(n, '1 hour')
 $$;
 
-CREATE FUNCTION answer(question text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text;
-	hint text;
-BEGIN
-	EXECUTE question INTO answer;
-	RETURN coalesce(answer, 'none');
-EXCEPTION WHEN object_not_in_prerequisite_state THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN 'refused: ' || hint;
-END
-$$;
-
 /*
  * Windows that begin and end everywhere, at days, hours and minutes, before, at and behind both
  * horizons; and for each all kinds of questions, with the buckets of series.
@@ -99,7 +86,7 @@ BEGIN
 			END IF;
 			answered := answered + (expected NOT LIKE 'refused%')::int;
 			refused := refused + (expected LIKE 'refused%')::int;
-			answer := answer(question);
+			answer := coalesce(oracle.answer(question), 'none');
 			CONTINUE WHEN answer = expected;
 			RETURN NEXT;
 		END LOOP;

@@ -25,19 +25,6 @@ SELECT d.what || ' ' || o, d.fact FROM generate_series(1, 2) o CROSS JOIN LATERA
 	SELECT 'too much', m::text FROM (SELECT * FROM stored(o) WHERE minute > (SELECT line()) EXCEPT ALL SELECT * FROM expected(o)) m) d
 $$;
 
-CREATE FUNCTION answer(question text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	answer text;
-	hint text;
-BEGIN
-	EXECUTE question INTO answer;
-	RETURN coalesce(answer, 'none');
-EXCEPTION WHEN object_not_in_prerequisite_state THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN 'refused: ' || hint;
-END
-$$;
-
 -- Questions of all kinds, whose windows begin before, at and behind the line: those with wrong answers.
 CREATE FUNCTION wrong_answers(questions int) RETURNS TABLE (question text, expected text, answer text) LANGUAGE plpgsql AS $$
 DECLARE
@@ -84,7 +71,7 @@ BEGIN
 				expected := coalesce(expected, 'none');
 				answered := answered + 1;
 			END IF;
-			answer := answer(question);
+			answer := coalesce(oracle.answer(question), 'none');
 			CONTINUE WHEN answer = expected;
 			RETURN NEXT;
 		END LOOP;

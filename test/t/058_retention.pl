@@ -61,11 +61,7 @@ cmp_ok(sql('SELECT count(DISTINCT volume) FROM adclick_internal.runs WHERE sort_
 is(sql($DROPPED), '0', 'none was dropped');
 
 # A standby, and snapshots here and there from before.
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '0s'");
-$standby->start;
+my $standby = retention_standby();
 
 sub begin_reader
 {

@@ -86,11 +86,7 @@ cmp_ok(sql('SELECT count(DISTINCT volume) FROM adclick_internal.runs WHERE sort_
 is(sql(q{SELECT count(*) FROM adclick_internal.volumes WHERE shelf = 'ledger'}), '1', 'the ledger has one volume');
 
 # A standby, and snapshots here and there from before.
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '0s'");
-$standby->start;
+my $standby = retention_standby();
 
 my $ALL_USERS = q{SELECT sum(adclick.unique_users_between(ad, '-infinity', 'infinity')) FROM generate_series(1, 20) ad};
 

@@ -70,11 +70,7 @@ cmp_ok(sql('SELECT count(DISTINCT era) FROM notes'), '>=', 5, 'there are some in
 right_ok($node, 'some volumes');
 
 # A standby, and snapshots here and there from before.
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '0s'");
-$standby->start;
+my $standby = retention_standby();
 
 sub begin_reader
 {

@@ -100,11 +100,7 @@ right_ok($node, 'nothing dropped');
 is(sql($MINUTES), '1999-12-31 23:59:00+00', 'no day is due');
 
 # A standby, and snapshots here and there from before.
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '0s'");
-$standby->start;
+my $standby = retention_standby();
 
 sub begin_reader
 {

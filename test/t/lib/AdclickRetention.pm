@@ -10,7 +10,7 @@ use Exporter 'import';
 use AdclickClock qw(clocked pass_time set_clock);
 use AdclickTest;
 
-our @EXPORT = qw($MINUTE $HOUR $DAY retention_node pass_time set_clock becomes retention_round);
+our @EXPORT = qw($MINUTE $HOUR $DAY retention_node retention_standby pass_time set_clock becomes retention_round);
 
 our ($MINUTE, $HOUR, $DAY) = (60, 3600, 86400);
 
@@ -29,6 +29,18 @@ sub retention_node
 	adclick_database($node, 'clicks');
 	$node->safe_psql('clicks', "CREATE VIEW $volumes AS SELECT * FROM adclick_internal.volumes WHERE shelf = '$shelf'");
 	return $node;
+}
+
+# A standby of it, which does not wait for its questions.
+sub retention_standby
+{
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+
+	$node->backup('backup');
+	$standby->init_from_backup($node, 'backup', has_streaming => 1);
+	$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '0s'");
+	$standby->start;
+	return $standby;
 }
 
 # Wait for something.
