@@ -162,8 +162,8 @@ SELECT is_exact('late clicks, and copies');
 SELECT is(adclick.recompute(hour(20), hour(3)), clicks_in(hour(20), hour(3)), 'late clicks, and copies: some hours');
 SELECT oracle.compact() AS compacted \gset
 SELECT is_exact('late clicks, compacted');
--- The newest click of the last tick may be some minutes old, and so not all of these are closed.
-SELECT is_empty($$SELECT * FROM unpacked WHERE what <> 'minute'$$, 'hours that were packed are again, with late clicks');
+-- The newest click of the last tick may be some minutes old, so the last minutes need not be closed now, nor the last hour settled that was before.
+SELECT is_empty($$SELECT * FROM unpacked WHERE what <> 'minute' AND first < hour(2)$$, 'hours that were packed are again, with late clicks');
 
 -- Damage: some answer is wrong or refused, and right once the hours are made anew.
 CREATE FUNCTION damaged(question text) RETURNS text LANGUAGE plpgsql AS $$
