@@ -422,13 +422,13 @@ CREATE TABLE adclick.most_clicked_ads (
 	most_clicked_ads adclick.ad_click[] NOT NULL,
 	cut_off bigint NOT NULL,
 	PRIMARY KEY (filter_id, click_minute)
-);
--- Read often, and small beside the segments: not worth decompressing.
-ALTER TABLE adclick.most_clicked_ads ALTER most_clicked_ads SET STORAGE EXTERNAL;
+) WITH (toast_tuple_target = 256);
+-- A list of many ads is compressed to a fifth, and of its beginning no more is read than is asked for.
+ALTER TABLE adclick.most_clicked_ads ALTER most_clicked_ads SET STORAGE MAIN;
 COMMENT ON TABLE adclick.most_clicked_ads IS 'the most clicked ads of each closed minute of the last day, of all clicks (filter 0) and of each registered filter; clicks that come late enter when the minute is compacted again';
 COMMENT ON COLUMN adclick.most_clicked_ads.click_minute IS 'the minute (UTC)';
 COMMENT ON COLUMN adclick.most_clicked_ads.filter_id IS 'the filter, see adclick.filters';
-COMMENT ON COLUMN adclick.most_clicked_ads.most_clicked_ads IS 'ads and their clicks in this minute, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
+COMMENT ON COLUMN adclick.most_clicked_ads.most_clicked_ads IS 'ads and their clicks in this minute, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most, and of several none with as few as one that is cut off';
 COMMENT ON COLUMN adclick.most_clicked_ads.cut_off IS 'the most clicks an ad had that is not among them, 0 if all ads are';
 
 CREATE TABLE adclick.most_clicked_ads_hourly (
@@ -437,12 +437,12 @@ CREATE TABLE adclick.most_clicked_ads_hourly (
 	most_clicked_ads adclick.ad_click[] NOT NULL,
 	cut_off bigint NOT NULL,
 	PRIMARY KEY (filter_id, click_hour)
-);
-ALTER TABLE adclick.most_clicked_ads_hourly ALTER most_clicked_ads SET STORAGE EXTERNAL;
+) WITH (toast_tuple_target = 256);
+ALTER TABLE adclick.most_clicked_ads_hourly ALTER most_clicked_ads SET STORAGE MAIN;
 COMMENT ON TABLE adclick.most_clicked_ads_hourly IS 'the most clicked ads of each hour that is settled, an hour after its end, as adclick.most_clicked_ads has them of each minute';
 COMMENT ON COLUMN adclick.most_clicked_ads_hourly.click_hour IS 'the hour (UTC)';
 COMMENT ON COLUMN adclick.most_clicked_ads_hourly.filter_id IS 'the filter, see adclick.filters';
-COMMENT ON COLUMN adclick.most_clicked_ads_hourly.most_clicked_ads IS 'ads and their clicks in this hour, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
+COMMENT ON COLUMN adclick.most_clicked_ads_hourly.most_clicked_ads IS 'ads and their clicks in this hour, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most, and of several none with as few as one that is cut off';
 COMMENT ON COLUMN adclick.most_clicked_ads_hourly.cut_off IS 'the most clicks an ad had that is not among them, 0 if all ads are';
 
 CREATE TABLE adclick.most_clicked_ads_daily (
@@ -451,12 +451,12 @@ CREATE TABLE adclick.most_clicked_ads_daily (
 	most_clicked_ads adclick.ad_click[] NOT NULL,
 	cut_off bigint NOT NULL,
 	PRIMARY KEY (filter_id, click_day)
-);
-ALTER TABLE adclick.most_clicked_ads_daily ALTER most_clicked_ads SET STORAGE EXTERNAL;
+) WITH (toast_tuple_target = 256);
+ALTER TABLE adclick.most_clicked_ads_daily ALTER most_clicked_ads SET STORAGE MAIN;
 COMMENT ON TABLE adclick.most_clicked_ads_daily IS 'the most clicked ads of each day (UTC) whose hours are settled, as adclick.most_clicked_ads has them of each minute';
 COMMENT ON COLUMN adclick.most_clicked_ads_daily.click_day IS 'the day (UTC)';
 COMMENT ON COLUMN adclick.most_clicked_ads_daily.filter_id IS 'the filter, see adclick.filters';
-COMMENT ON COLUMN adclick.most_clicked_ads_daily.most_clicked_ads IS 'ads and their clicks on this day, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most';
+COMMENT ON COLUMN adclick.most_clicked_ads_daily.most_clicked_ads IS 'ads and their clicks on this day, the most clicks first, of equals the smaller ad_id; adclick.top_ads_kept of them at most, and of several none with as few as one that is cut off';
 COMMENT ON COLUMN adclick.most_clicked_ads_daily.cut_off IS 'the most clicks an ad had that is not among them, 0 if all ads are';
 
 /*

@@ -5,7 +5,8 @@
  *
  * A list holds the ads with the most clicks in one run, ties going to
  * the smaller ad, and the largest count that was cut off: what any other ad can
- * have at most.  rank.c answers from them.
+ * have at most.  rank.c answers from them.  Ads that have just as many are left out, too: that
+ * they are named would prove nothing, and where clicks are few they are most of the list.
  *
  * Registering a filter and compaction take the same lock, so each final run
  * has a list of each registered filter.
@@ -165,6 +166,8 @@ put_lists(RunLists *lists, StoreGrain grain, int64 first)
 		topn_finish(top);
 		list.n = Min(top->n, top->limit - 1);
 		list.cut_off = top->n > list.n ? top->heap[list.n].clicks : 0;
+		while (list.n > 1 && list.ads[list.n - 1].clicks == list.cut_off)
+			list.n--;
 		store_put_list(lists->kept->ids[k], &list);
 	}
 }

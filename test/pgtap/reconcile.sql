@@ -147,8 +147,8 @@ $$;
 SELECT is(found_in_lists(change, 'adclick.most_clicked_ads', 'click_minute'), 'list 1', 'list: ' || what) FROM changes;
 SELECT is(found_in_lists(change, 'adclick.most_clicked_ads_hourly', 'click_hour'), 'hourly list 1', 'hourly list: ' || what) FROM changes;
 BEGIN;
-UPDATE adclick.most_clicked_ads SET most_clicked_ads[cardinality(most_clicked_ads)] = ROW(900030, 1)::adclick.ad_click
-WHERE filter_id = 0 AND most_clicked_ads @> ARRAY[ROW(900001, 1)::adclick.ad_click];
+UPDATE adclick.most_clicked_ads SET most_clicked_ads = most_clicked_ads || ROW(900030, 1)::adclick.ad_click
+WHERE filter_id = 0 AND cut_off = 1 AND click_minute = (SELECT clicked_at FROM adclick.click_log WHERE ad_id = 900001);
 SELECT is(found(), 'list 1', 'of ads with as many clicks the smaller belong in the list');
 ROLLBACK;
 SELECT is(found_in_lists('filter_id = 0', 'adclick.most_clicked_ads', 'click_minute'), 'nothing', 'nothing is changed');

@@ -454,11 +454,12 @@ WITH minutes AS MATERIALIZED (
 	UNION ALL
 	SELECT 'day', click_day, filter_id, most_clicked_ads, cut_off FROM adclick.most_clicked_ads_daily
 ), expected AS MATERIALIZED (
-	SELECT grain, first, filter_id, string_agg(ad_id || ' ' || clicks, ', ' ORDER BY rank) FILTER (WHERE rank <= ads_kept),
-		coalesce(max(clicks) FILTER (WHERE rank > ads_kept), 0)
+	SELECT grain, first, filter_id,
+		string_agg(ad_id || ' ' || clicks, ', ' ORDER BY rank) FILTER (WHERE rank = 1 OR (rank <= ads_kept AND clicks > coalesce(most, 0))), coalesce(most, 0) AS coalesce
 	FROM (SELECT DISTINCT grain, first, in_hour FROM compacted) c CROSS JOIN kept LEFT JOIN ranked USING (grain, first, filter_id)
+		LEFT JOIN (SELECT grain, first, filter_id, max(clicks) AS most FROM ranked WHERE rank > ads_kept GROUP BY 1, 2, 3) beyond USING (grain, first, filter_id)
 		LEFT JOIN lists l USING (grain, first, filter_id)
-	WHERE NOT in_hour OR l.cut_off IS NOT NULL GROUP BY 1, 2, 3
+	WHERE NOT in_hour OR l.cut_off IS NOT NULL GROUP BY 1, 2, 3, most
 ), stored AS MATERIALIZED (
 	SELECT grain, first, l.filter_id, (SELECT string_agg(ad_id || ' ' || click_count, ', ') FROM unnest(l.most_clicked_ads)),
 		l.cut_off
