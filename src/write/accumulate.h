@@ -16,7 +16,7 @@
 #include "store/store.h"
 
 /*
- * A run of order user or ip with so many facts is final: merging it with others
+ * A run of order user, ip or ledger with so many facts is final: merging it with others
  * would save few probes and cost as much as writing it once more.
  */
 #define LARGE_RUN_FACTS (128 * 1024)

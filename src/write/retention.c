@@ -85,6 +85,12 @@ retention(Shelf shelf)
 	return *shelves[shelf].minutes * USECS_PER_MINUTE;
 }
 
+int64
+retention_volume_time(Shelf shelf)
+{
+	return is_on(shelf) ? retention(shelf) / VOLUMES_KEPT : PG_INT64_MAX;
+}
+
 /* The longest window in which equal keys are duplicates, us. */
 static int64
 longest_window(const ClickRules *rules)
@@ -215,7 +221,7 @@ open_volume(Shelf shelf, TimestampTz now)
 	TimestampTz opened_at;
 
 	(void) store_current_volume(shelf, &opened_at);
-	if (opened_at <= now && now - opened_at >= retention(shelf) / VOLUMES_KEPT && store_open_volume(shelf))
+	if (opened_at <= now && now - opened_at >= retention_volume_time(shelf) && store_open_volume(shelf))
 		CommandCounterIncrement();
 }
 
@@ -247,7 +253,7 @@ anything_to_do(Shelf shelf)
 	StoreVolume volume;
 
 	(void) store_current_volume(shelf, &opened_at);
-	return now - opened_at >= retention(shelf) / VOLUMES_KEPT ||
+	return now - opened_at >= retention_volume_time(shelf) ||
 		(store_get_closed_volume(shelf, &volume) && is_due(&volume, now));
 }
 

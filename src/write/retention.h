@@ -35,4 +35,7 @@ extern void retention_apply(bool by_hand, RetentionResult *result);
 /* That a volume is still there that should have been dropped or emptied long ago, and why; NULL: none is. */
 extern const char *retention_overdue(const StoreState *state);
 
+/* How long a volume of the shelf is written to, us; PG_INT64_MAX: for ever. */
+extern int64 retention_volume_time(Shelf shelf);
+
 #endif							/* ADCLICK_RETENTION_H */

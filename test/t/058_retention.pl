@@ -50,7 +50,7 @@ for my $volume (6 .. 11)
 	send_copies($node, 'clicks', 100) if $volume > 6;
 	drained($node, 'clicks');
 	pass_time(2 * $MINUTE);
-	becomes('SELECT count(*) = 0 FROM adclick_internal.runs WHERE sort_order = 3 AND is_delta', 'a packed ledger');
+	packed($node, 'clicks');
 	pass_time(144 * $MINUTE);
 	becomes("SELECT max(volume) >= $volume FROM ledger_volumes", 'that a volume is opened');
 }

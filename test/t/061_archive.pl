@@ -74,8 +74,7 @@ sql(q{INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id, ip, coun
 	SELECT click_id, ad_id, now() - interval '20 days' + random() * interval '3 hours', 1 + user_id % 50, ip, country, region, device
 	FROM oracle.random_clicks(20000, '1 hour')});
 drained($node, 'clicks');
-$node->poll_query_until('clicks', 'SELECT count(*) = 0 FROM adclick_internal.runs WHERE sort_order = 3 AND is_delta')
-  or die 'the ledger is not packed';
+packed($node, 'clicks');
 set_conf($node, 'adclick.raw_retention' => "'1h'", 'adclick.ledger_retention' => "'30d'");
 sql(q{UPDATE adclick_internal.volumes SET opened_at = now() - interval '50 days';
 	INSERT INTO adclick_internal.volumes SELECT 'ledger', 1, now() - interval '40 days', NULL, NULL, in_future, too_old, duplicates, undecided, forged, expired, user_limit, address_limit FROM adclick_internal.state});

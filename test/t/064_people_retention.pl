@@ -76,7 +76,7 @@ for my $volume (6 .. 11)
 	send_clicks($node, 'clicks', 300, '1 hour');
 	drained($node, 'clicks');
 	pass_time(2 * $MINUTE);
-	becomes('SELECT count(*) = 0 FROM adclick_internal.runs WHERE is_delta', 'that all is packed');
+	packed($node, 'clicks');
 	pass_time(144 * $MINUTE);
 	becomes("SELECT max(volume) >= $volume FROM people", 'that a volume is opened');
 }

@@ -20,7 +20,7 @@ use Time::HiRes ();
 our @EXPORT = qw(
   adclick_node adclick_database
   workers_ready quiet_workers wake_workers set_conf
-  send_clicks send_copies drained compacted
+  send_clicks send_copies drained compacted packed
   answers_ok facts_ok lists_ok verdicts_ok conserved_ok exact_ok counted_is
   writers_start writers_stop
 );
@@ -174,6 +174,16 @@ sub compacted
 		last if $node->safe_psql($database, 'SELECT behind FROM adclick_internal.worker(true)') + 0.1 < $passed;
 		die 'the compactor does not come to an end' if $passed > $PostgreSQL::Test::Utils::timeout_default;
 	}
+	return;
+}
+
+# Have all deltas folded in, also those that the compactor lets wait for more.
+sub packed
+{
+	my ($node, $database) = @_;
+
+	$node->poll_query_until($database, 'SELECT NOT EXISTS (SELECT FROM adclick_internal.runs WHERE is_delta) FROM adclick.compact()')
+	  or die 'not all deltas can be folded in';
 	return;
 }
 
