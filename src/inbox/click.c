@@ -13,6 +13,7 @@
 
 #include <sys/socket.h>
 
+#include "catalog/pg_type.h"
 #include "port/pg_bswap.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -25,6 +26,18 @@
 #define ID_TIME_BELIEVED USECS_PER_DAY
 
 #define UNIX_EPOCH_USECS ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
+const Oid click_column_types[CLICK_COLUMNS] = {
+	[CLICK_ID - 1] = UUIDOID,
+	[CLICK_AD_ID - 1] = INT8OID,
+	[CLICK_CLICKED_AT - 1] = TIMESTAMPTZOID,
+	[CLICK_USER_ID - 1] = INT8OID,
+	[CLICK_RECEIVED_AT - 1] = TIMESTAMPTZOID,
+	[CLICK_IP - 1] = INETOID,
+	[CLICK_COUNTRY - 1] = TEXTOID,
+	[CLICK_REGION - 1] = TEXTOID,
+	[CLICK_DEVICE - 1] = TEXTOID
+};
 
 int64
 click_bucket(const DedupRule *rule, TimestampTz at)

@@ -39,6 +39,9 @@ enum
 	CLICK_COLUMNS = CLICK_DEVICE
 };
 
+/* By attribute number, less one. */
+extern const Oid click_column_types[CLICK_COLUMNS];
+
 typedef enum ClickVerdict
 {
 	CLICK_VALID,

@@ -27,7 +27,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
-#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -54,18 +53,6 @@ PG_FUNCTION_INFO_V1(adclick_refuse_change);
 
 static const TableAmRoutine *heap;
 
-static const Oid column_types[CLICK_COLUMNS] = {
-	[CLICK_ID - 1] = UUIDOID,
-	[CLICK_AD_ID - 1] = INT8OID,
-	[CLICK_CLICKED_AT - 1] = TIMESTAMPTZOID,
-	[CLICK_USER_ID - 1] = INT8OID,
-	[CLICK_RECEIVED_AT - 1] = TIMESTAMPTZOID,
-	[CLICK_IP - 1] = INETOID,
-	[CLICK_COUNTRY - 1] = TEXTOID,
-	[CLICK_REGION - 1] = TEXTOID,
-	[CLICK_DEVICE - 1] = TEXTOID
-};
-
 /* What is stamped must be there: the table may have been altered. */
 static void
 check_columns(Relation relation)
@@ -74,11 +61,11 @@ check_columns(Relation relation)
 
 	for (int i = 0; i < CLICK_COLUMNS; i++)
 		if (i >= desc->natts || TupleDescAttr(desc, i)->attisdropped ||
-			TupleDescAttr(desc, i)->atttypid != column_types[i])
+			TupleDescAttr(desc, i)->atttypid != click_column_types[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("access method \"%s\" stores clicks only", INBOX_AM),
-					 errdetail("Column %d should be of type %s.", i + 1, format_type_be(column_types[i]))));
+					 errdetail("Column %d should be of type %s.", i + 1, format_type_be(click_column_types[i]))));
 }
 
 static void

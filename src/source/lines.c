@@ -14,7 +14,6 @@
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/elog.h"
@@ -30,18 +29,6 @@
 #define KEPT_LINE 1000
 #define KEPT_REASON 500
 
-static const Oid column_types[CLICK_COLUMNS] = {
-	[CLICK_ID - 1] = UUIDOID,
-	[CLICK_AD_ID - 1] = INT8OID,
-	[CLICK_CLICKED_AT - 1] = TIMESTAMPTZOID,
-	[CLICK_USER_ID - 1] = INT8OID,
-	[CLICK_RECEIVED_AT - 1] = TIMESTAMPTZOID,
-	[CLICK_IP - 1] = INETOID,
-	[CLICK_COUNTRY - 1] = TEXTOID,
-	[CLICK_REGION - 1] = TEXTOID,
-	[CLICK_DEVICE - 1] = TEXTOID
-};
-
 void
 lines_begin(LineShape *shape, const StoreSource *source)
 {
@@ -53,7 +40,7 @@ lines_begin(LineShape *shape, const StoreSource *source)
 		Oid			function;
 
 		shape->names[i] = source->columns[i];
-		getTypeInputInfo(column_types[i], &function, &shape->parameters[i]);
+		getTypeInputInfo(click_column_types[i], &function, &shape->parameters[i]);
 		fmgr_info(function, &shape->input[i]);
 	}
 }
