@@ -2,6 +2,7 @@
 'use strict';
 
 const assert = require('node:assert/strict');
+const { execFileSync } = require('node:child_process');
 const fs = require('node:fs');
 const fsPromises = require('node:fs/promises');
 const os = require('node:os');
@@ -367,6 +368,34 @@ test('a database that does not answer is away, too', async () => {
 	client.release();
 	await isEmpty(gateway);
 	assert.deepEqual(await users(10), range(0, 10));
+	assert.equal(await gateway.stop(), 0);
+});
+
+// The processes of the server, which is the test's own.
+function serverProcesses() {
+	const postmaster = fs.readFileSync(path.join(process.env.PGDATA, 'postmaster.pid'), 'utf8').split('\n')[0];
+	const children = execFileSync('ps', ['-o', 'pid=', '--ppid', postmaster], { encoding: 'utf8' }).trim().split(/\s+/);
+
+	return [postmaster, ...children].map(Number);
+}
+
+test('a server that hangs is away, and what it does afterwards counts once', async () => {
+	const gateway = await Gateway.start();
+
+	await clickAll(gateway, 21, [0]);
+	const processes = serverProcesses();
+	processes.forEach(pid => process.kill(pid, 'SIGSTOP'));
+	try {
+		await clickAll(gateway, 21, range(1, 10)); // the statement waits in its connection, the clicks in the spool as well
+		assert.equal((await gateway.health()).database, 'away');
+		await clickAll(gateway, 21, range(11, 20));
+		isProblem(await gateway.click(2), 503);
+	} finally {
+		processes.forEach(pid => process.kill(pid, 'SIGCONT'));
+	}
+	await isEmpty(gateway);
+	await sql('SELECT adclick.tick()');
+	assert.deepEqual(await sql("SELECT count(*)::int, count(DISTINCT user_id)::int FROM adclick.click_log WHERE ad_id = 21 AND verdict = 'counted'"), [[21, 21]]);
 	assert.equal(await gateway.stop(), 0);
 });
 
