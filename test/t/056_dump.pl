@@ -28,6 +28,8 @@ $node->safe_psql('shop', 'CREATE ROLE billing; GRANT USAGE ON SCHEMA adclick TO 
 sub sql { return $node->safe_psql($_[0], $_[1]) }
 
 $node->safe_psql('shop', "SELECT oracle.send_past_clicks(2000, '3 hours', '1 day')");
+drained($node, 'shop');
+packed($node, 'shop');
 send_clicks($node, 'shop', 1000);
 drained($node, 'shop');
 compacted($node, 'shop');
