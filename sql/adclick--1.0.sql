@@ -80,13 +80,15 @@ CREATE TABLE adclick.filters (
 	country text,
 	region text,
 	device text,
+	last_day date,
 	UNIQUE NULLS NOT DISTINCT (country, region, device)
 );
 COMMENT ON TABLE adclick.filters IS 'combinations of country, region and device: those that clicks came with, and, with NULL for any, those registered by adclick.add_filter()';
-COMMENT ON COLUMN adclick.filters.filter_id IS 'short name of the combination; 0: any click';
+COMMENT ON COLUMN adclick.filters.filter_id IS 'short name of the combination, as long as it is here; 0: any click';
 COMMENT ON COLUMN adclick.filters.country IS 'country, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
 COMMENT ON COLUMN adclick.filters.region IS 'region, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
 COMMENT ON COLUMN adclick.filters.device IS 'device, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
+COMMENT ON COLUMN adclick.filters.last_day IS 'the last day (UTC) of a click that came with it: when retention has dropped all that is stored of that day and earlier ones, the row goes, too; NULL: it stays, as registered ones do';
 
 -- Any click: its top-N is always kept.
 INSERT INTO adclick.filters (filter_id) OVERRIDING SYSTEM VALUE VALUES (0);
