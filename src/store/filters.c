@@ -46,6 +46,7 @@ typedef struct FilterEntry
 	bool		is_later;		/* than its row says */
 	int32		filter_id;
 	int64		used_until;		/* the last minute of the last day of a click with it */
+	uint64		foreseen_by;	/* if it is foreseen: the last tail that has it */
 } FilterEntry;
 
 uint32
@@ -109,6 +110,8 @@ static filter_ids_hash *by_id = NULL;	/* the same, by filter_id */
 static MemoryContext foreseen_context = NULL;
 static filter_cache_hash *foreseen = NULL;
 static filter_ids_hash *foreseen_by_id = NULL;
+static uint64 tails = 0;		/* read so far, of each refresh one */
+static int	nnew = 0;			/* that the last one has */
 
 /*
  * An entry may be of a transaction, or part of one, that was rolled back.  Until
@@ -312,6 +315,8 @@ filters_refresh(void)
 	if (cache == NULL || cache_is_stale || cache_extension != get_extension_oid("adclick", true) ||
 		!cache_is_right())
 		cache_load();
+	tails++;
+	nnew = 0;
 }
 
 int32
@@ -430,22 +435,20 @@ filters_keep_days(void)
 	pfree(days);
 }
 
-int32
-filters_foresee(const Dimensions *dimensions)
+static FilterEntry *
+find_foreseen(const Dimensions *dimensions)
 {
-	int32		id = filters_find(dimensions);
-	uint32		nforeseen = foreseen ? foreseen->members : 0;
+	FilterEntry *entry = foreseen ? filter_cache_lookup(foreseen, *dimensions) : NULL;
+
+	return entry && entry->foreseen_by == tails ? entry : NULL;
+}
+
+/* It may be there of another tail of this transaction. */
+static FilterEntry *
+foresee_another(const Dimensions *dimensions)
+{
 	FilterEntry *entry;
 
-	if (id != 0)
-		return id;
-	if (cache->members + nforeseen >= adclick_max_filters)
-	{
-		dimensions = &all_other;
-		id = filters_find(dimensions);
-		if (id != 0)
-			return id;
-	}
 	if (foreseen == NULL)
 	{
 		foreseen_by_id = filter_ids_create(foreseen_context, 16, NULL);
@@ -454,7 +457,28 @@ filters_foresee(const Dimensions *dimensions)
 	entry = filter_cache_lookup(foreseen, *dimensions);
 	if (entry == NULL)
 		entry = add_entry(foreseen, foreseen_by_id, foreseen_context, dimensions,
-						  FIRST_PROVISIONAL_FILTER + nforeseen);
+						  FIRST_PROVISIONAL_FILTER + foreseen->members);
+	entry->foreseen_by = tails;
+	nnew++;
+	return entry;
+}
+
+int32
+filters_foresee(const Dimensions *dimensions)
+{
+	int32		id = filters_find(dimensions);
+	FilterEntry *entry = id == 0 ? find_foreseen(dimensions) : NULL;
+
+	if (id == 0 && entry == NULL && cache->members + nnew >= adclick_max_filters)
+	{
+		dimensions = &all_other;
+		id = filters_find(dimensions);
+		entry = id == 0 ? find_foreseen(dimensions) : NULL;
+	}
+	if (id != 0)
+		return id;
+	if (entry == NULL)
+		entry = foresee_another(dimensions);
 	return entry->filter_id;
 }
 
