@@ -580,7 +580,7 @@ CREATE FUNCTION adclick.apply_retention(OUT dropped bigint, OUT volumes_dropped 
 		OUT minutes_dropped int, OUT days_dropped int, OUT waits text)
 	AS 'MODULE_PATHNAME', 'adclick_apply_retention' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick.apply_retention() IS 'drop what is older than adclick.ledger_retention, adclick.user_and_ip_retention, adclick.minute_retention and adclick.day_retention say, now, as the compactor does; dropped: clicks of the ledger; minutes_dropped: days of which minutes and hours have gone; days_dropped: those that have gone as a whole; waits: why not more';
+COMMENT ON FUNCTION adclick.apply_retention() IS 'drop what is older than adclick.ledger_retention, adclick.user_and_ip_retention, adclick.minute_retention and adclick.day_retention say, now, as the compactor does; dropped: clicks of the ledger; minutes_dropped: days of which minutes and hours have gone; days_dropped: those that have gone as a whole; waits: why not more. Combinations of country, region and device that nothing has any more go with it';
 
 --
 -- The archive
