@@ -80,13 +80,15 @@ CREATE TABLE adclick.filters (
 	country text,
 	region text,
 	device text,
+	last_day date,
 	UNIQUE NULLS NOT DISTINCT (country, region, device)
 );
 COMMENT ON TABLE adclick.filters IS 'combinations of country, region and device: those that clicks came with, and, with NULL for any, those registered by adclick.add_filter()';
-COMMENT ON COLUMN adclick.filters.filter_id IS 'short name of the combination; 0: any click';
+COMMENT ON COLUMN adclick.filters.filter_id IS 'short name of the combination, as long as it is here; 0: any click';
 COMMENT ON COLUMN adclick.filters.country IS 'country, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
 COMMENT ON COLUMN adclick.filters.region IS 'region, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
 COMMENT ON COLUMN adclick.filters.device IS 'device, ''unknown'' for clicks without, ''other'' beyond the limits; NULL = any';
+COMMENT ON COLUMN adclick.filters.last_day IS 'the last day (UTC) of a click that came with it: when retention has dropped all that is stored of that day and earlier ones, the row goes, too; NULL: it stays, as registered ones do';
 
 -- Any click: its top-N is always kept.
 INSERT INTO adclick.filters (filter_id) OVERRIDING SYSTEM VALUE VALUES (0);
@@ -578,7 +580,7 @@ CREATE FUNCTION adclick.apply_retention(OUT dropped bigint, OUT volumes_dropped 
 		OUT minutes_dropped int, OUT days_dropped int, OUT waits text)
 	AS 'MODULE_PATHNAME', 'adclick_apply_retention' LANGUAGE C
 	SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s';
-COMMENT ON FUNCTION adclick.apply_retention() IS 'drop what is older than adclick.ledger_retention, adclick.user_and_ip_retention, adclick.minute_retention and adclick.day_retention say, now, as the compactor does; dropped: clicks of the ledger; minutes_dropped: days of which minutes and hours have gone; days_dropped: those that have gone as a whole; waits: why not more';
+COMMENT ON FUNCTION adclick.apply_retention() IS 'drop what is older than adclick.ledger_retention, adclick.user_and_ip_retention, adclick.minute_retention and adclick.day_retention say, now, as the compactor does; dropped: clicks of the ledger; minutes_dropped: days of which minutes and hours have gone; days_dropped: those that have gone as a whole; waits: why not more. Combinations of country, region and device that nothing has any more go with it';
 
 --
 -- The archive

@@ -104,7 +104,7 @@ const char *const definitions_shelves[] = {"ledger", "people"};
 
 static const Definition definitions[] = {
 	{ADCLICK_SCHEMA, "filters", RELKIND_RELATION, false, {
-			{"filter_id", INT4OID}, {"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}
+			{"filter_id", INT4OID}, {"country", TEXTOID}, {"region", TEXTOID}, {"device", TEXTOID}, {"last_day", DATEOID}
 	}},
 	{ADCLICK_SCHEMA, "most_clicked_ads", RELKIND_RELATION, false, {
 			{"click_minute", TIMESTAMPTZOID}, {"filter_id", INT4OID}, {"most_clicked_ads", AD_CLICKS},

@@ -89,7 +89,7 @@ progress(FunctionCallInfo fcinfo, Oid asker)
 	values[12] = Int64GetDatum(state.verdicts[CLICK_USER_LIMIT]);
 	values[13] = Int64GetDatum(state.verdicts[CLICK_ADDRESS_LIMIT]);
 	values[14] = Int64GetDatum(store_count_open_minutes());
-	values[15] = Int64GetDatum(store_count_combinations());
+	values[15] = Int64GetDatum(store_combinations().n);
 	values[16] = Int64GetDatum(state.late);
 	values[17] = clicks_per_second();
 	values[18] = Int64GetDatum(state.dropped);
@@ -228,7 +228,7 @@ look_at_tables(void *arg)
 	if (store_in_restore())
 		store_refuse_in_restore();
 	findings->waiting = tail_rows(state.tick, INBOX_TO_ASK, &findings->oldest);
-	findings->combinations = store_count_combinations();
+	findings->combinations = store_combinations().n;
 	findings->unreconciled = store_count_unreconciled();
 	findings->retention = retention_overdue(&state);
 	findings->sources = find_unread_sources();

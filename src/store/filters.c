@@ -3,11 +3,15 @@
  * filters.c
  *	  The dictionary of dimension combinations.
  *
- * See filters.h.  Combinations are added by ticks only, one tick at a time, and
- * never changed, so a cached entry is never wrong; it can only be missing, or
- * come from a transaction that was rolled back, after which it is read anew.
- * Combinations only the tail has are kept beside them, under provisional ids, to
- * the end of the transaction.
+ * See filters.h.  Combinations are added by ticks, and by who brings clicks back
+ * from files, and end when no click uses them.  An id never stands for another
+ * combination; so the cache is right for a snapshot that sees the same ids, and
+ * read anew for any other one, as it is after a rollback.  Combinations only the
+ * tail has are kept beside them, under provisional ids, to the end of the transaction.
+ *
+ * What a row has besides is the last day of a click that came with it.  Cached
+ * days are never later than stored ones, so of many clicks of a day the first one
+ * has it written, and all others compare a number.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -20,6 +24,7 @@
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
+#include "utils/snapmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
@@ -38,7 +43,10 @@ typedef struct FilterEntry
 	Dimensions	dimensions;		/* the key; NULL values: a lookup that has none */
 	uint32		hash;
 	char		status;
+	bool		is_later;		/* than its row says */
 	int32		filter_id;
+	int64		used_until;		/* the last minute of the last day of a click with it */
+	uint64		foreseen_by;	/* if it is foreseen: the last tail that has it */
 } FilterEntry;
 
 uint32
@@ -102,6 +110,8 @@ static filter_ids_hash *by_id = NULL;	/* the same, by filter_id */
 static MemoryContext foreseen_context = NULL;
 static filter_cache_hash *foreseen = NULL;
 static filter_ids_hash *foreseen_by_id = NULL;
+static uint64 tails = 0;		/* read so far, of each refresh one */
+static int	nnew = 0;			/* that the last one has */
 
 /*
  * An entry may be of a transaction, or part of one, that was rolled back.  Until
@@ -111,6 +121,8 @@ static filter_ids_hash *foreseen_by_id = NULL;
 static bool cache_is_stale = false;
 
 static Oid	cache_extension = InvalidOid;	/* whose filters these are */
+static uint64 cached_ids = 0;	/* a hash of their ids, as the store has it */
+static int	nlater = 0;			/* whose last day is to be written */
 static bool fold_reported = false;
 
 static void
@@ -205,6 +217,12 @@ forget_on_subabort(SubXactEvent event, SubTransactionId mine, SubTransactionId p
 		cache_is_stale = true;
 }
 
+static int64
+end_of_day(int64 minute)
+{
+	return day_of(minute) + MINS_PER_DAY - 1;
+}
+
 /* Enter a combination into the tables of them. */
 static FilterEntry *
 add_entry(filter_cache_hash *table, filter_ids_hash *ids, MemoryContext context,
@@ -214,6 +232,7 @@ add_entry(filter_cache_hash *table, filter_ids_hash *ids, MemoryContext context,
 	FilterEntry *entry = filter_cache_insert(table, *dimensions, &found);
 
 	entry->filter_id = filter_id;
+	entry->is_later = false;
 	for (int i = 0; i < DIMENSIONS && !found; i++)
 	{
 		char	   *copy = MemoryContextAlloc(context, dimensions->length[i]);
@@ -227,27 +246,34 @@ add_entry(filter_cache_hash *table, filter_ids_hash *ids, MemoryContext context,
 
 /* From a stored row, which may be damaged. */
 static void
-cache_add(const Dimensions *dimensions, int32 filter_id)
+cache_add(const Dimensions *dimensions, int32 filter_id, int64 used_until)
 {
 	if (filter_id < 1 || filter_is_provisional(filter_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("filter %d in adclick.filters is damaged", filter_id),
 				 errdetail("Its filter_id must be from 1 to %d.", FIRST_PROVISIONAL_FILTER - 1)));
-	add_entry(cache, by_id, cache_context, dimensions, filter_id);
+	add_entry(cache, by_id, cache_context, dimensions, filter_id)->used_until = used_until;
+	cached_ids += store_id_hash(filter_id);
 }
 
 static void
-cache_row(int32 filter_id, char *const *values)
+cache_row(const StoreFilter *filter, int64 used_until)
 {
 	Dimensions	dimensions;
 
 	for (int i = 0; i < DIMENSIONS; i++)
 	{
-		dimensions.value[i] = values[i];
-		dimensions.length[i] = strlen(values[i]);
+		dimensions.value[i] = filter->values[i];
+		dimensions.length[i] = strlen(filter->values[i]);
 	}
-	cache_add(&dimensions, filter_id);
+	cache_add(&dimensions, filter->filter_id, used_until);
+}
+
+static bool
+dictionary_is_full(void)
+{
+	return cache->members >= adclick_max_filters;
 }
 
 static void
@@ -267,16 +293,30 @@ cache_load(void)
 	by_id = filter_ids_create(cache_context, 1024, NULL);
 	cache_extension = get_extension_oid("adclick", false);
 	cache_is_stale = false;
+	cached_ids = 0;
+	nlater = 0;
 
 	store_each_combination(cache_row);
+	fold_reported = fold_reported && dictionary_is_full();
+}
+
+/* Whether the snapshot sees what is cached, and nothing else. */
+static bool
+cache_is_right(void)
+{
+	StoreCombinations seen = store_combinations();
+
+	return seen.n == cache->members && seen.ids == cached_ids;
 }
 
 void
 filters_refresh(void)
 {
 	if (cache == NULL || cache_is_stale || cache_extension != get_extension_oid("adclick", true) ||
-		cache->members < store_count_combinations())
+		!cache_is_right())
 		cache_load();
+	tails++;
+	nnew = 0;
 }
 
 int32
@@ -291,14 +331,8 @@ static const Dimensions all_other = {
 	{OTHER, OTHER, OTHER}, {sizeof(OTHER) - 1, sizeof(OTHER) - 1, sizeof(OTHER) - 1}
 };
 
-static bool
-dictionary_is_full(void)
-{
-	return cache->members >= adclick_max_filters;
-}
-
 static int32
-insert_filter(const Dimensions *dimensions)
+insert_filter(const Dimensions *dimensions, int64 minute)
 {
 	Datum		values[DIMENSIONS];
 	int32		id;
@@ -306,60 +340,115 @@ insert_filter(const Dimensions *dimensions)
 	for (int i = 0; i < DIMENSIONS; i++)
 		values[i] = PointerGetDatum(cstring_to_text_with_len(dimensions->value[i],
 															 dimensions->length[i]));
-	id = store_add_combination(values);
-	cache_add(dimensions, id);
+	id = store_add_combination(values, day_of(minute));
+	cache_add(dimensions, id, end_of_day(minute));
 	return id;
 }
 
-/* The id of "other". */
+/* The id of a combination, for a click of this minute; "entry" is what is cached, NULL: nothing. */
 static int32
-fold(void)
+use_filter(FilterEntry *entry, const Dimensions *dimensions, int64 minute)
 {
-	int32		id = filters_find(&all_other);
+	if (entry == NULL)
+		return insert_filter(dimensions, minute);
+	if (minute > entry->used_until)
+	{
+		nlater += !entry->is_later;
+		entry->is_later = true;
+		entry->used_until = end_of_day(minute);
+	}
+	return entry->filter_id;
+}
 
+static void
+report_fold(void)
+{
 	if (!fold_reported)
 		ereport(WARNING,
 				(errmsg("clicks with new combinations of country, region and device are counted as \"other\""),
 				 errdetail("There are %d combinations already.", (int) cache->members),
 				 errhint("Raise adclick.max_filters, if they are not mistakes.")));
 	fold_reported = true;
-	return id != 0 ? id : insert_filter(&all_other);
 }
 
 void
 filters_count(TupleTableSlot *slot, FactClick *click)
 {
 	Dimensions	dimensions;
+	FilterEntry *entry;
 
 	click->flags |= dimensions_read(slot, &dimensions);
-	click->filter_id = filters_find(&dimensions);
-	if (click->filter_id != 0)
-		return;
-	if (!dictionary_is_full())
-		click->filter_id = insert_filter(&dimensions);
-	else
+	entry = filter_cache_lookup(cache, dimensions);
+	if (entry == NULL && dictionary_is_full())
 	{
-		click->filter_id = fold();
+		report_fold();
 		click->flags |= LEDGER_UNPACKED;
+		dimensions = all_other;
+		entry = filter_cache_lookup(cache, dimensions);
 	}
+	click->filter_id = use_filter(entry, &dimensions, click->minute);
 }
 
 int32
-filters_foresee(const Dimensions *dimensions)
+filters_count_again(const Dimensions *dimensions, int64 minute)
 {
-	int32		id = filters_find(dimensions);
-	uint32		nforeseen = foreseen ? foreseen->members : 0;
+	FilterEntry *entry = filter_cache_lookup(cache, *dimensions);
+
+	if (entry == NULL && dictionary_is_full())
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("these clicks have combinations of country, region and device that have ended, and there is no room for them"),
+				 errdetail("There are %d combinations already.", (int) cache->members),
+				 errhint("Raise adclick.max_filters.")));
+	return use_filter(entry, dimensions, minute);
+}
+
+/* They are there for the newest snapshot, also those that this transaction has added. */
+void
+filters_keep_days(void)
+{
+	filter_cache_iterator iterator;
+	FilterEntry *entry;
+	int64	   *ids;
+	int64	   *days;
+	int			n = 0;
+
+	if (nlater == 0)
+		return;
+	ids = palloc(sizeof(int64) * nlater);
+	days = palloc(sizeof(int64) * nlater);
+	filter_cache_start_iterate(cache, &iterator);
+	while ((entry = filter_cache_iterate(cache, &iterator)) != NULL)
+	{
+		if (!entry->is_later)
+			continue;
+		ids[n] = entry->filter_id;
+		days[n++] = day_of(entry->used_until);
+		entry->is_later = false;
+	}
+	nlater = 0;
+	CommandCounterIncrement();
+	store_push_newest();
+	store_put_last_days(ids, days, n);
+	PopActiveSnapshot();
+	pfree(ids);
+	pfree(days);
+}
+
+static FilterEntry *
+find_foreseen(const Dimensions *dimensions)
+{
+	FilterEntry *entry = foreseen ? filter_cache_lookup(foreseen, *dimensions) : NULL;
+
+	return entry && entry->foreseen_by == tails ? entry : NULL;
+}
+
+/* It may be there of another tail of this transaction. */
+static FilterEntry *
+foresee_another(const Dimensions *dimensions)
+{
 	FilterEntry *entry;
 
-	if (id != 0)
-		return id;
-	if (cache->members + nforeseen >= adclick_max_filters)
-	{
-		dimensions = &all_other;
-		id = filters_find(dimensions);
-		if (id != 0)
-			return id;
-	}
 	if (foreseen == NULL)
 	{
 		foreseen_by_id = filter_ids_create(foreseen_context, 16, NULL);
@@ -368,7 +457,28 @@ filters_foresee(const Dimensions *dimensions)
 	entry = filter_cache_lookup(foreseen, *dimensions);
 	if (entry == NULL)
 		entry = add_entry(foreseen, foreseen_by_id, foreseen_context, dimensions,
-						  FIRST_PROVISIONAL_FILTER + nforeseen);
+						  FIRST_PROVISIONAL_FILTER + foreseen->members);
+	entry->foreseen_by = tails;
+	nnew++;
+	return entry;
+}
+
+int32
+filters_foresee(const Dimensions *dimensions)
+{
+	int32		id = filters_find(dimensions);
+	FilterEntry *entry = id == 0 ? find_foreseen(dimensions) : NULL;
+
+	if (id == 0 && entry == NULL && cache->members + nnew >= adclick_max_filters)
+	{
+		dimensions = &all_other;
+		id = filters_find(dimensions);
+		entry = id == 0 ? find_foreseen(dimensions) : NULL;
+	}
+	if (id != 0)
+		return id;
+	if (entry == NULL)
+		entry = foresee_another(dimensions);
 	return entry->filter_id;
 }
 

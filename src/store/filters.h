@@ -50,11 +50,20 @@ extern void filters_refresh(void);
 extern int32 filters_find(const Dimensions *dimensions);
 
 /*
- * Give the click of a row the id under which it is counted: that of its combination,
- * made if need be, or that of "other" when there are adclick.max_filters already; and
+ * Give the click of a row, whose minute is known, the id under which it is counted: that of its
+ * combination, made if need be, or that of "other" when there are adclick.max_filters already; and
  * the flags that tell how its dimensions were given.
  */
 extern void filters_count(TupleTableSlot *slot, FactClick *click);
+
+/*
+ * The same for a click that was counted before, under a combination that may have ended since:
+ * it is an error if there is no room for it.
+ */
+extern int32 filters_count_again(const Dimensions *dimensions, int64 minute);
+
+/* Write down the last days of what was counted by these two: what is used by nothing since ends. */
+extern void filters_keep_days(void);
 
 /*
  * The same id for a click not taken yet.  If a tick would make a new id, it gets a

@@ -52,6 +52,15 @@ store_lock(StoreLock lock)
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
+/* False if somebody else has it. */
+bool
+store_try_lock(StoreLock lock)
+{
+	LOCKTAG		tag = lock_tag(lock);
+
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
 void
 store_unlock(StoreLock lock)
 {

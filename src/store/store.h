@@ -15,6 +15,7 @@
 
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "utils/snapshot.h"
 
@@ -46,6 +47,7 @@ typedef enum StoreLock
 extern void store_install(void);
 
 extern void store_lock(StoreLock lock);
+extern bool store_try_lock(StoreLock lock);
 extern void store_unlock(StoreLock lock);
 
 /*
@@ -553,22 +555,52 @@ extern void store_delete_lists(StoreGrain grain, const int64 *firsts, int count)
 /* All that begin in minutes from .. to (included). */
 extern void store_delete_all_lists(StoreGrain grain, int64 from, int64 to);
 
-/* Combinations of dimensions that clicks came with, as the active snapshot sees them. */
-typedef void (*store_combination_callback) (int32 filter_id, char *const *values);
-
-extern void store_each_combination(store_combination_callback callback);
-extern int64 store_count_combinations(void);
-
-/* Add one, of three texts; returns its id. */
-extern int32 store_add_combination(Datum *values);
-
-/* The ids of the filters whose lists are kept: 0 ("no filter") and registered ones. */
 typedef struct StoreFilter
 {
 	int32		filter_id;
 	char	   *values[DIMENSIONS]; /* NULL: any */
 } StoreFilter;
 
+/*
+ * Combinations of dimensions that clicks came with, as the active snapshot sees them, and the last
+ * minute of the last day of such a click.
+ */
+typedef void (*store_combination_callback) (const StoreFilter *filter, int64 used_until);
+
+extern void store_each_combination(store_combination_callback callback);
+
+/* How many there are, and which: the sum of the hashes of their ids. */
+typedef struct StoreCombinations
+{
+	int64		n;
+	uint64		ids;
+} StoreCombinations;
+
+extern StoreCombinations store_combinations(void);
+
+static inline uint64
+store_id_hash(int32 filter_id)
+{
+	return DatumGetUInt64(hash_uint32_extended((uint32) filter_id, 0));
+}
+
+/*
+ * Add one, of three texts, with the day (its first minute) of its first click; returns its id.  If
+ * somebody else has added it, which is waited for, it is that one.
+ */
+extern int32 store_add_combination(Datum *values, int64 day);
+
+/* There were clicks of these days with them. */
+extern void store_put_last_days(const int64 *filter_ids, const int64 *days, int n);
+
+/* The first day that is the last one of a combination; LAST_MINUTE: there is none.  And end those whose last day is before one. */
+extern int64 store_get_first_last_day(void);
+extern void store_end_combinations(int64 day);
+
+/* The first minute that is in any run; LAST_MINUTE: there is none. */
+extern int64 store_get_first_minute(void);
+
+/* The filters whose lists are kept: 0 ("no filter") and registered ones. */
 extern StoreFilter *store_get_registered(int *count);
 
 /* The id of a filter with these dimensions, 0 if there is none. */

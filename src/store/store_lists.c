@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -323,24 +324,25 @@ store_each_combination(store_combination_callback callback)
 	rows = sql_run(GET_COMBINATIONS, NULL, NULL, true);
 	for (uint64 row = 0; row < rows; row++)
 	{
-		char	   *values[DIMENSIONS];
+		StoreFilter filter = {DatumGetInt32(sql_result(row, 1, 0))};
+		Datum		last_day = sql_result(row, 2 + DIMENSIONS, DateADTGetDatum(DATEVAL_NOEND));
 
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < DIMENSIONS; i++)
-			values[i] = TextDatumGetCString(sql_result(row, 2 + i, 0));
-		callback(DatumGetInt32(sql_result(row, 1, 0)), values);
+			filter.values[i] = TextDatumGetCString(sql_result(row, 2 + i, 0));
+		callback(&filter, ((int64) DatumGetDateADT(last_day) + 1) * MINS_PER_DAY - 1);
 	}
 	SPI_finish();
 }
 
 /* Each question asks this, so without SQL. */
-int64
-store_count_combinations(void)
+StoreCombinations
+store_combinations(void)
 {
+	StoreCombinations found = {0};
 	Relation	relation;
 	TupleTableSlot *slot;
 	TableScanDesc scan;
-	int64		count = 0;
 
 	definitions_check();
 	relation = table_open(get_relname_relid("filters", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
@@ -352,25 +354,70 @@ store_count_combinations(void)
 
 		for (int i = 0; i < DIMENSIONS; i++)
 			has_null |= slot_attisnull(slot, 2 + i);
-		count += !has_null;
+		if (has_null)
+			continue;
+		found.n++;
+		found.ids += store_id_hash(DatumGetInt32(slot->tts_values[0]));
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(relation, AccessShareLock);
-	return count;
+	return found;
 }
 
 int32
-store_add_combination(Datum *values)
+store_add_combination(Datum *values, int64 day)
 {
+	Datum		row[DIMENSIONS + 1];
 	int32		id;
 
+	memcpy(row, values, sizeof(Datum) * DIMENSIONS);
+	row[DIMENSIONS] = sql_minute(day);
 	SPI_connect();
-	if (sql_run(ADD_COMBINATION, values, NULL, false) != 1)
+	if (sql_run(ADD_COMBINATION, row, NULL, false) != 1)
 		elog(ERROR, "could not add a combination");
 	id = DatumGetInt32(sql_result(0, 1, 0));
 	SPI_finish();
 	return id;
+}
+
+void
+store_put_last_days(const int64 *filter_ids, const int64 *days, int n)
+{
+	Datum		values[2] = {sql_array(INT8OID, filter_ids, n), minute_array(days, n)};
+
+	sql_write(PUT_LAST_DAYS, values, NULL);
+	pfree(DatumGetPointer(values[0]));
+	pfree(DatumGetPointer(values[1]));
+}
+
+/* The minute that a statement selects. */
+static int64
+minute_or_last(Statement statement)
+{
+	TimestampTz at = sql_time(statement, NULL);
+
+	return TIMESTAMP_NOT_FINITE(at) ? LAST_MINUTE : minute_of(at);
+}
+
+int64
+store_get_first_last_day(void)
+{
+	return minute_or_last(GET_FIRST_LAST_DAY);
+}
+
+int64
+store_get_first_minute(void)
+{
+	return minute_or_last(GET_FIRST_MINUTE);
+}
+
+void
+store_end_combinations(int64 day)
+{
+	Datum		values[1] = {sql_minute(day)};
+
+	sql_write(END_COMBINATIONS, values, NULL);
 }
 
 int32

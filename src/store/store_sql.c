@@ -37,6 +37,9 @@
 /* Likewise of its day; all this is UTC. */
 #define DAY_OF(time) "date_trunc('day', " time ", 'UTC')"
 
+/* And that day as a date. */
+#define DATE_OF(time) "(" time " AT TIME ZONE 'UTC')::date"
+
 /* So many that some of them can be added up, whatever a damaged row says. */
 #define FACTS(number) "least(" number ", 1000000000000000)::bigint"
 
@@ -486,12 +489,28 @@ static const struct
 		REMOVE_LISTS("adclick.most_clicked_ads_daily", "click_day BETWEEN $1 AND $2"), 2, {TIMESTAMPTZOID, TIMESTAMPTZOID}
 	},
 	[GET_COMBINATIONS] = {
-		"SELECT filter_id, country, region, device FROM adclick.filters"
+		"SELECT filter_id, country, region, device, last_day FROM adclick.filters"
 		" WHERE country IS NOT NULL AND region IS NOT NULL AND device IS NOT NULL", 0
 	},
 	[ADD_COMBINATION] = {
-		"INSERT INTO adclick.filters (country, region, device) VALUES ($1, $2, $3) RETURNING filter_id",
-		3, {TEXTOID, TEXTOID, TEXTOID}
+		"INSERT INTO adclick.filters AS f (country, region, device, last_day) VALUES ($1, $2, $3, " DATE_OF("$4") ")"
+		" ON CONFLICT (country, region, device) DO UPDATE SET last_day = greatest(f.last_day, excluded.last_day) RETURNING filter_id",
+		4, {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	},
+	[PUT_LAST_DAYS] = {
+		"UPDATE adclick.filters f SET last_day = " DATE_OF("u.day") " FROM unnest($1, $2) u (filter_id, day)"
+		" WHERE f.filter_id = u.filter_id AND f.last_day < " DATE_OF("u.day"), 2, {INT8ARRAYOID, TIMESTAMPTZARRAYOID}
+	},
+	[GET_FIRST_LAST_DAY] = {
+		"SELECT min(last_day)::timestamp AT TIME ZONE 'UTC' FROM adclick.filters", 0
+	},
+	/* a tick of an older snapshot, which still sees them, fails: the state is another one */
+	[END_COMBINATIONS] = {
+		"WITH ended AS (DELETE FROM adclick.filters WHERE last_day < " DATE_OF("$1") " RETURNING filter_id)"
+		" UPDATE adclick_internal.state SET tick = tick WHERE EXISTS (SELECT FROM ended)", 1, {TIMESTAMPTZOID}
+	},
+	[GET_FIRST_MINUTE] = {
+		"SELECT min(first_minute) FROM adclick_internal.runs", 0
 	},
 	[GET_REGISTERED] = {
 		"SELECT filter_id, country, region, device FROM adclick.filters"

@@ -117,23 +117,18 @@ time_of(Datum value)
 	return time;
 }
 
-static int32
-filter_of(const Datum *values)
+static void
+read_counted(const Datum *values, Dimensions *counted)
 {
-	Dimensions	dimensions;
-	int32		filter_id;
-
 	for (int d = 0; d < DIMENSIONS; d++)
 	{
 		text	   *value = DatumGetTextPP(values[LINE_COUNTED + d]);
 
-		dimensions.value[d] = VARDATA_ANY(value);
-		dimensions.length[d] = VARSIZE_ANY_EXHDR(value);
+		counted->value[d] = VARDATA_ANY(value);
+		counted->length[d] = VARSIZE_ANY_EXHDR(value);
+		if (counted->length[d] == 0 || counted->length[d] > DIMENSION_MAX_LENGTH)
+			refuse("It was counted under a combination that cannot be.");
 	}
-	filter_id = filters_find(&dimensions);
-	if (filter_id == 0)
-		refuse("It was counted under a combination that is not in adclick.filters.");
-	return filter_id;
 }
 
 static void
@@ -176,7 +171,7 @@ check_times(const FactClick *click)
 }
 
 void
-line_to_click(const Datum *values, const bool *nulls, FactClick *click, uint64 *copies)
+line_to_click(const Datum *values, const bool *nulls, FactClick *click, uint64 *copies, Dimensions *counted)
 {
 	const Datum *row = values + LINE_CLICK - 1;
 	const bool *row_nulls = nulls + LINE_CLICK - 1;
@@ -197,7 +192,7 @@ line_to_click(const Datum *values, const bool *nulls, FactClick *click, uint64 *
 	click->user_id = click->has_user ? DatumGetInt64(row[CLICK_USER_ID]) : 0;
 	if (!row_nulls[CLICK_IP])
 		read_ip(row[CLICK_IP], click);
-	click->filter_id = filter_of(values);
+	read_counted(values, counted);
 	click->flags = (uint32) DatumGetInt32(values[LINE_FLAGS]);
 	click->delay = DatumGetInt64(values[LINE_DELAY]);
 	click->bucket = DatumGetInt64(values[LINE_BUCKET]);

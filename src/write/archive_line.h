@@ -14,6 +14,7 @@
 
 #include "core/orders.h"
 #include "inbox/click.h"
+#include "store/filters.h"
 
 /* Columns of adclick_internal.archived_click; those of the inbox begin with LINE_CLICK. */
 enum
@@ -42,9 +43,12 @@ typedef enum LineKind
 extern void line_of_click(const FactClick *click, uint64 copies, Datum *values, bool *nulls);
 extern void line_of_row(Datum *values, bool *nulls);
 
-/* And back; what cannot be is an error (XX001).  Of a row only its minute is read. */
+/*
+ * And back; what cannot be is an error (XX001).  The combination it was counted under stands in the
+ * line, and gets its number elsewhere.  Of a row only its minute is read.
+ */
 extern LineKind line_kind(const Datum *values, const bool *nulls);
-extern void line_to_click(const Datum *values, const bool *nulls, FactClick *click, uint64 *copies);
+extern void line_to_click(const Datum *values, const bool *nulls, FactClick *click, uint64 *copies, Dimensions *counted);
 extern int64 line_row_minute(const Datum *values, const bool *nulls);
 
 #endif							/* ADCLICK_ARCHIVE_LINE_H */

@@ -95,10 +95,11 @@ take_click(Restoring *r, const Datum *values, const bool *nulls)
 	const StoreArchived *volume = r->volume;
 	FactClick	click;
 	uint64		copies;
+	Dimensions	counted;
 	int64		begins;
 	int			hour;
 
-	line_to_click(values, nulls, &click, &copies);
+	line_to_click(values, nulls, &click, &copies, &counted);
 	r->in_file += (int64) copies;
 	begins = store_minute(ORDER_LEDGER, facts_from_int64(click.bucket));
 	if (find_hour(volume->restored, volume->nrestored, click.minute) >= 0 ||
@@ -109,6 +110,7 @@ take_click(Restoring *r, const Datum *values, const bool *nulls)
 		hour = find_hour(volume->hours, volume->nhours, begins);
 	if (hour < 0)
 		return;
+	click.filter_id = filters_count_again(&counted, click.minute);
 	keep_click(r, &click, copies);
 	r->of_hours[hour] += (int64) copies;
 	r->clicks += (int64) copies;
@@ -253,6 +255,7 @@ restored_bring_back(int64 from, int64 to)
 	facts_enlarge(&r.batch, LEDGER_BATCH, r.context);
 	for (int i = 0; i < n; i++)
 		read_volume(&r, &volumes[i]);
+	filters_keep_days();
 	disguise_keep(r.disguise);
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(outer);

@@ -2,7 +2,8 @@
  *
  * retention.c
  *	  Dropping what is older than it is kept: from the ledger, of what is found by
- *	  user and by address, and of what is counted by minute and by day (old_days.c).
+ *	  user and by address, and of what is counted by minute and by day (old_days.c); and then
+ *	  combinations of dimensions that nothing uses any more (unused_filters.c).
  *
  * Each of the first two is a shelf that is written to one volume after the other (store.h), which is
  * dropped as a whole when it was last written to so long ago.  Facts by ad stay, and so do
@@ -39,6 +40,7 @@
 #include "old_days.h"
 #include "read/tail.h"
 #include "retention.h"
+#include "unused_filters.h"
 
 /* Volumes in which a shelf is kept, give or take one: there are two tables more. */
 #define VOLUMES_KEPT (SHELF_TABLES - 2)
@@ -346,6 +348,8 @@ retention_apply(bool by_hand, RetentionResult *result)
 		result->minutes_dropped = drop_days(ORDER_AD, by_hand, result);
 		result->days_dropped = drop_days(ORDER_DAY, by_hand, result);
 	}
+	if (by_hand || result->dropped + result->minutes_dropped + result->days_dropped > 0)
+		unused_filters_end();
 	/* at the end: who holds the lock of a table waits for no other */
 	empty_volumes(result);
 }

@@ -101,6 +101,7 @@ read_rows(Tick *tick, TupleTableSlot *slot)
 	for (; slot != NULL && tick->nrows < TICK_ROWS; slot = inbox_next(tick->inbox))
 		read_row(tick, slot);
 	store_overrides_end(tick->overrides);
+	filters_keep_days();
 	tick->result->more = slot != NULL;
 }
 

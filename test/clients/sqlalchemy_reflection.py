@@ -3,7 +3,7 @@
 import warnings
 
 import sqlalchemy
-from sqlalchemy import BIGINT, BOOLEAN, INTEGER, TEXT, func
+from sqlalchemy import BIGINT, BOOLEAN, DATE, INTEGER, TEXT, func
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import NullType
 
@@ -47,7 +47,7 @@ equal(types('clicks_per_minute'),
        ('country', TEXT, None), ('region', TEXT, None), ('device', TEXT, None), ('click_count', BIGINT, None)],
       'types of clicks_per_minute')
 equal(types('filters'), [('filter_id', INTEGER, None), ('country', TEXT, None), ('region', TEXT, None),
-                         ('device', TEXT, None)], 'types of filters')
+                         ('device', TEXT, None), ('last_day', DATE, None)], 'types of filters')
 equal(types('ads'), [('ad_id', BIGINT, None), ('advertiser_id', BIGINT, None), ('redirect_url', TEXT, None),
                      ('website', TEXT, None), ('active', BOOLEAN, None), ('dedup_by', TEXT, None), ('created_at', TIMESTAMP, True)], 'types of ads')
 equal(types('most_clicked_ads'),

@@ -55,9 +55,12 @@ sub becomes
 }
 
 # A round of retention that begins from now on: it empties the table of a volume that was
-# dropped long ago.  Its number is one whose table is free.
+# dropped long ago.  Its number is one whose table is free.  Or until something else is the case.
 sub retention_round
 {
+	my ($or) = @_;
+
+	$or //= 'false';
 	my $free = $node->safe_psql('clicks', qq{
 		INSERT INTO adclick_internal.volumes
 		SELECT '$shelf', n, '2000-01-01', '2000-01-01', '3' FROM generate_series(0, 31) n
@@ -65,7 +68,7 @@ sub retention_round
 		ORDER BY n LIMIT 1 RETURNING volume});
 	die 'no table is free' if $free eq '';
 	pass_time($MINUTE + 1);
-	becomes("SELECT NOT EXISTS (SELECT FROM $volumes WHERE volume = $free)", 'a round of retention');
+	becomes("SELECT NOT EXISTS (SELECT FROM $volumes WHERE volume = $free) OR $or", 'a round of retention');
 	return;
 }
 
