@@ -159,16 +159,18 @@ truncate_table(const char *name)
 
 /*
  * Lock a table of a dropped volume, with what is stored apart, so that it can be truncated:
- * if nobody uses it, as nobody shall have to queue behind us.
+ * if nobody uses it, as nobody shall have to queue behind us; nor a query of this session, a cursor
+ * perhaps, whom no lock keeps out, and TRUNCATE would refuse.
  */
 static bool
 lock_table(const Dropped *dropped, StoreTable table, TimestampTz before)
 {
 	Relation	relation = definitions_open_volume(table, AccessShareLock);
 	Oid			apart = relation->rd_rel->reltoastrelid;
+	bool		alone = relation->rd_refcnt == 1;
 	bool		can_go;
 
-	can_go = (dropped->at < before || is_seen_by_none(dropped, relation)) &&
+	can_go = alone && (dropped->at < before || is_seen_by_none(dropped, relation)) &&
 		ConditionalLockRelation(relation, AccessExclusiveLock) &&
 		(!OidIsValid(apart) || ConditionalLockRelationOid(apart, AccessExclusiveLock));
 	relation_close(relation, AccessShareLock);

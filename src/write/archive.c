@@ -9,7 +9,7 @@
  * and no file is left that names a user forgotten meanwhile.
  *
  * The server's COPY makes the text, and gzip compresses it.  A file has its name when
- * it is whole and on disk, and not before; the books know it after that.
+ * it was read back and is on disk, and not before; the books know it after that.
  *
  * Portions Copyright (c) 2026, the adclick authors
  *
@@ -33,6 +33,7 @@
 #include "base/adclick.h"
 #include "base/compat.h"
 #include "store/store.h"
+#include "unzip.h"
 
 /* Of errors that are raised while a volume is written or read. */
 typedef struct Place
@@ -67,6 +68,19 @@ copy_to_program(const char *query, const char *command)
 	return lines;
 }
 
+/* A program that ends as if all were well may have written something else, or nothing. */
+static void
+check_lines(const char *path, int64 lines)
+{
+	int64		in_file = unzip_count_lines(path) - 1;
+
+	if (in_file != lines)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("program \"%s\" has not written what it was given", archive_compress_command(path)),
+				 errdetail("The file has %lld lines, and should have %lld.", (long long) in_file, (long long) lines)));
+}
+
 /* Write a volume as one snapshot sees it; NULL if it is not there any more. */
 static StoreArchived *
 write_file(int32 volume, const char *path)
@@ -88,6 +102,7 @@ write_file(int32 volume, const char *path)
 	PopActiveSnapshot();
 	if (archived)
 	{
+		check_lines(path, archived->lines);
 		fsync_fname(path, false);
 		archive_measure(path, -1, &archived->bytes, &archived->sha256);
 	}

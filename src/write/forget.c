@@ -515,7 +515,7 @@ empty_dropped_volumes(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("clicks of the user may be in a dropped volume that is in use"),
-				 errdetail("Another transaction, perhaps of pg_dump, has a lock on its table."),
+				 errdetail("Another transaction, perhaps of pg_dump, has a lock on its table, or a query of this session reads it."),
 				 errhint("Forget him when that has ended.")));
 	PopActiveSnapshot();
 }

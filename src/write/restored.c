@@ -34,6 +34,7 @@
 #include "base/facts_alloc.h"
 #include "disguise.h"
 #include "store/store.h"
+#include "unzip.h"
 
 typedef struct Restoring
 {
@@ -143,16 +144,16 @@ take_line(Restoring *r, const Datum *values, const bool *nulls)
 		take_click(r, values, nulls);
 }
 
-/* All lines of a file, whatever it is of: its program ends well only then. */
+/* All lines of a file, whatever they are of: only at the end it shows whether gzip could read it. */
 static void
 read_lines(Restoring *r, Relation lines, const char *path)
 {
-	CopyFromState copy = BeginCopyFrom(NULL, lines, NULL, archive_uncompress_command(path), true, NULL, NIL,
-									   archive_copy_options(true));
+	CopyFromState copy = BeginCopyFrom(NULL, lines, NULL, NULL, false, unzip_bytes, NIL, archive_copy_options(true));
 	ErrorContextCallback callback = {error_context_stack, CopyFromErrorCallback, copy};
 	Datum		values[LINE_COLUMNS];
 	bool		nulls[LINE_COLUMNS];
 
+	unzip_begin(path);
 	error_context_stack = &callback;
 	MemoryContextSwitchTo(r->of_line);
 	while (NextCopyFrom(copy, NULL, values, nulls))
@@ -182,20 +183,34 @@ check_file(const StoreArchived *volume, File copy)
 				 errhint("Nothing was restored. Bring the file back from a copy.")));
 }
 
+/* Of errors that are raised while it is read. */
+static void
+say_file(void *arg)
+{
+	const StoreArchived *volume = arg;
+
+	if (geterrcode() == ERRCODE_EXTERNAL_ROUTINE_EXCEPTION)
+		errhint("The server log has what the program said. Nothing was restored.");
+	errcontext("volume %d of the ledger, file \"%s\"", volume->volume, volume->file);
+}
+
 /* What was checked may be another file when it is read: so it is a copy that nobody else can change. */
 static void
 read_volume(Restoring *r, const StoreArchived *volume)
 {
 	Relation	lines = store_open_lines();
 	File		copy = OpenTemporaryFile(false);
+	ErrorContextCallback callback = {error_context_stack, say_file, unconstify(StoreArchived *, volume)};
 
 	check_file(volume, copy);
+	error_context_stack = &callback;
 	r->volume = volume;
 	r->in_file = 0;
 	r->of_hours = palloc0(sizeof(int64) * volume->nhours);
 	r->rows = store_set_aside_begin(RESTORED_ROWS);
 	r->row = MakeSingleTupleTableSlot(RelationGetDescr(lines), &TTSOpsVirtual);
 	read_lines(r, lines, FilePathName(copy));
+	error_context_stack = callback.previous;
 	FileClose(copy);
 	if (r->in_file != volume->clicks)
 		ereport(ERROR,

@@ -305,6 +305,17 @@ SELECT put_back() \gset
 SELECT sh(format('cp %s %s', shell_path(0), shell_path(1))) \gset
 SELECT brings_nothing('the file of another volume', 'XX001', 'file % is not what%');
 SELECT put_back() \gset
+-- swapped, and as long as they should be: gzip passes over zeros behind
+SELECT sh(format('cp %s %1$s.good', shell_path(0))), sh(format('truncate -s 400000 %s %s', shell_path(0), shell_path(1))) \gset
+CREATE TABLE unpadded AS TABLE adclick.archived_volumes;
+UPDATE adclick.archived_volumes SET sha256 = encode(sha256(pg_read_binary_file(path(volume))), 'hex'), bytes = 400000 WHERE volume IN (0, 1);
+SELECT cmp_ok(bytes, '<', 400000::bigint, 'the file of ' || volume || ' became longer') FROM unpadded;
+SELECT is(adclick.restore_clicks('-infinity', 'infinity'), (SELECT count(*) FROM gone), 'each in its place they bring all');
+SELECT adclick.release_clicks() \gset
+SELECT sh(format('mv %s %1$s.was; mv %s %1$s; mv %1$s.was %2$s', shell_path(0), shell_path(1))) \gset
+SELECT brings_nothing('swapped', 'XX001', 'file "%volume_0.csv.gz" is not what adclick.archive_clicks() has written - It has 400000 bytes with SHA-256 % and should have 400000 with %');
+SELECT sh(format('mv %s.good %1$s', shell_path(0))), put_back() \gset
+UPDATE adclick.archived_volumes a SET sha256 = u.sha256, bytes = u.bytes FROM unpadded u WHERE u.volume = a.volume;
 SELECT sh('rm ' || shell_path(1)) \gset
 SELECT brings_nothing('no file', '58P01', 'could not open file %');
 SELECT put_back() \gset

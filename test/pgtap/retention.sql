@@ -177,6 +177,12 @@ SELECT is((dropped, balanced), ((SELECT count(*) FROM first), true), 'the books 
 SELECT is((clicks_dropped, clicks_counted), ((SELECT count(*) FROM first), (SELECT sum(clicks)::bigint FROM adclick_internal.runs WHERE sort_order = 0)), 'the status says so') FROM adclick.status;
 SELECT ok(dropped_until >= (SELECT date_trunc('minute', max(clicked_at)) FROM first) AND dropped_until <= (SELECT max(clicked_at) + interval '1 day' FROM first), 'and up to when') FROM adclick.status;
 SELECT cmp_ok(pg_relation_size('adclick_internal.ledger_0'), '>', 0::bigint, 'its table is there: others may see it');
+-- the session itself is in the middle of reading it
+BEGIN;
+DECLARE reader CURSOR FOR SELECT * FROM adclick_internal.ledger_0;
+MOVE reader;
+SELECT is((volumes_emptied, waits), (0, NULL::text), 'a cursor reads its table') FROM adclick.apply_retention();
+COMMIT;
 SELECT is((dropped, volumes_dropped, volumes_emptied, waits), (0::bigint, 0, 1, NULL::text), 'now none does') FROM adclick.apply_retention();
 SELECT is(pg_total_relation_size('adclick_internal.ledger_0') <= 8192 + 16384, true, 'it is empty');
 SELECT is(array_agg(volume ORDER BY volume), '{1,2}', 'the volume is gone') FROM ledger_volumes;

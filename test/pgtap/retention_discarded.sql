@@ -190,6 +190,15 @@ CREATE TABLE a_user AS SELECT user_id FROM gone WHERE user_id > 100 LIMIT 1;
 SELECT is(code, '55006', 'nobody is forgotten meanwhile: ' || message) FROM a_user, oracle.refused(format('SELECT adclick.forget_user(%s)', user_id));
 ROLLBACK PREPARED 'reader of the table';
 BEGIN;
+CREATE TEMP TABLE as_dropped ON COMMIT DROP AS SELECT * FROM ledger_volumes WHERE volume = 63;
+UPDATE ledger_volumes SET dropped_at = NULL, dropped_by = NULL WHERE volume = 63;
+DECLARE reader CURSOR FOR SELECT * FROM adclick.discarded_clicks;
+MOVE reader;
+UPDATE ledger_volumes v SET dropped_at = d.dropped_at, dropped_by = d.dropped_by FROM as_dropped d WHERE v.volume = 63;
+SELECT is(volumes_emptied, 0, 'a cursor of this session, from before it was dropped, reads its table') FROM adclick.apply_retention();
+SELECT is(code, '55006', 'nor is anybody forgotten beside it: ' || message) FROM a_user, oracle.refused(format('SELECT adclick.forget_user(%s)', user_id));
+COMMIT;
+BEGIN;
 SELECT count(*) AS read FROM :apart \gset
 PREPARE TRANSACTION 'reader of long texts';
 SELECT is(volumes_emptied, 0, 'somebody reads its long texts') FROM adclick.apply_retention();

@@ -178,6 +178,8 @@ SELECT is_empty(oracle.differs('by_ad', 'by_ad_now'), 'counts by ad are as they 
 SELECT is_empty(oracle.differs('log', 'adclick.click_log'), 'so is the log');
 SELECT is_right('dropped');
 SELECT cmp_ok(count(*), '>', 0::bigint, 'its table is there: others may see it') FROM adclick_internal.people_0;
+CREATE FUNCTION emptied() RETURNS int LANGUAGE sql AS $$ SELECT volumes_emptied FROM adclick.apply_retention() $$;
+SELECT is(max(emptied()), 0, 'a query over its table calls it') FROM adclick_internal.people_0;
 SELECT is((volumes_dropped, volumes_emptied), (0, 1), 'now none does') FROM adclick.apply_retention();
 SELECT is(pg_relation_size('adclick_internal.people_0'), 0::bigint, 'it is empty');
 SELECT is(array_agg(volume ORDER BY volume), '{1,2}', 'the volume is gone') FROM people;

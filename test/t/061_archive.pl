@@ -38,7 +38,10 @@ append_to_file("$dir/bin/gzip", <<"EOS");
 case \$(cat $mode) in
 well) ;;
 fail) cat > /dev/null; echo 'it does not want to' >&2; exit 3 ;;
-die) head -c 2000 | $gzip -c; kill -9 \$\$ ;;
+die) $gzip "\$@" | head -c 2000; kill -9 \$\$ ;;
+killed) kill -9 \$\$ ;;
+nothing) cat > /dev/null; exit 0 ;;
+half) head -c 2000 | $gzip "\$@"; cat > /dev/null; exit 0 ;;
 full) exec $gzip "\$@" > /dev/full ;;
 limited) ulimit -f 1; trap '' XFSZ; exec $gzip "\$@" ;;
 missing) exit 127 ;;
@@ -109,11 +112,15 @@ sub fails_ok
 }
 
 stays_ok('at first');
-for my $way (['missing', qr/command not found|exited with exit code 127|could not write to COPY program/], ['fail', qr/exited with exit code 3/], ['die', qr/terminated by signal 9|could not write to COPY program/],
-	['full', qr/exited with exit code 1/], ['limited', qr/exited with exit code 1|terminated by signal/])
+my $FAILED = qr/program "exec gzip -n?[cd]c? .*" failed\nDETAIL:/;
+my $LOST = qr/program "exec gzip -nc .*" has not written what it was given/;
+my $HINT = qr/HINT:  The server log has what the program said\. Nothing/;
+for my $way (['missing', qr/$FAILED  command not found/], ['fail', qr/$FAILED  child process exited with exit code 3/], ['die', qr/$FAILED  child process was terminated by signal 9/],
+	['killed', qr/$FAILED  child process was terminated by signal 9/], ['full', qr/$FAILED  child process exited with exit code 1/], ['limited', qr/$FAILED  child process exited with exit code 1/],
+	['nothing', qr/$FAILED  It ended without having written anything/], ['half', qr/$LOST/])
 {
 	gzip_does($way->[0]);
-	fails_ok("gzip: $way->[0]", $way->[1]);
+	fails_ok("gzip: $way->[0]", qr/$way->[1].*$HINT is dropped that has not been archived/s);
 }
 like(slurp_file($node->logfile), qr/it does not want to/, 'the log has what it said');
 gzip_does('well');
@@ -206,12 +213,15 @@ for my $statement ($ARCHIVE, $RESTORE, 'SELECT adclick.release_clicks()')
 }
 
 # While clicks come back: they fail, are killed, and come in the end.
-for my $what ('fail', 'die', 'missing')
+for my $way (['missing', 'command not found'], ['fail', 'child process exited with exit code 3'], ['die', 'child process was terminated by signal 9'],
+	['killed', 'child process was terminated by signal 9'], ['nothing', 'It ended without having written anything'])
 {
+	my $what = $way->[0];
+
 	gzip_does($what);
 	my (undef, undef, $refusal) = $node->psql('clicks', $RESTORE);
 
-	like($refusal, qr/ERROR/, "restoring, gzip: $what");
+	like($refusal, qr/$FAILED  $way->[1].*$HINT was restored\..*volume 0 of the ledger, file ".*volume_0\.csv\.gz"/s, "restoring, gzip: $what");
 	is(sql('SELECT count(*) FROM adclick.restored_hours') . sql('SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 5'), '00', "restoring, gzip: $what: nothing comes");
 }
 meanwhile($RESTORE, sub { $node->stop('immediate') });
