@@ -403,7 +403,7 @@ filters_count_again(const Dimensions *dimensions, int64 minute)
 	return use_filter(entry, dimensions, minute);
 }
 
-/* They are there for the newest snapshot, also those that this transaction has added. */
+/* The newest snapshot sees them all, also those that a tick has added beside who brings clicks back. */
 void
 filters_keep_days(void)
 {
@@ -427,7 +427,6 @@ filters_keep_days(void)
 		entry->is_later = false;
 	}
 	nlater = 0;
-	CommandCounterIncrement();
 	store_push_newest();
 	store_put_last_days(ids, days, n);
 	PopActiveSnapshot();

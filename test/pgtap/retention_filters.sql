@@ -320,6 +320,30 @@ SELECT adclick.release_clicks() \gset
 SELECT applied() \gset
 SELECT is_right('released');
 
+-- A later day of one that is there, in a tick that is rolled back, is written by the next one.
+\set name adclick.raw_retention
+\set value 129600
+\i test/lib/set.psql
+SELECT tick(), put(array_agg(ROW(gen_random_uuid(), 1, day(n), 5, '10.0.0.5', 'C1', 'R1', 'D1', day(n))::truth)) FROM unnest('{-58,-57,-58}'::int[]) n \gset
+BEGIN;
+SAVEPOINT before;
+SELECT counted FROM adclick.tick() \gset
+SELECT is(last_day, day(-57)::date, 'a later day') FROM adclick.filters WHERE (country, region, device) = ('C1', 'R1', 'D1');
+ROLLBACK TO before;
+SELECT counted FROM adclick.tick() \gset
+SELECT is(last_day, day(-57)::date, 'rolled back to a savepoint, and again') FROM adclick.filters WHERE (country, region, device) = ('C1', 'R1', 'D1');
+ROLLBACK;
+BEGIN;
+SELECT counted FROM adclick.tick() \gset
+ROLLBACK;
+SELECT is(last_day < day(-58)::date, true, 'rolled back') FROM adclick.filters WHERE (country, region, device) = ('C1', 'R1', 'D1');
+SELECT tick() \gset
+SELECT is(last_day, day(-57)::date, 'and again') FROM adclick.filters WHERE (country, region, device) = ('C1', 'R1', 'D1');
+SELECT is_right('a later day');
+\set value 60
+\i test/lib/set.psql
+SELECT tick() \gset
+
 -- A table that somebody changed: a combination without a day stays.
 BEGIN;
 INSERT INTO adclick.filters (country, region, device, last_day) VALUES ('old', 'x', 'x', '2000-01-01'), ('NULL', 'x', 'x', NULL), ('future', 'x', 'x', 'infinity');
