@@ -1580,9 +1580,9 @@ CREATE FUNCTION adclick_internal.examine(OUT problem text, OUT locked boolean, O
 COMMENT ON FUNCTION adclick_internal.examine() IS 'why the tables cannot be read; or how many clicks wait there, the age of the oldest, how many combinations there are, how many hours do not agree with the ledger, that retention waits and why, and that log files are not read and why';
 
 CREATE FUNCTION adclick_internal.worker(compactor boolean, OUT paused boolean, OUT missing float8, OUT overdue float8,
-		OUT behind float8, OUT failed int, OUT failure text, OUT left_out int, OUT undecided float8, OUT said text)
+		OUT behind float8, OUT failed int, OUT failure text, OUT left_out int, OUT undecided float8, OUT said text, OUT crashes int)
 	AS 'MODULE_PATHNAME', 'adclick_worker' LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
-COMMENT ON FUNCTION adclick_internal.worker(boolean) IS 'the aggregator or the compactor: for how many seconds it is missing, has made no round, has not done all there was; what failed';
+COMMENT ON FUNCTION adclick_internal.worker(boolean) IS 'the aggregator or the compactor: for how many seconds it is missing, has made no round, has not done all there was; what failed; and how often the server crashed in the last hour';
 
 -- Level 2 is critical, 1 a warning, 0 only said.
 CREATE FUNCTION adclick_internal.judge() RETURNS text[]
@@ -1595,7 +1595,7 @@ BEGIN ATOMIC
 		FROM (SELECT pg_is_in_recovery() AS standby, max_filters.setting::bigint AS max_filters,
 				extract(epoch FROM clock_timestamp() - w.since) AS open_for, coalesce('process ' || w.pid, 'prepared transaction ' || w.prepared) AS writer,
 				e.problem, e.locked, e.waiting, e.waiting_seconds, e.combinations, e.unreconciled, e.retention, e.sources,
-				a.paused, a.missing, a.overdue, a.behind, a.failed, a.failure, a.left_out, a.undecided, a.said,
+				a.paused, a.missing, a.overdue, a.behind, a.failed, a.failure, a.left_out, a.undecided, a.said, a.crashes,
 				c.missing AS c_missing, c.overdue AS c_overdue, c.failed AS c_failed, c.failure AS c_failure, c.said AS c_said
 			FROM adclick_internal.examine() e
 			CROSS JOIN adclick_internal.worker(false) a
@@ -1610,7 +1610,7 @@ BEGIN ATOMIC
 			(3, 2, CASE WHEN c_missing > 30 THEN
 				format('the compactor has not run for %s s%s', floor(c_missing), ': ' || c_said) END),
 			(4, 2, CASE WHEN failed > 1 THEN 'the aggregator fails: ' || failure END),
-			(5, 2, CASE WHEN overdue > 300 THEN
+			(5, 2, CASE WHEN overdue > 300 AND NOT paused THEN
 				format('the aggregator has made no round for %s s', floor(overdue)) END),
 			(6, CASE WHEN lag > 300 AND NOT paused THEN 2 ELSE 1 END,
 				CASE WHEN lag > CASE WHEN paused THEN 300 ELSE 60 END THEN
@@ -1631,7 +1631,11 @@ BEGIN ATOMIC
 			(14, 1, retention),
 			(17, 1, sources),
 			(15, 0, CASE WHEN standby THEN 'this is a standby: the workers run on its primary' END),
-			(16, 0, CASE WHEN paused AND NOT standby THEN 'adclick.workers is off: rounds are done by hand' END)
+			(18, 1, CASE WHEN crashes > 2 THEN
+				format('the server crashed %s times in the last hour, and went on: its log says which process ended', crashes) END),
+			(19, 1, CASE WHEN overdue > 300 AND paused AND NOT standby THEN
+				format('adclick.workers is off, and no tick was made by hand for %s s', floor(overdue)) END),
+			(16, 0, CASE WHEN paused AND NOT standby AND overdue <= 300 THEN 'adclick.workers is off: rounds are done by hand' END)
 		) r (nr, level, reason) WHERE r.reason IS NOT NULL
 	)
 	SELECT ARRAY[(ARRAY['ok', 'warning', 'critical'])[1 + coalesce(max(level), 0)],

@@ -28,6 +28,11 @@ DedupSet   *shmem_dedup = NULL;
 Bounds		shmem_bounds;
 static InboxMap *inbox_maps = NULL; /* one for each slot */
 
+/* Of the postmaster, which outlives the crash of another process, as shared memory does not: that it was made, and when it was made anew. */
+static bool was_made = false;
+static int64 crashed_at[SHMEM_CRASHES];
+static int	crashes = 0;
+
 static shmem_startup_hook_type previous_startup_hook = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
 
@@ -57,6 +62,15 @@ shmem_ask(void)
 	RequestNamedLWLockTranche("adclick", 2);
 }
 
+/* Shared memory is made: in a server that starts, and after each crash. */
+static void
+note_crash(void)
+{
+	if (was_made)
+		crashed_at[crashes++ % SHMEM_CRASHES] = steady_ms();
+	was_made = true;
+}
+
 static void
 shmem_start(void)
 {
@@ -81,6 +95,8 @@ shmem_start(void)
 		shmem->lock = &locks[0].lock;
 		shmem->dedup_lock = &locks[1].lock;
 		memcpy(shmem->clicker_seed, clicker_seed, sizeof(clicker_seed));
+		note_crash();
+		memcpy(shmem->crashed_at, crashed_at, sizeof(crashed_at));
 	}
 	shmem_dedup = ShmemInitStruct("adclick dedup", dedup_bytes(), &found);
 	if (!found)
@@ -224,6 +240,17 @@ shmem_note_tick(int64 ms, int64 worst_ms, bool undecided)
 	LWLockRelease(shmem->lock);
 }
 
+void
+shmem_note_round(void)
+{
+	DatabaseSlot *slot = shmem_my_slot();
+
+	LWLockAcquire(shmem->lock, LW_EXCLUSIVE);
+	if (shmem_rests(slot))
+		slot->round_at[WORKER_AGGREGATOR] = steady_ms();
+	LWLockRelease(shmem->lock);
+}
+
 int64
 shmem_watch_clock(void)
 {
@@ -239,6 +266,17 @@ shmem_watch_clock(void)
 	since = slot->clock_set_at;
 	LWLockRelease(shmem->lock);
 	return now - since;
+}
+
+/* What nobody changes while shared memory is there needs no lock. */
+int
+shmem_crashes(int64 ms)
+{
+	int			n = 0;
+
+	for (int i = 0; i < SHMEM_CRASHES; i++)
+		n += shmem->crashed_at[i] != 0 && steady_ms() - shmem->crashed_at[i] < ms;
+	return n;
 }
 
 void

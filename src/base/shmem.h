@@ -28,6 +28,9 @@
 
 #define SHMEM_ERROR_LENGTH 512
 
+/* Crashes that are remembered. */
+#define SHMEM_CRASHES 32
+
 typedef enum WorkerKind
 {
 	WORKER_AGGREGATOR,
@@ -96,6 +99,7 @@ typedef struct Shmem
 	LWLock	   *dedup_lock;		/* the dedup set, and the bounds */
 	uint64		clicker_seed[2];	/* for who chooses users and addresses */
 	Latch	   *launcher_latch; /* NULL: the launcher does not run */
+	int64		crashed_at[SHMEM_CRASHES];	/* the last times that a crash has ended all processes, by steady_ms(); 0: none */
 	DatabaseSlot slots[SHMEM_MAX_DATABASES];
 } Shmem;
 
@@ -163,11 +167,17 @@ extern void shmem_ask_again(DatabaseSlot *slot);
 /* A tick of this database has taken clicks, in so many ms, 1 at least; the worst one that was committed with it took so many. */
 extern void shmem_note_tick(int64 ms, int64 worst_ms, bool undecided);
 
+/* A tick was made by hand: where workers are not wanted, that is the aggregator's round. */
+extern void shmem_note_round(void);
+
 /*
  * For how many ms the clock has not been set, as far as is known: not since someone in
  * this database looked last, and the first look since the server started counts as well.
  */
 extern int64 shmem_watch_clock(void);
+
+/* How often a crash of some process has ended all of them in the last so many ms, SHMEM_CRASHES at most. */
+extern int	shmem_crashes(int64 ms);
 
 /* Wake the launcher, if it runs. */
 extern void shmem_wake_launcher(void);

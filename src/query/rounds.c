@@ -17,6 +17,7 @@
 #include "base/adclick.h"
 #include "base/definitions.h"
 #include "base/privileges.h"
+#include "base/shmem.h"
 #include "read/conditions.h"
 #include "write/compact.h"
 #include "write/forget.h"
@@ -35,6 +36,7 @@ tick(FunctionCallInfo fcinfo, Oid asker)
 	prevent_read_only("adclick.tick()");
 	level = definitions_begin_writes();
 	tick_run(&r);
+	shmem_note_round();
 	definitions_end_writes(level);
 	nulls[0] = r.tick == 0;
 	values[0] = Int64GetDatum(r.tick);

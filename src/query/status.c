@@ -29,6 +29,9 @@
 /* A reader of log files is missed after this, ms. */
 #define MISSING_MS (30 * 1000)
 
+/* Crashes are counted that are no longer ago than this, ms. */
+#define CRASHES_WITHIN (60 * 60 * 1000)
+
 PG_FUNCTION_INFO_V1(adclick_workers);
 PG_FUNCTION_INFO_V1(adclick_worker);
 PG_FUNCTION_INFO_V1(adclick_examine);
@@ -330,16 +333,17 @@ find_unread_sources(void)
 	return store_get_source_error();
 }
 
-/* One of the two workers, by its kind, as adclick.health() judges it; NULLs if there is no slot for them. */
+/* One of the two workers, by its kind, as adclick.health() judges it; NULLs if there is no slot for them.  Ticks by hand are rounds of an aggregator that is not wanted. */
 Datum
 adclick_worker(PG_FUNCTION_ARGS)
 {
 	WorkerKind	kind = PG_GETARG_BOOL(0) ? WORKER_COMPACTOR : WORKER_AGGREGATOR;
 	DatabaseSlot slot;
 	int64		missing;
-	bool		nulls[9] = {true, true, true, true, true, true, true, true, true};
-	Datum		values[9];
+	bool		nulls[10] = {true, true, true, true, true, true, true, true, true, false};
+	Datum		values[10];
 
+	values[9] = Int32GetDatum(shmem_crashes(CRASHES_WITHIN));
 	if (!look_at_slot(&slot))
 		return make_row(fcinfo, values, nulls);
 	memset(nulls, false, sizeof(nulls));
@@ -348,7 +352,8 @@ adclick_worker(PG_FUNCTION_ARGS)
 	values[1] = seconds(missing);
 	nulls[1] = missing < 0;
 	values[2] = seconds(overdue_ms(&slot, slot.round_at[kind]));
-	nulls[2] = slot.worker_pid[kind] == 0 || !slot.at_work[kind];
+	nulls[2] = (slot.worker_pid[kind] == 0 || !slot.at_work[kind]) &&
+		!(slot.interest == DATABASE_PAUSED && kind == WORKER_AGGREGATOR);
 	values[3] = seconds(overdue_ms(&slot, slot.idle_at[kind]));
 	values[4] = Int32GetDatum(slot.failed[kind]);
 	values[5] = CStringGetTextDatum(slot.failure[kind]);

@@ -17,6 +17,7 @@ use Test::More;
 
 my $HEALTH = 'SELECT health, reason FROM adclick.health()';
 my $WORKERS_OFF = 'adclick.workers is off: rounds are done by hand';
+my $NO_TICK = 'adclick.workers is off, and no tick was made by hand for';
 my $STANDBY = 'this is a standby: the workers run on its primary';
 
 my $node = clocked(adclick_node('main', allows_streaming => 1, 'adclick.watermark' => "'0s'", 'autovacuum' => 'off',
@@ -291,7 +292,17 @@ sql('INSERT INTO adclick.clicks (ad_id) VALUES (1)');
 pass_time(290);
 is_now("ok|$WORKERS_OFF", 'clicks wait');
 pass_time(20);
-like(sql($HEALTH), qr/^warning\|clicks are not taken: 1 wait, for 31. s; \Q$WORKERS_OFF\E$/, 'for more than five minutes');
+like(sql($HEALTH), qr/^warning\|clicks are not taken: 1 wait, for 3\d\d s; \Q$NO_TICK\E 3\d\d s$/, 'for more than five minutes, and nobody makes a tick');
+is(sql('SELECT counted FROM adclick.tick()'), '1', 'somebody does');
+is_now("ok|$WORKERS_OFF", 'nothing waits');
+pass_time(310);
+like(sql($HEALTH), qr/^warning\|\Q$NO_TICK\E 3\d\d s$/, 'without clicks as well: nobody has made a tick');
+is(sql('SELECT counted FROM adclick.tick()'), '0', 'somebody does, again');
+is_now("ok|$WORKERS_OFF", 'that is a round');
+$node->restart;
+is_now("ok|$WORKERS_OFF", 'nor does it matter right after a restart');
+pass_time(310);
+like(sql($HEALTH), qr/^warning\|\Q$NO_TICK\E 3\d\d s$/, 'but it does later');
 $launcher = stop_launcher();
 sql('ALTER DATABASE clicks RESET adclick.workers');
 is_now('ok|', 'no alarm while they come back');
@@ -368,6 +379,26 @@ ok($node->poll_query_until('clicks', "SELECT aggregator_pid <> $aggregator FROM 
 drained($node, 'clicks');
 is(sql($counters), $before, 'counters after kill -9');
 becomes('ok', '^$', 'ok after kill -9');
+
+#
+# A worker that is killed again and again: each time all is well soon
+#
+for my $crash (2 .. 4)
+{
+	pass_time(28);
+	($aggregator) = workers_ready($node, 'clicks');
+	kill 'KILL', $aggregator or die "cannot kill process $aggregator";
+	ok($node->poll_query_until('clicks', "SELECT aggregator_pid <> $aggregator FROM adclick_internal.workers()"), "killed, $crash");
+	becomes(@{ $crash < 3 ? [ 'ok', '^$' ] : [ 'warning', "^the server crashed $crash times in the last hour, and went on: its log says which process ended\$" ] }, "crashed, $crash");
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE $$adclick%$$') > 0, 1, 'workers run');
+pass_time(3530);
+becomes('warning', '^the server crashed 3 times in the last hour', 'the first one is an hour ago');
+pass_time(28);
+becomes('ok', '^$', 'the second one, too');
+pass_time(60);
+$node->restart;
+becomes('ok', '^$', 'a restart is no crash');
 
 #
 # Not loaded
