@@ -1040,7 +1040,8 @@ COMMENT ON COLUMN adclick.reconciliations.differences IS 'differences found in t
 /*
  * An independent count: no code that makes facts, judges clicks or answers questions
  * has a part in it.  Both sides are read in one snapshot.  What may have millions of rows
- * is hashed, and spills to disk: the planner cannot know how many there are.
+ * is hashed, and spills to disk: the planner cannot know how many there are.  Some ten steps keep what they
+ * have in memory up to the end, each up to work_mem.
  */
 /*
  * Who a disguised key is of cannot be told: a copy may be one of any click of its ad that
@@ -1049,7 +1050,7 @@ COMMENT ON COLUMN adclick.reconciliations.differences IS 'differences found in t
 CREATE FUNCTION adclick_internal.find_differences(hour timestamptz, with_day boolean)
 	RETURNS TABLE (what text, click_minute timestamptz, ad_id bigint, filter_id int, user_id bigint, ip inet, expected bigint, stored bigint)
 	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
-	SET search_path = pg_catalog, pg_temp SET work_mem = '128MB' SET enable_nestloop = off SET enable_mergejoin = off SET enable_sort = off
+	SET search_path = pg_catalog, pg_temp SET work_mem = '24MB' SET hash_mem_multiplier = 1 SET enable_nestloop = off SET enable_mergejoin = off SET enable_sort = off
 	SET enable_hashjoin = on SET enable_hashagg = on SET jit = off
 AS $$
 	WITH read AS MATERIALIZED (

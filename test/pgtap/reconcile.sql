@@ -13,6 +13,9 @@ $$;
 
 SELECT no_plan();
 SELECT setseed(0.25) AS seeded \gset
+-- Its memory is bounded, whatever is set for who calls it (docs/performance.md).
+SELECT is(ARRAY(SELECT c FROM pg_proc, unnest(proconfig) c WHERE oid = 'adclick_internal.find_differences(timestamptz, boolean)'::regprocedure AND c ~ 'mem' ORDER BY c),
+	'{hash_mem_multiplier=1,work_mem=24MB}', 'the memory of a step');
 -- Short lists: not every ad is in them.
 \set name adclick.top_ads_kept
 \set value 20
