@@ -108,9 +108,9 @@ SELECT col_is_null('adclick', 'clicks', 'click_id', 'adclick.clicks.click_id may
 SELECT col_is_null('adclick', 'clicks', 'clicked_at', 'adclick.clicks.clicked_at may be missing');
 SELECT col_has_default('adclick', 'clicks', 'clicked_at', 'adclick.clicks.clicked_at has a default');
 
-SELECT columns_are('adclick', 'filters', ARRAY['filter_id', 'country', 'region', 'device']);
+SELECT columns_are('adclick', 'filters', ARRAY['filter_id', 'country', 'region', 'device', 'last_day']);
 SELECT col_is_pk('adclick', 'filters', 'filter_id', 'adclick.filters.filter_id is the key');
-SELECT results_eq('SELECT * FROM adclick.filters', $$VALUES (0, NULL::text, NULL::text, NULL::text)$$, 'filter 0 is none');
+SELECT results_eq('SELECT * FROM adclick.filters', $$VALUES (0, NULL::text, NULL::text, NULL::text, NULL::date)$$, 'filter 0 is none');
 
 SELECT has_type('adclick', 'ad_click', 'adclick.ad_click is a type');
 SELECT columns_are('adclick', 'ad_click', ARRAY['ad_id', 'click_count']);
