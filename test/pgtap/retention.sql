@@ -100,6 +100,32 @@ SELECT alike(reason, 'retention of the ledger waits: it has clicks up to %', 'ov
 SELECT waits('it has clicks up to %, of which copies may still arrive', 'what waits is judged by the settings before');
 SELECT tick() \gset
 
+-- An id tells a time up to a day from the click's, and the bucket may begin a window before that.
+CREATE FUNCTION hours_since_last() RETURNS int LANGUAGE sql AS $$
+SELECT ceil(extract(epoch FROM now() - max(last_minute)) / 3600)::int FROM adclick_internal.runs WHERE sort_order = 3 AND volume = 0
+$$;
+SELECT 60 * (hours_since_last() - 12) AS value \gset
+\i test/lib/set.psql
+SELECT waits('it has clicks up to %, of which copies may still arrive', 'half a day too early');
+\set name adclick.dedup_window
+\set value 25200
+\i test/lib/set.psql
+\set name adclick.raw_retention
+SELECT 60 * (hours_since_last() - 24 - 4) AS value \gset
+\i test/lib/set.psql
+SELECT waits('it has clicks up to %, of which copies may still arrive', 'less than a window too early');
+SELECT 60 * (hours_since_last() - 24 - 9) AS value \gset
+\i test/lib/set.psql
+BEGIN;
+SELECT is(volumes_dropped, 1, 'a window and a day later it may go') FROM adclick.apply_retention();
+ROLLBACK;
+\set name adclick.dedup_window
+\set value 600
+\i test/lib/set.psql
+\set name adclick.raw_retention
+\set value 60
+\i test/lib/set.psql
+
 -- The clock went back: nothing is known of how old anything is.
 BEGIN;
 UPDATE ledger_volumes SET opened_at = now() + interval '1 minute' WHERE volume = 2;

@@ -223,6 +223,7 @@ SELECT adclick.add_filter('{"country": "CA"}') AS ca \gset
 -- Days in some groups, far from each other, so that what is due does not depend on the hour.  Before it is compacted
 -- a click of now is taken, as minutes are closed by the time of clicks.
 SELECT send(900, -80, -79), send(500, -70, -70), send(900, -60, -59), send(400, -50, -50), send(900, -20, -19), send(500, -1, -1) \gset
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id) SELECT gen_random_uuid(), 3, at, 5 FROM unnest(ARRAY[day(-80), day(-79) - interval '1 second']) at;
 SELECT tick AS ticked FROM adclick.tick() \gset
 INSERT INTO adclick.clicks (click_id, ad_id) VALUES (gen_random_uuid(), 1);
 SELECT tick AS ticked FROM adclick.tick() \gset
@@ -284,6 +285,24 @@ BEGIN;
 SELECT adclick.reconcile_hour(day(-80), day(-79)) \gset
 SELECT waits('the hour from % on has not been reconciled since it got its last clicks, or differs', 'hours are reconciled');
 ROLLBACK;
+-- whichever of its hours it is, and though the days would be due as well
+\set name adclick.day_retention
+\set value 108000
+\i test/lib/set.psql
+BEGIN;
+DO $$ BEGIN WHILE adclick.reconcile_hour(day(-80), day(-78)) LOOP END LOOP; END $$;
+SAVEPOINT agreed;
+SELECT is(array_agg(DISTINCT hour - date_trunc('day', hour)) @> '{0,23:00}', true, 'clicks in the first and the last hour') FROM adclick.reconciled_hours;
+UPDATE adclick.reconciled_hours SET differences = 1 WHERE hour = day(-80);
+SELECT waits('the hour from ' || day(-80) || ' on has not been reconciled %', 'the first hour differs');
+ROLLBACK TO agreed;
+UPDATE adclick.reconciled_hours SET differences = 1 WHERE hour = day(-79) - interval '1 hour';
+SELECT waits('the hour from ' || day(-79) - interval '1 hour' || ' on has not been reconciled %', 'the last hour differs');
+ROLLBACK TO agreed;
+SELECT is(applied(), '2 minutes, 2 days, none waits', 'all agree');
+ROLLBACK;
+\set value 0
+\i test/lib/set.psql
 
 -- A delta of the whole time waits as well: it has a click of the day before the first.
 \set name adclick.raw_retention
@@ -323,6 +342,9 @@ COMMIT;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT count(*) FROM adclick.clicks \gset
 SAVEPOINT before;
+-- lists of minutes that no compaction has deleted
+INSERT INTO adclick.most_clicked_ads SELECT day(n) + interval '7 minutes', l.filter_id, l.most_clicked_ads, l.cut_off
+FROM unnest('{-80,-79}'::int[]) n, (SELECT * FROM adclick.most_clicked_ads_hourly ORDER BY click_hour LIMIT 1) l;
 SELECT is(applied(), '3 minutes, 0 days, none waits', 'and for good');
 RELEASE before;
 COMMIT;

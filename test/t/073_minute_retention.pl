@@ -77,6 +77,9 @@ sub drop_all_due
 		last if $due == 0;
 		pass_time(61 * $MINUTE);
 		becomes("SELECT due() < $due OR due() = 0", 'that a day is dropped');
+		my $dropped = sql('SELECT minutes(), days()');
+		retention_round() if $_ == 1;
+		is(sql('SELECT minutes(), days()'), $dropped, 'and no other before the next hour') if $_ == 1;
 	}
 	is(sql('SELECT due()'), '0', 'no day is due any more');
 	return;
