@@ -49,7 +49,6 @@ typedef struct Deltas
 	int			nfresh;			/* the last ones */
 	int64		facts;
 	int64		fresh_facts;
-	bool		has_closed;		/* some lie in closed minutes altogether */
 	bool		waited;			/* long enough */
 } Deltas;
 
@@ -75,17 +74,26 @@ get_deltas(const Planning *p, FactOrder order)
 		d.facts += d.runs[i].facts;
 		d.nfresh += is_fresh;
 		d.fresh_facts += is_fresh ? d.runs[i].facts : 0;
-		d.has_closed |= d.runs[i].last_minute < p->closed;
 	}
 	d.waited = d.n > 0 && (now - waiting_since[order]) * 1000 > Min(WAITING_TIME, retention_volume_time(store_shelf(order)));
 	return d;
 }
 
-/* Whether they are due though no minute closes. */
+/* Whether order ad has folded in all that there is. */
+static bool
+all_is_final(const Planning *p)
+{
+	int			ndeltas;
+
+	(void) store_get_deltas(ORDER_AD, FIRST_MINUTE, 1, p->left_out, &ndeltas);
+	return ndeltas == 0;
+}
+
+/* Whether they are due though no minute closes; what is open goes on to wait, whoever asks how often. */
 static bool
 are_due(const Planning *p, const Deltas *d)
 {
-	return d->nfresh > MAX_FRESH || d->n == MAX_DELTAS || d->waited || (p->everything && d->has_closed);
+	return d->nfresh > MAX_FRESH || d->n == MAX_DELTAS || d->waited || (p->everything && d->n > 0 && all_is_final(p));
 }
 
 /* Whether all become a final run. */

@@ -94,12 +94,14 @@ send_ticks(1, 120_000);
 close_minutes();
 runs_are(0, 2, 'a million');
 
-# By hand all that is closed is folded in.
+# By hand all is folded in, once no minute is open any more.
 send_ticks(2, 1000);
 close_minutes();
 runs_are(1, 2, 'a few again');
-close_minutes();
 $node->safe_psql('clicks', 'SELECT adclick.compact()');
+runs_are(1, 2, 'by hand, while a minute is open');
+set_conf($node, 'adclick.watermark' => "'0s'");
+packed($node, 'clicks');
 runs_are(0, 3, 'by hand');
 
 done_testing();
