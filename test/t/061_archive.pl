@@ -156,7 +156,10 @@ sub meanwhile
 	append_to_file("$mode.wait", '');
 	gzip_does('wait');
 	$session = psql_starts($statement);
-	until (-e "$dir/waits") { select undef, undef, undef, 0.05 }
+	for (my $end = time + $PostgreSQL::Test::Utils::timeout_default; !-e "$dir/waits"; select undef, undef, undef, 0.05)
+	{
+		die "gzip is not begun: $statement" if time > $end;
+	}
 	$do->();
 	gzip_does('well');
 	unlink "$mode.wait";

@@ -166,9 +166,17 @@ for my $round (1 .. 5)
 }
 
 # All of it once more, by one session: each click that was sent is in the log again, once, and names nobody who was forgotten.
-reconcile();
-sql('CALL adclick.archive_clicks()');
-is(sql('SELECT waits FROM adclick.apply_retention()'), '', 'nothing waits');
+# (What was counted anew waits for a compaction; twice, as a day may end in between.)
+my $waits;
+for (1 .. 2)
+{
+	half_a_day();
+	reconcile();
+	sql('CALL adclick.archive_clicks()');
+	$waits = sql('SELECT waits FROM adclick.apply_retention()');
+	last if $waits eq '';
+}
+is($waits, '', 'nothing waits');
 sql('SELECT adclick.apply_retention()');
 is(sql(q{SELECT dropped_until > '-infinity' FROM adclick_internal.state}), 't', 'clicks of the ledger were dropped');
 sql('SELECT adclick.forget_user(3)');
