@@ -45,7 +45,7 @@ sub close_minutes
 	return;
 }
 
-# Deltas and final runs are so many in each of the three orders, and nothing is missing.
+# Deltas and final runs are so many in each of the three orders, and no click is missing.
 sub runs_are
 {
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -57,6 +57,14 @@ sub runs_are
 	is($node->safe_psql('clicks', q{
 		SELECT string_agg(DISTINCT clicks::text, ', ') FROM (SELECT sum(clicks) AS clicks FROM adclick_internal.runs WHERE sort_order < 4 GROUP BY sort_order) x}),
 		$node->safe_psql('clicks', 'SELECT clicks_counted FROM adclick.status'), "$name: each order has all clicks");
+	return;
+}
+
+sub answers_are_right
+{
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($name) = @_;
+
 	is($node->safe_psql('clicks', qq{
 		SELECT count(*) FROM (SELECT user_id, count(*) FROM adclick.click_log WHERE ad_id = 7 AND user_id < 50 GROUP BY 1) l
 		WHERE count <> adclick.ad_click_count_between(7, '$start', timestamptz '$start' + interval '3 days', jsonb_build_object('user_id', user_id))}), '0', "$name: counts by user");
@@ -70,6 +78,7 @@ sub runs_are
 send_ticks(3, 1000);
 close_minutes();
 runs_are(1, 0, 'minutes closed');
+answers_are_right('minutes closed');
 send_ticks(3, 1000);
 close_minutes();
 runs_are(2, 0, 'more of them');
@@ -77,11 +86,13 @@ $node->restart;
 send_ticks(1, 1000);
 close_minutes();
 runs_are(1, 0, 'after a restart');
+answers_are_right('after a restart');
 
 # So many that they are not written once more.
 send_ticks(3, 100_000);
 close_minutes();
 runs_are(0, 1, 'many at once');
+answers_are_right('many at once');
 
 # No more in each time than can wait, a million together.
 for my $round (1 .. 8)
@@ -103,5 +114,6 @@ runs_are(1, 2, 'by hand, while a minute is open');
 set_conf($node, 'adclick.watermark' => "'0s'");
 packed($node, 'clicks');
 runs_are(0, 3, 'by hand');
+answers_are_right('by hand');
 
 done_testing();
