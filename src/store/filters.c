@@ -24,9 +24,9 @@
 #include "commands/extension.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
-#include "utils/snapmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #include "base/adclick.h"
 #include "filters.h"

@@ -63,17 +63,6 @@ is(sql($DROPPED), '0', 'none was dropped');
 # A standby, and snapshots here and there from before.
 my $standby = retention_standby();
 
-sub begin_reader
-{
-	my ($server) = @_;
-	my $reader = $server->background_psql('clicks', on_error_stop => 0);
-
-	# what the check of the tables locks it has locked before
-	$reader->query_safe('SELECT count(*) FROM adclick.click_log');
-	$reader->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
-	return $reader;
-}
-
 my $reader = begin_reader($node);
 my $before = $reader->query_safe('SELECT count(*) FROM adclick.click_log');
 my $far_reader = begin_reader($standby);

@@ -90,17 +90,6 @@ my $standby = retention_standby();
 
 my $ALL_USERS = q{SELECT sum(adclick.unique_users_between(ad, '-infinity', 'infinity')) FROM generate_series(1, 20) ad};
 
-sub begin_reader
-{
-	my ($server) = @_;
-	my $reader = $server->background_psql('clicks', on_error_stop => 0);
-
-	# what the check of the tables locks it has locked before
-	$reader->query_safe('SELECT count(*) FROM adclick.click_log');
-	$reader->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
-	return $reader;
-}
-
 my $reader = begin_reader($node);
 my $before = $reader->query_safe($ALL_USERS);
 cmp_ok($before, '>', 20, "there are users: $before");

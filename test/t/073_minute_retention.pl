@@ -105,16 +105,6 @@ is(sql($MINUTES), '1999-12-31 23:59:00+00', 'no day is due');
 # A standby, and snapshots here and there from before.
 my $standby = retention_standby();
 
-sub begin_reader
-{
-	my ($server) = @_;
-	my $reader = $server->background_psql('clicks', on_error_stop => 0);
-
-	$reader->query_safe('SELECT count(*) FROM adclick.click_log');
-	$reader->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
-	return $reader;
-}
-
 my $before = sql($ALL);
 my $reader = begin_reader($node);
 my $far_reader = begin_reader($standby);

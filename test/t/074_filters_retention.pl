@@ -105,16 +105,6 @@ is(sql(q{SELECT count(*) FROM adclick.filters WHERE country LIKE 'G%'}), '60', '
 # Snapshots from before, here and on a standby.
 my $standby = retention_standby();
 
-sub begin_reader
-{
-	my ($server) = @_;
-	my $reader = $server->background_psql('clicks', on_error_stop => 0);
-
-	$reader->query_safe('SELECT count(*) FROM adclick.click_log');
-	$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
-	return $reader;
-}
-
 my $ALL = q{SELECT md5(string_agg(f::text, ',' ORDER BY f::text)) FROM (SELECT country, sum(click_count) FROM adclick.clicks_per_minute GROUP BY 1
 	UNION ALL SELECT value, click_count FROM adclick.breakdown_between(1, '-infinity', 'infinity', 'country')) f};
 my $before = sql($ALL);

@@ -10,7 +10,7 @@ use Exporter 'import';
 use AdclickClock qw(clocked pass_time set_clock);
 use AdclickTest;
 
-our @EXPORT = qw($MINUTE $HOUR $DAY retention_node retention_standby pass_time set_clock becomes retention_round);
+our @EXPORT = qw($MINUTE $HOUR $DAY retention_node retention_standby begin_reader pass_time set_clock becomes retention_round);
 
 our ($MINUTE, $HOUR, $DAY) = (60, 3600, 86400);
 
@@ -41,6 +41,17 @@ sub retention_standby
 	$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '0s'");
 	$standby->start;
 	return $standby;
+}
+
+# A session that has a snapshot, here or on a standby; what the check of the tables locks it has locked before.
+sub begin_reader
+{
+	my ($server) = @_;
+	my $reader = $server->background_psql('clicks', on_error_stop => 0);
+
+	$reader->query_safe('SELECT count(*) FROM adclick.click_log');
+	$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+	return $reader;
 }
 
 # Wait for something.
