@@ -150,9 +150,8 @@ pass_time($DAY);
 
 # Killed in the middle: rows of the dictionary are deleted, but for one that somebody has.
 live() for 7 .. 8;
-my $oldest = sql(q{SELECT min(substr(split_part(country, '-', 1), 2)::int) FROM adclick.filters WHERE country LIKE 'G%'});
 my $holder = $node->background_psql('clicks');
-$holder->query_safe("BEGIN; SELECT count(*) FROM (SELECT FROM adclick.filters WHERE country = 'G$oldest-20' FOR UPDATE) l");
+is($holder->query_safe("BEGIN; SELECT count(*) FROM (SELECT FROM adclick.filters WHERE country = 'G$today-20' FOR UPDATE) l"), '1', 'somebody has one');
 my $waits = 'EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid = (SELECT compactor_pid FROM adclick.status))';
 for (1 .. 100)
 {
@@ -161,14 +160,14 @@ for (1 .. 100)
 	retention_round($waits);
 }
 is(sql("SELECT $waits"), 't', 'it waits');
-is(sql("SELECT count(*) FROM adclick.filters WHERE country LIKE 'G$oldest-%'"), '20', 'nobody sees it');
+is(sql("SELECT count(*) FROM adclick.filters WHERE country LIKE 'G$today-%'"), '20', 'nobody sees it');
 $node->stop('immediate');
 eval { $holder->quit };
 $node->start;
 workers_ready($node, 'clicks');
-is(sql("SELECT count(*) FROM adclick.filters WHERE country LIKE 'G$oldest-%'"), '20', 'killed in the middle: all are there');
+is(sql("SELECT count(*) FROM adclick.filters WHERE country LIKE 'G$today-%'"), '20', 'killed in the middle: all are there');
 right_ok($node, 'killed in the middle');
-ended($oldest);
+ended($today);
 right_ok($node, 'ended after that');
 
 # After a dump the dictionary is the same, days included.
@@ -188,22 +187,24 @@ $standby->stop;
 # Clicks come back from a file, with combinations that ended, while a tick has one of them.
 my $archive = PostgreSQL::Test::Utils::tempdir();
 set_conf($node, 'adclick.archive_directory' => "'$archive'");
-sql('SELECT oracle.compact()');
-sql(q{SELECT adclick.apply_retention()});
-pass_time($DAY);
-sql(q{SELECT adclick.apply_retention()});
+sql(q{SELECT send(ARRAY(SELECT 'B' || i FROM generate_series(1, 20) i)); SELECT adclick.tick()});
+for (1 .. 2)
+{
+	pass_time($DAY);
+	sql('SELECT oracle.compact(); SELECT adclick.apply_retention()');
+}
 pass_time(9 * $DAY);
 sql('CALL adclick.archive_clicks()');
 sql('SELECT adclick.apply_retention()') for 1 .. 3;
 sql(q{INSERT INTO adclick.clicks (ad_id, country) VALUES (1, 'C1'); SELECT adclick.tick()});
-is(sql(q{SELECT count(*) FROM adclick.filters WHERE country LIKE 'G%'}), '0', 'all of old days have ended');
-for (['ROLLBACK', 'G8-1'], ['COMMIT', 'G8-2'])
+is(sql(q{SELECT count(*) FROM adclick.filters WHERE country ~ '^[GB]'}), '0', 'all of old days have ended');
+for (['ROLLBACK', 'B1'], ['COMMIT', 'B2'])
 {
 	my ($end, $country) = @$_;
 	my ($restorer, $ticker) = map { $node->background_psql('clicks', on_error_stop => 0) } 1 .. 2;
 
 	$restorer->query_safe('SET client_min_messages = error');
-	cmp_ok($restorer->query_safe(q{BEGIN; SELECT adclick.restore_clicks('-infinity', 'infinity')}), '>', 20, "$end: clicks come back");
+	cmp_ok($restorer->query_safe(q{BEGIN; SELECT adclick.restore_clicks('-infinity', 'infinity')}), '>=', 20, "$end: clicks come back");
 	sql("INSERT INTO adclick.clicks (ad_id, country) VALUES (1, '$country'), (1, 'new')");
 	$ticker->query_until(qr/begun/, "\\echo begun\nSELECT counted FROM adclick.tick();\n");
 	$node->poll_query_until('clicks', 'SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)') or die 'nobody waits';
@@ -214,13 +215,13 @@ for (['ROLLBACK', 'G8-1'], ['COMMIT', 'G8-2'])
 	$ticker->quit;
 	is(sql('SELECT missing()'), '0', "$end: no combination is missing");
 	is(sql("SELECT count(*), bool_and(last_day > now() - interval '2 days') FROM adclick.filters WHERE country = '$country'"), '1|t', "$end: it is there once, of the later day");
-	cmp_ok(sql(q{SELECT count(*) FROM adclick.filters WHERE country LIKE 'G8-%'}), '==', $end eq 'COMMIT' ? 20 : 1, "$end: with the others, or without");
+	cmp_ok(sql(q{SELECT count(*) FROM adclick.filters WHERE country LIKE 'B%'}), '==', $end eq 'COMMIT' ? 20 : 1, "$end: with the others, or without");
 	is(sql('SELECT balanced FROM adclick.check_ledger()'), 't', "$end: the books are balanced");
 }
 sql('SELECT adclick.apply_retention()');
 is(sql('SELECT missing()'), '0', 'what came back keeps them');
 sql('SELECT adclick.release_clicks(); SELECT adclick.apply_retention()');
-is(sql(q{SELECT string_agg(country, ' ' ORDER BY country) FROM adclick.filters WHERE country LIKE 'G%'}), 'G8-1 G8-2', 'released, they end, but for those that were clicked again');
+is(sql(q{SELECT string_agg(country, ' ' ORDER BY country) FROM adclick.filters WHERE country ~ '^[GB]'}), 'B1 B2', 'released, they end, but for those that were clicked again');
 $node->stop;
 
 done_testing();
