@@ -7,6 +7,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use Time::HiRes qw(usleep);
 use AdclickClock qw(clocked pass_time set_clock);
 use AdclickTest;
 
@@ -67,6 +68,7 @@ sub becomes
 
 # A round of retention that begins from now on: it empties the table of a volume that was
 # dropped long ago.  Its number is one whose table is free.  Or until something else is the case.
+# A round that goes on already is followed by a pause, so time may have to pass twice.
 sub retention_round
 {
 	my ($or) = @_;
@@ -78,9 +80,13 @@ sub retention_round
 		WHERE NOT EXISTS (SELECT FROM $volumes WHERE volume % 32 = n) AND n < (SELECT max(volume) FROM $volumes)
 		ORDER BY n LIMIT 1 RETURNING volume});
 	die 'no table is free' if $free eq '';
-	pass_time($MINUTE + 1);
-	becomes("SELECT NOT EXISTS (SELECT FROM $volumes WHERE volume = $free) OR $or", 'a round of retention');
-	return;
+	for my $poll (0 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		pass_time($MINUTE + 1) if $poll % 10 == 0;
+		return if $node->safe_psql('clicks', "SELECT NOT EXISTS (SELECT FROM $volumes WHERE volume = $free) OR ($or)") eq 't';
+		usleep(100_000);
+	}
+	die 'no round of retention: ' . $node->safe_psql('clicks', 'SELECT h FROM adclick.health() h');
 }
 
 1;
