@@ -218,7 +218,7 @@ BEGIN
 		|| coalesce((SELECT '; ' || count(*) || ' problem' FROM adclick.reconciled_hours WHERE problem IS NOT NULL HAVING count(*) > 0), '');
 END
 $$;
--- Found and repaired where it is; in the end everything is looked at.
+-- Found and repaired where it is, and right after compaction.
 CREATE FUNCTION mended(damage text, "from" timestamptz, "to" timestamptz, OUT differences text, OUT repaired text) LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE damage;
@@ -226,7 +226,7 @@ BEGIN
 	WHILE adclick.reconcile_hour("from", "to", true) LOOP END LOOP;
 	repaired := found("from", "to");
 	PERFORM oracle.compact();
-	repaired := repaired || ', ' || found();
+	repaired := repaired || ', ' || found("from", "to");
 	IF EXISTS (SELECT FROM oracle.wrong_facts(true)) OR EXISTS (SELECT FROM oracle.wrong_days()) OR EXISTS (SELECT FROM oracle.wrong_lists()) OR EXISTS (SELECT FROM oracle.wrong_answers(5))
 		OR NOT (SELECT balanced FROM adclick.check_ledger()) OR (SELECT count(*) FROM days) < 3 THEN
 		repaired := 'not right';
