@@ -1,6 +1,6 @@
 # docs/reference.md tells the truth: each example on it is run, in the order of the
 # page and in one session, and prints what stands there; each error in its tables
-# is raised; and each function, column, setting and right there is stands on it.
+# is raised; and each function, column, setting and right there is stands on it, once.
 #
 # With --write the outputs on the page are replaced by those of this run.  That takes
 # an installed extension, a user other than root, and what test/run sets for kind tap:
@@ -61,6 +61,9 @@ foreach my $example (@examples)
 	  if $example->{kind} ne 'block' && !$write;
 }
 
+my %times;
+$times{$_}++ for $text =~ /^#+ .+/mg;
+is(join(', ', grep { $times{$_} > 1 } sort keys %times), '', 'no heading stands twice');
 all_listed('functions', [ functions() ],
 	map { s/\n {8,}/ /gr } $text =~ /^    (adclick(?:_api)?\.\w+\(.*(?:\n {8}.*)*)/mg);
 all_listed('columns', [ columns() ], page_columns());
