@@ -204,7 +204,7 @@ SELECT is_mended('UPDATE adclick_internal.runs SET segments = 0 WHERE ' || :'som
 SELECT is_mended('UPDATE adclick_internal.runs SET last_minute = last_minute - interval ''1 minute'' WHERE ' || :'some', hour(7), hour(4), 'refused');
 SELECT is_mended('UPDATE adclick.most_clicked_ads_hourly SET most_clicked_ads[1].click_count = 1000000 WHERE click_hour >= hour(8)', hour(8), hour(0), 'wrong', 'SELECT * FROM oracle.wrong_lists()');
 SELECT is_mended('UPDATE adclick.most_clicked_ads SET cut_off = -1', '-infinity', 'infinity', 'refused',
-	'SELECT adclick.top_n_ads_between(1, hour(1) + m * interval ''1 minute'', hour(1) + (m + 1) * interval ''1 minute'') FROM generate_series(0, 59) m');
+	'SELECT adclick.top_n_ads_between(1, click_minute, click_minute + interval ''1 minute'') FROM (SELECT click_minute FROM adclick.most_clicked_ads WHERE filter_id = 0 ORDER BY 1 DESC LIMIT 60) m');
 SELECT is_mended('UPDATE adclick_internal.runs SET last_minute = ''infinity'' WHERE ' || :'some', '-infinity', 'infinity', 'refused');
 SELECT is_mended('DELETE FROM adclick_internal.runs WHERE sort_order < 3', '-infinity', 'infinity', 'wrong');
 SELECT is_mended('UPDATE adclick_internal.runs SET facts = -1, first_minute = ''-infinity'' WHERE sort_order < 3', '-infinity', 'infinity', 'refused');
