@@ -378,8 +378,10 @@ SELECT counts_ok('after all that');
 -- One id on several ads, by several rules
 --
 
+-- However long the test takes.
+SELECT format('CREATE FUNCTION this_hour() RETURNS timestamptz LANGUAGE sql STABLE AS $f$ SELECT timestamptz %L $f$', date_trunc('hour', now())) \gexec
 CREATE FUNCTION send_one(ad bigint, who bigint, hours int DEFAULT 2, id uuid DEFAULT '00000000-0000-4000-8000-000000000001') RETURNS void LANGUAGE sql AS $$
-INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id) VALUES (id, ad, date_trunc('hour', now()) - hours * interval '1 hour', who)
+INSERT INTO adclick.clicks (click_id, ad_id, clicked_at, user_id) VALUES (id, ad, this_hour() - hours * interval '1 hour', who)
 $$;
 -- What becomes of one, as a question foresees it and a tick says it.
 CREATE FUNCTION once_more(ad bigint, who bigint, hours int DEFAULT 2, id uuid DEFAULT '00000000-0000-4000-8000-000000000001') RETURNS text LANGUAGE plpgsql AS $$
@@ -417,10 +419,10 @@ BEGIN
 	FOREACH ad IN ARRAY ads LOOP
 		PERFORM send_one(abs(ad), NULLIF(sign(ad)::bigint, -1), 3, id);
 	END LOOP;
-	answers := (SELECT string_agg(a || ' ' || adclick.ad_click_count_between(abs(a), date_trunc('hour', now()) - interval '3 hours', date_trunc('hour', now()) - interval '2 hours'), ', ' ORDER BY n)
+	answers := (SELECT string_agg(a || ' ' || adclick.ad_click_count_between(abs(a), this_hour() - interval '3 hours', this_hour() - interval '2 hours'), ', ' ORDER BY n)
 		FROM unnest(ads) WITH ORDINALITY u (a, n));
 	PERFORM adclick.tick();
-	RETURN answers || CASE WHEN answers <> (SELECT string_agg(a || ' ' || adclick.ad_click_count_between(abs(a), date_trunc('hour', now()) - interval '3 hours', date_trunc('hour', now()) - interval '2 hours'), ', ' ORDER BY n)
+	RETURN answers || CASE WHEN answers <> (SELECT string_agg(a || ' ' || adclick.ad_click_count_between(abs(a), this_hour() - interval '3 hours', this_hour() - interval '2 hours'), ', ' ORDER BY n)
 		FROM unnest(ads) WITH ORDINALITY u (a, n)) THEN ', foreseen wrongly' ELSE '' END;
 END
 $$;
