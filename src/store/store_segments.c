@@ -394,6 +394,14 @@ typedef struct StoredSegment
 
 #define NO_SEGMENT (-1)
 
+/* How far it is with the segment that begins before a range and can reach into it. */
+typedef enum Reach
+{
+	REACH_NONE,					/* there is none, or it has been dealt with */
+	REACH_READ,
+	REACH_RETURNED
+} Reach;
+
 struct StoreScan
 {
 	Relation	heap;
@@ -408,6 +416,7 @@ struct StoreScan
 	int64		segments;		/* the run has */
 	uint64		low;			/* of the range looked for */
 	uint64		high;
+	Reach		reach;
 	bool		done;
 };
 
@@ -468,6 +477,7 @@ begin_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
 	scan->segments = run->segments;
 	scan->low = low;
 	scan->high = high;
+	scan->reach = REACH_NONE;
 	scan->done = false;
 }
 
@@ -557,20 +567,22 @@ is_next(const Place *place, const Place *next)
 	return place->number + 1 == next->number && place->next_key == next->first_key;
 }
 
-/* The last segment that begins before the range can reach into it. */
+/*
+ * The last segment that begins before the range can reach into it; it is read here, and handed over first.
+ * Others that begin with the same key are as many as one of them has facts for, and are not read.
+ */
 void
 store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
 {
-	uint64		first_key = low;
-
 	begin_run(scan, run, low, high);
 	if (low > 0)
 	{
 		rescan(scan, BTLessStrategyNumber, F_INT8LT, low);
 		if (next_segment(scan, BackwardScanDirection))
-			first_key = scan->segment.place.first_key;
+			scan->reach = REACH_READ;
 	}
-	rescan(scan, BTGreaterEqualStrategyNumber, F_INT8GE, first_key);
+	if (scan->reach == REACH_NONE)
+		rescan(scan, BTGreaterEqualStrategyNumber, F_INT8GE, low);
 }
 
 void
@@ -612,15 +624,23 @@ store_scan_next(StoreScan *scan, unsigned columns, Facts *facts)
 	Place		before = scan->segment.place;
 	const Place *place = &scan->segment.place;
 
+	if (scan->reach == REACH_READ)
+	{
+		scan->reach = REACH_RETURNED;
+		hand_over(scan, columns, facts);
+		return true;
+	}
+	if (scan->reach == REACH_RETURNED)
+		rescan(scan, BTGreaterEqualStrategyNumber, F_INT8GE, scan->low);
+	scan->reach = REACH_NONE;
 	if (!next_segment(scan, ForwardScanDirection))
 	{
 		if (before.number + 1 != scan->segments)
 			missing_segment(scan, before.number + 1);
 		return false;
 	}
-	/* The first is that of the run, or one from before the range, whatever came before that. */
-	if (before.number == NO_SEGMENT ? place->number > 0 && place->first_key >= scan->low :
-		!is_next(&before, place))
+	/* Where none begins before the range, the first is that of the run. */
+	if (before.number == NO_SEGMENT ? place->number > 0 : !is_next(&before, place))
 		missing_segment(scan, before.number + 1);
 	if (place->first_key > scan->high)
 		return false;

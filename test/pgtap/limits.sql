@@ -405,6 +405,30 @@ DELETE FROM taken WHERE user_id BETWEEN 974 AND 976;
 SELECT is_empty('SELECT * FROM wrong_verdicts()', 'ahead: verdicts');
 SELECT is((SELECT balanced FROM adclick.check_ledger()), true, 'ahead: the ledger is in balance');
 
+-- Behind somebody, and behind a network, whose facts fill several segments, which all begin with the same key.
+\set name adclick.user_clicks_per_minute
+\set value 0
+\i test/lib/set.psql
+\set name adclick.ip_clicks_per_minute
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip) SELECT i, minute - interval '80 minutes', 3000, '2001:db8::'::inet + i FROM start, generate_series(1, 9000) i;
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip) SELECT 1, minute - interval '80 minutes', 3001, 'fd00::1' FROM start;
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT cmp_ok(segments, '>', 3, 'many segments') FROM adclick_internal.runs WHERE sort_order IN (1, 2) AND is_delta ORDER BY run_id DESC LIMIT 2;
+\set value 1
+\i test/lib/set.psql
+\set name adclick.user_clicks_per_minute
+\i test/lib/set.psql
+SELECT tick IS NULL AS followed FROM adclick.tick() \gset
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip)
+SELECT -77, minute - interval '80 minutes', u, ip::inet FROM start, (VALUES (3001, NULL), (NULL, 'fd00::1'), (3002, 'fd00::2')) v (u, ip);
+SET statement_timeout = '1min';	-- it ends
+SELECT is(adclick.ad_click_count_between(-77, '-infinity', 'infinity'), 1::bigint, 'behind many segments: asked');
+SELECT is(counted || ' ' || discarded, '1 2', 'behind many segments: ticked') FROM adclick.tick();
+RESET statement_timeout;
+SELECT is(string_agg(verdict, ', ' ORDER BY verdict), 'address limit, counted, user limit', 'behind many segments: verdicts') FROM adclick.click_log WHERE ad_id = -77;
+
 ALTER SYSTEM RESET ALL;
 
 SELECT * FROM finish();
