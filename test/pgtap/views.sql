@@ -530,6 +530,17 @@ SELECT ok(plain.is_cancelled('SELECT max(s) FROM (SELECT (SELECT sum(click_count
 SELECT ok(plain.is_cancelled('SELECT count(*) FROM adclick.ad_click_counts a, adclick.ad_click_counts b, adclick.ad_click_counts c'), 'rows are cancelled');
 RESET statement_timeout;
 
+-- Behind an ad whose facts fill several segments, which all begin with it
+BEGIN;
+INSERT INTO adclick.clicks (ad_id, clicked_at, country) SELECT 500001, now() - n % 60 * interval '1 minute', 'C' || n / 60 FROM generate_series(0, 8999) n;
+INSERT INTO adclick.clicks (ad_id) VALUES (500002);
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT cmp_ok(max(segments), '>', 3, 'many segments') FROM adclick_internal.runs WHERE sort_order = 0 AND is_delta;
+SELECT cmp_ok(plain.counter(query, 'Segments Read'), '<=', plain.counter(query, 'Runs Read') + 2, 'and few of them are read')
+FROM (VALUES ('SELECT * FROM adclick.ad_click_counts WHERE ad_id > 500001')) q (query);
+SELECT is(adclick.ad_click_count(500002, 5), 1::bigint, 'the one behind');
+ROLLBACK;
+
 -- Damage is an error
 BEGIN;
 UPDATE adclick_internal.segments SET data = set_byte(data, 0, 99);
