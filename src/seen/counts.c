@@ -133,6 +133,7 @@ lies_beyond(const CountSearch *search, const StoreScan *scan, size_t i)
 		store_scan_follows(scan, &next) && next < search->asked->key[0][i];
 }
 
+/* What comes next is jumped to once: where it should lie, all is read. */
 static void
 search_run(CountSearch *search, StoreScan *scan)
 {
@@ -141,6 +142,8 @@ search_run(CountSearch *search, StoreScan *scan)
 
 	while (i < search->end)
 	{
+		size_t		target = i;
+
 		store_scan_run(scan, search->run, search->asked->key[0][i], PG_UINT64_MAX);
 		do
 		{
@@ -148,7 +151,7 @@ search_run(CountSearch *search, StoreScan *scan)
 			if (!store_scan_next(scan, columns, &search->segment))
 				return;
 			i = add_segment(search, i);
-		} while (i < search->end && !lies_beyond(search, scan, i));
+		} while (i < search->end && (i == target || !lies_beyond(search, scan, i)));
 	}
 }
 

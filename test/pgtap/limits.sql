@@ -424,6 +424,11 @@ SELECT tick IS NULL AS followed FROM adclick.tick() \gset
 INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip)
 SELECT -77, minute - interval '80 minutes', u, ip::inet FROM start, (VALUES (3001, NULL), (NULL, 'fd00::1'), (3002, 'fd00::2')) v (u, ip);
 SET statement_timeout = '1min';	-- it ends
+BEGIN;
+DELETE FROM adclick_internal.deltas WHERE number > 1 AND run_id IN (SELECT run_id FROM adclick_internal.runs WHERE sort_order IN (1, 2) AND segments > 3);
+SELECT is(counted || ' ' || discarded, '0 3', 'behind segments that are missing: ticked') FROM adclick.tick();
+SELECT is(string_agg(verdict, ', '), 'undecided, undecided, undecided', 'behind segments that are missing: verdicts') FROM adclick.click_log WHERE ad_id = -77;
+ROLLBACK;
 SELECT is(adclick.ad_click_count_between(-77, '-infinity', 'infinity'), 1::bigint, 'behind many segments: asked');
 SELECT is(counted || ' ' || discarded, '1 2', 'behind many segments: ticked') FROM adclick.tick();
 RESET statement_timeout;
