@@ -521,7 +521,7 @@ BEGIN
 	EXECUTE query;
 	RETURN false;
 EXCEPTION WHEN query_canceled THEN
-	RETURN clock_timestamp() < statement_timestamp() + interval '2 seconds';
+	RETURN clock_timestamp() < statement_timestamp() + interval '1 minute';
 END
 $$;
 SET statement_timeout = '300ms';
