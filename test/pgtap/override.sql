@@ -416,8 +416,17 @@ DECLARE
 	ad bigint;
 	answers text;
 BEGIN
-	FOREACH ad IN ARRAY ads LOOP
-		PERFORM send_one(abs(ad), NULLIF(sign(ad)::bigint, -1), 3, id);
+	-- who comes first is who lies first in the inbox; where a page is full, the next row may have room in an earlier one
+	LOOP
+		BEGIN
+			FOREACH ad IN ARRAY ads LOOP
+				PERFORM send_one(abs(ad), NULLIF(sign(ad)::bigint, -1), 3, id);
+			END LOOP;
+			EXIT WHEN (SELECT array_agg(ad_id ORDER BY c.tableoid, c.ctid) FROM adclick.clicks c WHERE click_id = id) = (SELECT array_agg(abs(a) ORDER BY n) FROM unnest(ads) WITH ORDINALITY u (a, n));
+			RAISE division_by_zero;
+		EXCEPTION WHEN division_by_zero THEN
+			NULL;
+		END;
 	END LOOP;
 	answers := (SELECT string_agg(a || ' ' || adclick.ad_click_count_between(abs(a), this_hour() - interval '3 hours', this_hour() - interval '2 hours'), ', ' ORDER BY n)
 		FROM unnest(ads) WITH ORDINALITY u (a, n));
