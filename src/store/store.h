@@ -477,7 +477,7 @@ extern void store_writer_end(StoreWriter *writer);
 typedef struct StoreScan StoreScan;
 extern StoreScan *store_scan_begin(StoreTable table);
 
-/* Before the first segment of a run that can hold first columns low .. high. */
+/* Before the first segment of a run that can hold first columns low .. high; that may be read, and its page pinned, until it is handed over. */
 extern void store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high);
 
 /* All columns, with their order checked in full. */
