@@ -394,14 +394,6 @@ typedef struct StoredSegment
 
 #define NO_SEGMENT (-1)
 
-/* How far it is with the segment that begins before a range and can reach into it. */
-typedef enum Reach
-{
-	REACH_NONE,					/* there is none, or it has been dealt with */
-	REACH_READ,
-	REACH_RETURNED
-} Reach;
-
 struct StoreScan
 {
 	Relation	heap;
@@ -416,7 +408,7 @@ struct StoreScan
 	int64		segments;		/* the run has */
 	uint64		low;			/* of the range looked for */
 	uint64		high;
-	Reach		reach;
+	bool		has_read;		/* a segment that is to be handed over first */
 	bool		done;
 };
 
@@ -477,7 +469,8 @@ begin_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
 	scan->segments = run->segments;
 	scan->low = low;
 	scan->high = high;
-	scan->reach = REACH_NONE;
+	scan->segment.place.number = NO_SEGMENT;
+	scan->has_read = false;
 	scan->done = false;
 }
 
@@ -486,7 +479,6 @@ rescan(StoreScan *scan, StrategyNumber strategy, RegProcedure procedure, uint64 
 {
 	ScanKeyData keys[2];
 
-	scan->segment.place.number = NO_SEGMENT;
 	ScanKeyInit(&keys[0], SEGMENT_RUN_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(scan->run_id));
 	ScanKeyInit(&keys[1], SEGMENT_FIRST_KEY, strategy, procedure, Int64GetDatum(facts_to_int64(key)));
 	index_rescan(scan->scan, keys, 2, NULL, 0);
@@ -578,11 +570,9 @@ store_scan_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
 	if (low > 0)
 	{
 		rescan(scan, BTLessStrategyNumber, F_INT8LT, low);
-		if (next_segment(scan, BackwardScanDirection))
-			scan->reach = REACH_READ;
+		scan->has_read = next_segment(scan, BackwardScanDirection);
 	}
-	if (scan->reach == REACH_NONE)
-		rescan(scan, BTGreaterEqualStrategyNumber, F_INT8GE, low);
+	rescan(scan, BTGreaterEqualStrategyNumber, F_INT8GE, low);
 }
 
 void
@@ -624,15 +614,12 @@ store_scan_next(StoreScan *scan, unsigned columns, Facts *facts)
 	Place		before = scan->segment.place;
 	const Place *place = &scan->segment.place;
 
-	if (scan->reach == REACH_READ)
+	if (scan->has_read)
 	{
-		scan->reach = REACH_RETURNED;
+		scan->has_read = false;
 		hand_over(scan, columns, facts);
 		return true;
 	}
-	if (scan->reach == REACH_RETURNED)
-		rescan(scan, BTGreaterEqualStrategyNumber, F_INT8GE, scan->low);
-	scan->reach = REACH_NONE;
 	if (!next_segment(scan, ForwardScanDirection))
 	{
 		if (before.number + 1 != scan->segments)
