@@ -60,7 +60,7 @@ foreach my $test ($results->descriptions)
 	next unless $result->has_problems;
 
 	# what it said about the failures, and its last words
-	print "# $test: ", $_, "\n" foreach $result->parse_errors;
+	print "# FAILED: $test\n", map { "# $_\n" } $result->parse_errors;
 	open my $tap, '<', "$dump/$test" or next;
 	my @lines = <$tap>;
 	my $failure = 0;
