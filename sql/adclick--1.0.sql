@@ -1041,7 +1041,8 @@ COMMENT ON COLUMN adclick.reconciliations.differences IS 'differences found in t
  * An independent count: no code that makes facts, judges clicks or answers questions
  * has a part in it.  Both sides are read in one snapshot.  What may have millions of rows
  * is hashed, and spills to disk: the planner cannot know how many there are.  Some ten steps keep what they
- * have in memory up to the end, each up to work_mem.
+ * have in memory up to the end, each up to work_mem.  To plan it takes longer than to compare an hour of few clicks:
+ * PL/pgSQL keeps the plan.
  */
 /*
  * Who a disguised key is of cannot be told: a copy may be one of any click of its ad that
@@ -1049,10 +1050,13 @@ COMMENT ON COLUMN adclick.reconciliations.differences IS 'differences found in t
  */
 CREATE FUNCTION adclick_internal.find_differences(hour timestamptz, with_day boolean)
 	RETURNS TABLE (what text, click_minute timestamptz, ad_id bigint, filter_id int, user_id bigint, ip inet, expected bigint, stored bigint)
-	LANGUAGE sql STABLE STRICT PARALLEL RESTRICTED
+	LANGUAGE plpgsql STABLE STRICT PARALLEL RESTRICTED
 	SET search_path = pg_catalog, pg_temp SET work_mem = '24MB' SET hash_mem_multiplier = 1 SET enable_nestloop = off SET enable_mergejoin = off SET enable_sort = off
-	SET enable_hashjoin = on SET enable_hashagg = on SET jit = off
+	SET enable_hashjoin = on SET enable_hashagg = on SET jit = off SET plan_cache_mode = force_generic_plan
 AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
 	WITH read AS MATERIALIZED (
 		SELECT * FROM adclick_internal.ledger(hour, hour + interval '1 hour')
 	), rules AS MATERIALIZED (
@@ -1208,7 +1212,8 @@ AS $$
 	SELECT d.what, d.minute, d.ad_id, d.filter_id, d.user_id, d.ip, d.expected, d.stored
 	FROM (SELECT * FROM of_ads UNION ALL SELECT * FROM of_users UNION ALL SELECT * FROM of_addresses
 		UNION ALL SELECT * FROM of_minutes UNION ALL SELECT * FROM of_days UNION ALL SELECT * FROM of_keys UNION ALL SELECT * FROM of_duplicates
-		UNION ALL SELECT * FROM of_lists) d
+		UNION ALL SELECT * FROM of_lists) d;
+END
 $$;
 COMMENT ON FUNCTION adclick_internal.find_differences(timestamptz, boolean) IS 'what differs between the ledger and all that is stored of an hour; with_day: and between its day and the hours of that';
 

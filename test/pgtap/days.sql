@@ -210,8 +210,9 @@ SELECT oracle.compact() AS compacted \gset
 SELECT isnt_empty(format('SELECT FROM days WHERE last_minute = %L', :'day'), 'and comes again');
 SELECT is_exact('a day made anew');
 
--- What can be wrong with a day is found, and repaired.
-CREATE FUNCTION found("from" timestamptz DEFAULT '-infinity', "to" timestamptz DEFAULT 'infinity') RETURNS text LANGUAGE plpgsql AS $$
+-- What can be wrong with a day is found, and repaired.  To change the role, as each call does otherwise, has
+-- everything planned again.
+CREATE FUNCTION found("from" timestamptz DEFAULT '-infinity', "to" timestamptz DEFAULT 'infinity') RETURNS text LANGUAGE plpgsql SET session_replication_role = replica AS $$
 BEGIN
 	WHILE adclick.reconcile_hour("from", "to") LOOP END LOOP;
 	RETURN coalesce((SELECT string_agg(DISTINCT what, ', ' ORDER BY what) FROM adclick.differences), 'nothing')
@@ -219,7 +220,7 @@ BEGIN
 END
 $$;
 -- Found and repaired where it is, and right after compaction.
-CREATE FUNCTION mended(damage text, "from" timestamptz, "to" timestamptz, OUT differences text, OUT repaired text) LANGUAGE plpgsql AS $$
+CREATE FUNCTION mended(damage text, "from" timestamptz, "to" timestamptz, OUT differences text, OUT repaired text) LANGUAGE plpgsql SET session_replication_role = replica AS $$
 BEGIN
 	EXECUTE damage;
 	differences := found("from", "to");
