@@ -354,8 +354,8 @@ retention_round(void)
 {
 	RetentionResult result;
 
-	/* compaction goes on, whoever has the lock of ticks */
-	(void) set_config_option("lock_timeout", "5s", PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_LOCAL, true, 0, false);
+	/* compaction goes on, whoever has the lock of ticks; PGC_S_OVERRIDE would stay, as the value to go back to */
+	(void) set_config_option("lock_timeout", "5s", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	retention_apply(false, &result);
 	return false;
 }

@@ -18,6 +18,19 @@ adclick_database($node, 'clicks');
 send_clicks($node, 'clicks', 2000);
 exact_ok($node, 'clicks', 'before');
 
+# The compactor waits for who has its lock, however long that takes: only its rounds of retention, which came
+# before, give up after five seconds.
+my $owner = $node->background_psql('clicks', on_error_stop => 1);
+$owner->query_safe(q{BEGIN; SELECT adclick.add_filter('{"country": "CA"}')});
+$node->safe_psql('clicks', q{INSERT INTO adclick.clicks (ad_id, clicked_at) SELECT i, now() - i * interval '1 minute' FROM generate_series(1, 60) i});
+ok($node->poll_query_until('clicks', q{
+	SELECT errors > 0 OR EXISTS (SELECT FROM pg_locks WHERE pid = compactor_pid AND waitstart < clock_timestamp() - interval '6 seconds')
+	FROM adclick.status}), 'a lock that the compactor needs is held for long');
+is($node->safe_psql('clicks', 'SELECT errors, last_error FROM adclick.status'), '0|', 'that is no error');
+$owner->query_safe('ROLLBACK');
+$owner->quit;
+exact_ok($node, 'clicks', 'after a long wait');
+
 # Keys of old windows are not loaded: a click there is looked for among the stored ones.
 $node->restart;
 workers_ready($node, 'clicks');
