@@ -567,7 +567,7 @@ BEGIN
 	RETURN NEXT pass(n || ' histories of files');
 END
 $$;
-SELECT histories_ok(50);
+SELECT histories_ok(20);
 
 -- Another content that begins with the same kilobyte.
 SELECT begin_files('log') \gset

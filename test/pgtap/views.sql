@@ -244,7 +244,7 @@ SELECT no_plan();
 SELECT setseed(0.3) AS seeded \gset
 SELECT plain.is_exact('nothing');
 
-SELECT oracle.send_clicks(3000, '2 hours', false) AS sent \gset
+SELECT oracle.send_clicks(1500, '2 hours', false) AS sent \gset
 SELECT plain.is_exact('tail');
 SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
 SELECT plain.is_exact('taken');
