@@ -86,7 +86,7 @@ sub print_end
 	while (my $line = <$log>)
 	{
 		push @last, $line;
-		shift @last if @last > 40;
+		shift @last if @last > 12;
 	}
 	print "# the end of $name:\n", @last;
 	return;

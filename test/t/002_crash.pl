@@ -56,9 +56,7 @@ sub kill_one
 
 	# not waiting for anything: this is what makes the moment a random one
 	usleep(int rand 120_000);
-	$killed{$kind} += kill 'KILL', $pid;
-	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid")
-	  or die 'the server does not come back';
+	$killed{$kind} += kill_process($node, $pid);
 	return;
 }
 

@@ -94,8 +94,7 @@ for my $kind ('aggregator', 'compactor')
 	my ($aggregator, $compactor) = workers_ready($node, 'clicks');
 	my $pid = $kind eq 'aggregator' ? $aggregator : $compactor;
 
-	is(kill('KILL', $pid), 1, "the $kind is killed");
-	$node->poll_query_until('clicks', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") or die 'the server does not come back';
+	is(kill_process($node, $pid), 1, "the $kind is killed");
 	workers_ready($node, 'clicks');
 	answers_ok($node, 'clicks', "the $kind killed, under load", questions => 12);
 }

@@ -1064,8 +1064,7 @@ sub do_kill_worker
 	return unless $pid;
 	get_busy();
 	record("kill -9 of the $kind");
-	kill 'KILL', $pid;
-	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") or die "the $kind does not end";
+	kill_process($node, $pid);
 	connections_lost();
 	connect_again();
 	return;

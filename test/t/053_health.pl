@@ -374,7 +374,7 @@ my $counters = 'SELECT clicks_taken, clicks_counted, late_clicks, duplicates, di
 my $before = sql($counters);
 like($before, qr/^([1-9]\d*\|){11}[1-9]\d*$/, 'there is something of everything');
 ($aggregator) = workers_ready($node, 'clicks');
-kill 'KILL', $aggregator or die "cannot kill process $aggregator";
+kill_process($node, $aggregator) or die "cannot kill process $aggregator";
 ok($node->poll_query_until('clicks', "SELECT aggregator_pid <> $aggregator FROM adclick_internal.workers()"), 'another aggregator runs');
 drained($node, 'clicks');
 is(sql($counters), $before, 'counters after kill -9');
@@ -387,7 +387,7 @@ for my $crash (2 .. 4)
 {
 	pass_time(28);
 	($aggregator) = workers_ready($node, 'clicks');
-	kill 'KILL', $aggregator or die "cannot kill process $aggregator";
+	kill_process($node, $aggregator) or die "cannot kill process $aggregator";
 	ok($node->poll_query_until('clicks', "SELECT aggregator_pid <> $aggregator FROM adclick_internal.workers()"), "killed, $crash");
 	becomes(@{ $crash < 3 ? [ 'ok', '^$' ] : [ 'warning', "^the server crashed $crash times in the last hour, and went on: its log says which process ended\$" ] }, "crashed, $crash");
 }

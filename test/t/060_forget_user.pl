@@ -122,10 +122,9 @@ my $forget = IPC::Run::start([ 'psql', '-X', '-d', $primary->connstr('clicks'), 
 	'>', \my $output, '2>', \my $error);
 $primary->poll_query_until('clicks', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%forget_user%' AND pid <> pg_backend_pid()
 	AND wait_event_type = 'Lock'}) or die 'it does not wait';
-kill 'KILL', $primary->safe_psql('clicks', q{SELECT pid FROM pg_stat_activity WHERE query LIKE '%forget_user%' AND wait_event_type = 'Lock'});
+kill_process($primary, $primary->safe_psql('clicks', q{SELECT pid FROM pg_stat_activity WHERE query LIKE '%forget_user%' AND wait_event_type = 'Lock'}));
 IPC::Run::finish($forget);
 eval { $tick->quit; };
-$primary->poll_query_until('clicks', 'SELECT true') or die 'the server does not come back';
 wake_workers($primary, '20ms');
 # the worker that comes back may have taken what was unread
 drained($primary, 'clicks');

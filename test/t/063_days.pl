@@ -137,8 +137,7 @@ for my $i (1 .. 5)
 	# how far it gets is no matter: sometimes into the days
 	usleep(200_000 * $i);
 	my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'adclick compactor' AND datname = 'clicks'");
-	kill 'KILL', $pid if $pid;
-	$node->poll_query_until('postgres', 'SELECT true');
+	kill_process($node, $pid) if $pid;
 	days_ok("crash $i");
 	windows_ok("crash $i") if $i % 2 == 0;
 }

@@ -162,10 +162,8 @@ sub kill_one
 		$pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'adclick $kind'");
 		grow($_) for @logs;
 		select undef, undef, undef, rand 0.03;
-		kill 'KILL', $pid if $pid;
-		$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") if $pid;
+		kill_process($node, $pid) if $pid;
 	}
-	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
 	$killed{$kind}++;
 	return;
 }

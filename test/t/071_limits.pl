@@ -71,9 +71,7 @@ for my $kill (1 .. $KILLS)
 	}
 	else
 	{
-		kill 'KILL', $aggregator;
-		$primary->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $aggregator")
-		  or die 'the server does not come back';
+		kill_process($primary, $aggregator);
 	}
 	limits_ok($primary, "kill $kill, under load");
 	conserved_ok($primary, 'clicks', "kill $kill, under load");

@@ -54,8 +54,7 @@ for my $round (1 .. 3)
 {
 	my ($aggregator, $compactor) = workers_ready($primary, 'clicks');
 
-	kill 'KILL', $aggregator;
-	$primary->poll_query_until('clicks', 'SELECT true') or die 'the server does not come back';
+	kill_process($primary, $aggregator);
 	workers_ready($primary, 'clicks');
 	conserved_ok($primary, 'clicks', "killed, round $round");
 }

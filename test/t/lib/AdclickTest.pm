@@ -19,7 +19,7 @@ use Time::HiRes ();
 
 our @EXPORT = qw(
   adclick_node adclick_database
-  workers_ready quiet_workers wake_workers set_conf
+  workers_ready quiet_workers wake_workers kill_process set_conf
   send_clicks send_copies drained compacted packed
   answers_ok facts_ok lists_ok verdicts_ok conserved_ok exact_ok counted_is
   writers_start writers_stop
@@ -130,6 +130,17 @@ sub wake_workers
 
 	set_conf($node, 'adclick.tick_interval' => "'" . ($interval // '20ms') . "'");
 	return;
+}
+
+# Kill a process of the server, and wait until that has restarted. Until then the dead one is still among its
+# processes; who asks something meanwhile may be let in and thrown out again. Returns how many were killed.
+sub kill_process
+{
+	my ($node, $pid) = @_;
+	my $killed = kill 'KILL', $pid;
+
+	$node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid") or die 'the server does not come back';
+	return $killed;
 }
 
 # Insert random clicks, hostile ones and copies among them.
