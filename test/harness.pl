@@ -30,7 +30,7 @@ my %command = (
 my %path = (perl => 'test/t/%s.pl', sql => 'test/pgtap/%s.sql');
 chomp(my $jobs = $path{$how} ? `nproc` : 1);
 # Perl files wait for servers that start and workers that sleep: two more keep all processors busy.
-$jobs += 2 if $how eq 'perl' && $jobs > 1;
+$jobs += 2 if $how eq 'perl';
 # As a rule the largest take longest: begun last, one would be left alone.
 @tests = sort { -s sprintf($path{$how}, $b) <=> -s sprintf($path{$how}, $a) } @tests if $jobs > 1;
 

@@ -814,8 +814,8 @@ decode_column(const uint8_t *in, const Packing *packing, size_t n, uint64_t *val
 }
 
 /*
- * Decode the key columns whose bit is set, and the counts, into the arrays from
- * index "at" on.  Sets *n to the number of facts.
+ * Decode the columns whose bit is set, that of the counts after the last key
+ * column's, into the arrays from index "at" on.  Sets *n to the number of facts.
  */
 static SegmentStatus
 decode_at(const uint8_t *data, size_t length, unsigned columns, const Facts *facts,
@@ -831,7 +831,6 @@ decode_at(const uint8_t *data, size_t length, unsigned columns, const Facts *fac
 		return SEGMENT_BAD_COUNT;
 	memcpy(padded, data, length);
 	memset(padded + length, 0, READ_PADDING);
-	columns |= 1U << header.ncolumns;	/* the counts */
 	for (int c = 0; c <= header.ncolumns; c++)
 	{
 		uint64_t   *values = c < header.ncolumns ? facts->key[c] : facts->count;
@@ -864,10 +863,16 @@ after_previous(const Facts *facts, size_t i)
 	return after;
 }
 
+static inline unsigned
+counts_column(const Facts *facts)
+{
+	return 1U << facts->ncolumns;
+}
+
 SegmentStatus
 segment_decode(const uint8_t *data, size_t length, Facts *facts)
 {
-	unsigned	all_columns = (1U << facts->ncolumns) - 1;
+	unsigned	all_columns = counts_column(facts) | (counts_column(facts) - 1);
 	size_t		n;
 	SegmentStatus status = decode_at(data, length, all_columns, facts, facts->n, &n);
 
@@ -884,11 +889,28 @@ SegmentStatus
 segment_decode_columns(const uint8_t *data, size_t length, unsigned columns, Facts *facts)
 {
 	size_t		n;
-	SegmentStatus status = decode_at(data, length, columns, facts, 0, &n);
+	SegmentStatus status = decode_at(data, length, columns | counts_column(facts), facts, 0, &n);
 
 	if (status == SEGMENT_OK)
 		facts->n = n;
 	return status;
+}
+
+SegmentStatus
+segment_decode_where(const uint8_t *data, size_t length, unsigned columns,
+					 int column, uint64_t value, Facts *facts)
+{
+	const uint64_t *values = facts->key[column];
+	size_t		n;
+	size_t		i = 0;
+	SegmentStatus status = decode_at(data, length, 1U << column, facts, 0, &n);
+
+	if (status != SEGMENT_OK)
+		return status;
+	facts->n = 0;
+	while (i < n && values[i] != value)
+		i++;
+	return i == n ? SEGMENT_OK : segment_decode_columns(data, length, columns & ~(1U << column), facts);
 }
 
 const char *

@@ -65,6 +65,13 @@ extern SegmentStatus segment_decode(const uint8_t *data, size_t length, Facts *f
 extern SegmentStatus segment_decode_columns(const uint8_t *data, size_t length,
 											unsigned columns, Facts *facts);
 
+/*
+ * The same of a segment that has the value in this column, which must be among
+ * "columns"; of others nothing else is decoded, and facts->n becomes 0.
+ */
+extern SegmentStatus segment_decode_where(const uint8_t *data, size_t length, unsigned columns,
+										  int column, uint64_t value, Facts *facts);
+
 /* A short English phrase for an error detail. */
 extern const char *segment_status_text(SegmentStatus status);
 

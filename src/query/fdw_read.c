@@ -323,26 +323,17 @@ begin_store_scan(FactScan *scan, bool is_delta)
 static int64
 end_of_piece(FactScan *scan)
 {
-	uint64		low = facts_from_int64(scan->low);
-	uint64		high = facts_from_int64(scan->range.high);
 	const StoreRun *largest = &scan->chunk[0];
 	StoreScan  *store;
-	uint64		next;
-	int			nsegments = 0;
+	uint64		end;
 
 	for (int i = 1; i < scan->nchunk; i++)
 		if (scan->chunk[i].segments > largest->segments)
 			largest = &scan->chunk[i];
 	store = begin_store_scan(scan, largest->is_delta);
-	store_scan_run(store, largest, low, high);
-	while (store_scan_next(store, 0, NULL) && store_scan_follows(store, &next) && next <= high)
-		if (++nsegments >= SEGMENTS_IN_PIECE && next > low)
-		{
-			high = next - 1;
-			break;
-		}
+	end = store_scan_piece(store, largest, SEGMENTS_IN_PIECE, facts_from_int64(scan->low), facts_from_int64(scan->range.high));
 	store_scan_end(store);
-	return facts_to_int64(high);
+	return facts_to_int64(end);
 }
 
 /* Go on in the range of ads; false at its end. */

@@ -123,17 +123,11 @@ advertiser_click_count(FunctionCallInfo fcinfo, Oid asker)
 static Datum
 unique_users(FunctionCallInfo fcinfo, Oid asker)
 {
-	static const FactRole by_user[] = {ROLE_USER};
 	Conditions	conditions;
-	Gathering  *g;
-	size_t		users;
 
 	privileges_require_reader(asker);
 	read_arguments_of_ad(fcinfo, 0, asker, &conditions);
-	g = gather(&conditions, by_user, lengthof(by_user), false);
-	users = gather_facts(g)->n;
-	gather_end(g);
-	PG_RETURN_INT64((int64) users);
+	PG_RETURN_INT64((int64) gather_unique_users(&conditions));
 }
 
 /*----------

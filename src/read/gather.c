@@ -28,6 +28,9 @@
 /* Sums held before equal ones are combined. */
 #define FIRST_SUMS 1024
 
+/* Segments that the largest run has in a piece of the range of users: its sums stay in the processor's cache. */
+#define SEGMENTS_IN_PIECE 64
+
 /* A range of the first column, both ends included. */
 typedef struct KeyRange
 {
@@ -45,6 +48,8 @@ struct Gathering
 	int			nroles;
 	FactRole	roles[ROLES];
 	bool		users_only;		/* clicks without a user are left out */
+	bool		one_ad;			/* is looked for, where it does not come first in the order */
+	uint64		ad;				/* which, as it stands in the column */
 
 	StoreScan  *scan;			/* of a table, NULL: of none */
 	StoreTable	table;
@@ -172,6 +177,9 @@ gather_begin(FactOrder order, const Conditions *conditions, const FactRole *role
 	g->users_only = conditions->users.given;
 	for (int i = 0; i < nroles; i++)
 		g->users_only |= roles[i] == ROLE_USER;
+	g->one_ad = order != ORDER_AD && conditions->ads.given && conditions->ads.n == 1;
+	if (g->one_ad)
+		g->ad = facts_from_int64(conditions->ads.ids[0]);
 	make_ranges(g);
 	facts_init(&g->segment, order_columns[order], SEGMENT_MAX_FACTS,
 			   palloc(facts_memory(order_columns[order], SEGMENT_MAX_FACTS)));
@@ -260,6 +268,25 @@ is_asked_for(const Gathering *g, size_t i)
 		});
 }
 
+/* Of one ad, if that is looked for: without a branch, as each fact may be of any. */
+static size_t
+pick_facts(const Gathering *g, size_t start, size_t end, uint16 *picked)
+{
+	const uint64 *ads = g->columns[ROLE_AD];
+	size_t		n = 0;
+
+	if (!g->one_ad)
+		for (size_t i = start; i < end; i++)
+			picked[n++] = i;
+	else
+		for (size_t i = start; i < end; i++)
+		{
+			picked[n] = i;
+			n += ads[i] == g->ad;
+		}
+	return n;
+}
+
 /* Make room for more sums: by combining equal ones, if that helps enough. */
 static void
 make_room(Gathering *g, size_t n)
@@ -280,12 +307,17 @@ take_range(Gathering *g, const KeyRange *range)
 	size_t		start = facts_find(segment, 0, range->low);
 	size_t		end = range->high == PG_UINT64_MAX ? segment->n :
 		facts_find(segment, start, range->high + 1);
+	uint16		picked[SEGMENT_MAX_FACTS];
+	size_t		npicked;
 
 	if (g->nroles > 0 && sums->n + (end - start) > sums->capacity)
 		make_room(g, end - start);
 	g->read.facts += end - start;
-	for (size_t i = start; i < end; i++)
+	npicked = pick_facts(g, start, end, picked);
+	for (size_t p = 0; p < npicked; p++)
 	{
+		size_t		i = picked[p];
+
 		if (!is_asked_for(g, i))
 			continue;
 		g->clicks += segment->count[i];
@@ -313,6 +345,8 @@ gather_run(Gathering *g, const StoreRun *run)
 
 		g->read.probes++;
 		store_scan_range(scan, run, range->low, range->high);
+		if (g->one_ad && g->nranges == 1)
+			store_scan_where(scan, order_column(g->order, ROLE_AD), g->ad);
 		while (store_scan_previous(scan, columns, &g->segment))
 		{
 			found = true;
@@ -387,24 +421,108 @@ gather_end(Gathering *g)
 	MemoryContextDelete(g->context);
 }
 
+/* The runs of the window, and the state that they are of: an error if there should be more. */
+static StoreRun *
+get_runs(FactOrder order, const Conditions *conditions, bool by_minute, StoreState *state, int *nruns)
+{
+	store_get_state(state);
+	require_order(order, conditions, state);
+	if (order == ORDER_AD)
+		horizon_require(state, conditions->from, conditions->to, by_minute);
+	return order == ORDER_AD && !by_minute ? store_get_fewest_runs(conditions->from, conditions->to - 1, nruns) :
+		store_get_runs(order, conditions->from, conditions->to - 1, nruns);
+}
+
 Gathering *
 gather(const Conditions *conditions, const FactRole *roles, int nroles, bool by_minute)
 {
 	FactOrder	order = gather_order(conditions, roles, nroles);
 	StoreState	state;
-	StoreRun   *runs;
 	int			nruns;
-	Gathering  *g;
+	StoreRun   *runs = get_runs(order, conditions, by_minute, &state, &nruns);
+	Gathering  *g = gather_begin(order, conditions, roles, nroles);
 
-	store_get_state(&state);
-	require_order(order, conditions, &state);
-	if (order == ORDER_AD)
-		horizon_require(&state, conditions->from, conditions->to, by_minute);
-	runs = order == ORDER_AD && !by_minute ? store_get_fewest_runs(conditions->from, conditions->to - 1, &nruns) :
-		store_get_runs(order, conditions->from, conditions->to - 1, &nruns);
-	g = gather_begin(order, conditions, roles, nroles);
 	for (int i = 0; i < nruns; i++)
 		gather_run(g, &runs[i]);
 	gather_tail(g, &state);
 	return g;
+}
+
+/* Where the piece of the range of users from "low" on ends. */
+static uint64
+end_of_piece(Gathering *g, const StoreRun *runs, int nruns, uint64 low)
+{
+	const StoreRun *largest = &runs[0];
+
+	if (nruns == 0)
+		return PG_UINT64_MAX;
+	for (int i = 1; i < nruns; i++)
+		if (runs[i].segments > largest->segments)
+			largest = &runs[i];
+	return store_scan_piece(scan_of(g, largest), largest, SEGMENTS_IN_PIECE, low, PG_UINT64_MAX);
+}
+
+/* Put those of the tail into the sums that lie in the range. */
+static void
+take_tail(Gathering *g, const Facts *tail, const KeyRange *range)
+{
+	size_t		start = facts_find(tail, 0, range->low);
+	size_t		end = range->high == PG_UINT64_MAX ? tail->n : facts_find(tail, start, range->high + 1);
+
+	if (g->sums.n + (end - start) > g->sums.capacity)
+		make_room(g, end - start);
+	facts_append(&g->sums, tail, start, end - start);
+}
+
+/* Of order user, a piece of the range of users after the other. */
+static uint64
+count_users_in_pieces(Gathering *g, const StoreState *state, const StoreRun *runs, int nruns)
+{
+	KeyRange   *range = &g->ranges[0];
+	uint64		users = 0;
+	Facts		tail;
+
+	gather_tail(g, state);
+	facts_sum_up(&g->sums);
+	facts_init(&tail, g->nroles, g->sums.n + 1,
+			   MemoryContextAllocHuge(g->context, facts_memory(g->nroles, g->sums.n + 1)));
+	facts_append(&tail, &g->sums, 0, g->sums.n);
+	for (;;)
+	{
+		range->high = end_of_piece(g, runs, nruns, range->low);
+		g->sums.n = 0;
+		take_tail(g, &tail, range);
+		for (int i = 0; i < nruns; i++)
+			gather_run(g, &runs[i]);
+		users += gather_facts(g)->n;
+		if (range->high == PG_UINT64_MAX)
+			return users;
+		range->low = range->high + 1;
+	}
+}
+
+uint64
+gather_unique_users(const Conditions *conditions)
+{
+	static const FactRole by_user[] = {ROLE_USER};
+	FactOrder	order = gather_order(conditions, by_user, lengthof(by_user));
+	StoreState	state;
+	int			nruns;
+	StoreRun   *runs;
+	Gathering  *g;
+	uint64		users;
+
+	if (order == ORDER_USER && !conditions->users.given)
+	{
+		runs = get_runs(order, conditions, true, &state, &nruns);
+		g = gather_begin(order, conditions, by_user, lengthof(by_user));
+		users = count_users_in_pieces(g, &state, runs, nruns);
+	}
+	else
+	{
+		g = gather(conditions, by_user, lengthof(by_user), true);
+		users = gather_facts(g)->n;
+	}
+	gather_end(g);
+	return users;
 }

@@ -57,4 +57,7 @@ extern void gather_end(Gathering *g);
  */
 extern Gathering *gather(const Conditions *conditions, const FactRole *roles, int nroles, bool by_minute);
 
+/* How many users have clicks that meet the conditions; in memory that does not grow with them. */
+extern uint64 gather_unique_users(const Conditions *conditions);
+
 #endif							/* ADCLICK_GATHER_H */

@@ -493,12 +493,18 @@ extern bool store_scan_next(StoreScan *scan, unsigned columns, Facts *facts);
 /* Whether another segment of the run follows the one returned, and its first key. */
 extern bool store_scan_follows(const StoreScan *scan, uint64 *first_key);
 
+/* Where a piece of that range ends in which the run has so many segments, the last one included; or "high". */
+extern uint64 store_scan_piece(StoreScan *scan, const StoreRun *run, int segments, uint64 low, uint64 high);
+
 /*
  * Those that can hold first columns low .. high, instead, in descending order:
  * call store_scan_previous until it returns false.
  */
 extern void store_scan_range(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high);
 extern bool store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts);
+
+/* Of this range, segments without a fact that has the value in the column, which is decoded, are passed over. */
+extern void store_scan_where(StoreScan *scan, int column, uint64 value);
 extern void store_scan_end(StoreScan *scan);
 
 /*

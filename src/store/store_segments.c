@@ -408,6 +408,8 @@ struct StoreScan
 	int64		segments;		/* the run has */
 	uint64		low;			/* of the range looked for */
 	uint64		high;
+	int			where_column;	/* of segments to be handed over, or NO_COLUMN: of all */
+	uint64		where_value;
 	bool		has_read;		/* a segment that is to be handed over first */
 	bool		done;
 };
@@ -470,6 +472,7 @@ begin_run(StoreScan *scan, const StoreRun *run, uint64 low, uint64 high)
 	scan->low = low;
 	scan->high = high;
 	scan->segment.place.number = NO_SEGMENT;
+	scan->where_column = NO_COLUMN;
 	scan->has_read = false;
 	scan->done = false;
 }
@@ -589,11 +592,16 @@ decode(StoreScan *scan, unsigned columns, Facts *facts)
 	SegmentStatus status;
 
 	facts->n = 0;
-	status = columns == STORE_WHOLE_KEY ? segment_decode(segment->data, segment->length, facts) :
-		segment_decode_columns(segment->data, segment->length, columns, facts);
+	if (columns == STORE_WHOLE_KEY)
+		status = segment_decode(segment->data, segment->length, facts);
+	else if (scan->where_column == NO_COLUMN)
+		status = segment_decode_columns(segment->data, segment->length, columns, facts);
+	else
+		status = segment_decode_where(segment->data, segment->length, columns,
+									  scan->where_column, scan->where_value, facts);
 	if (status != SEGMENT_OK)
 		store_scan_corrupt(scan, segment_status_text(status));
-	if (facts->key[0][0] != segment->place.first_key)
+	if (facts->n > 0 && facts->key[0][0] != segment->place.first_key)
 		store_scan_corrupt(scan, "it does not begin with its first key");
 }
 
@@ -650,6 +658,19 @@ store_scan_follows(const StoreScan *scan, uint64 *first_key)
 	return place->number + 1 < scan->segments;
 }
 
+uint64
+store_scan_piece(StoreScan *scan, const StoreRun *run, int segments, uint64 low, uint64 high)
+{
+	uint64		next;
+	int			n = 0;
+
+	store_scan_run(scan, run, low, high);
+	while (store_scan_next(scan, 0, NULL) && store_scan_follows(scan, &next) && next <= high)
+		if (++n >= segments && next > low)
+			return next - 1;
+	return high;
+}
+
 /* None begins in or before the range: then the first of the run begins after it. */
 static void
 check_first(StoreScan *scan)
@@ -668,8 +689,16 @@ is_last_of_range(const StoreScan *scan)
 	return place->number + 1 == scan->segments || place->next_key > scan->high;
 }
 
-bool
-store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts)
+void
+store_scan_where(StoreScan *scan, int column, uint64 value)
+{
+	scan->where_column = column;
+	scan->where_value = value;
+}
+
+/* Without a fact if the segment has none that is looked for. */
+static bool
+previous_segment(StoreScan *scan, unsigned columns, Facts *facts)
 {
 	Place		after = scan->segment.place;
 	const Place *place = &scan->segment.place;
@@ -690,6 +719,15 @@ store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts)
 	/* Of the segments that begin before the range only the last can reach it. */
 	scan->done = place->first_key < scan->low;
 	return true;
+}
+
+bool
+store_scan_previous(StoreScan *scan, unsigned columns, Facts *facts)
+{
+	while (previous_segment(scan, columns, facts))
+		if (facts->n > 0)
+			return true;
+	return false;
 }
 
 void

@@ -99,6 +99,8 @@ try_bytes(const uint8_t *data, size_t size)
 	segment_decode_columns(data, size, 1, &facts);
 	for (size_t i = 1; i < facts.n; i++)
 		require(facts.key[0][i] >= facts.key[0][i - 1]);
+	if (segment_decode_where(data, size, 1, 0, size > 2 ? data[2] : 0, &facts) == SEGMENT_OK)
+		require(facts.n == 0 || facts.key[0][facts_find(&facts, 0, size > 2 ? data[2] : 0)] == (size > 2 ? data[2] : 0));
 	free_facts(&facts);
 }
 

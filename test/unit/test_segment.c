@@ -106,6 +106,32 @@ decodes_columns(const uint8_t *data, size_t length, const Facts *expected, size_
 	return right;
 }
 
+/* A value that one fact has, or none, looked for in each column: all of the segment's facts, or none. */
+static bool
+decodes_where(const uint8_t *data, size_t length, const Facts *expected, size_t at, size_t n)
+{
+	Facts		facts = new_facts(expected->ncolumns, SEGMENT_MAX_FACTS);
+	unsigned	columns = (1U << facts.ncolumns) - 1;
+	bool		right = true;
+
+	for (int c = 0; c < facts.ncolumns; c++)
+		for (int i = 0; i < 3; i++)
+		{
+			uint64_t	value = expected->key[c][at + next_random() % n] + (i == 2 ? next_random() % 3 : 0);
+			bool		there = false;
+
+			for (size_t f = at; f < at + n; f++)
+				there |= expected->key[c][f] == value;
+			right &= segment_decode_where(data, length, columns, c, value, &facts) == SEGMENT_OK &&
+				facts.n == (there ? n : 0) &&
+				memcmp(facts.count, expected->count + at, facts.n * sizeof(uint64_t)) == 0;
+			for (int k = 0; right && k < facts.ncolumns; k++)
+				right = memcmp(facts.key[k], expected->key[k] + at, facts.n * sizeof(uint64_t)) == 0;
+		}
+	free_facts(&facts);
+	return right;
+}
+
 /* Through as many segments as it takes, appended to each other. */
 static bool
 round_trip(const Facts *facts)
@@ -121,7 +147,8 @@ round_trip(const Facts *facts)
 
 		right = length <= SEGMENT_MAX_BYTES && taken >= 1 && i + taken <= facts->n &&
 			decode_copy(data, length, &decoded) == SEGMENT_OK &&
-			decoded.n == i + taken && decodes_columns(data, length, facts, i);
+			decoded.n == i + taken && decodes_columns(data, length, facts, i) &&
+			decodes_where(data, length, facts, i, taken);
 		/* greedy: the next fact of any width would not have fitted */
 		if (i + taken < facts->n && taken < SEGMENT_MAX_FACTS)
 			right &= length > SEGMENT_MAX_BYTES - 16 ||
