@@ -14,6 +14,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/table.h"
 #include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -25,11 +26,15 @@
 #include "commands/trigger.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "adclick.h"
 #include "definitions.h"
@@ -204,6 +209,7 @@ static const Definition definitions[] = {
 
 /* Those looked at last; how often one of them has changed; how often when all were found right. */
 static Oid	checked[lengthof(definitions)];
+static List *indexes[lengthof(definitions)];	/* of them, Oids */
 static uint64 changes = 1;
 static uint64 right_at = 0;
 
@@ -418,6 +424,17 @@ open_relation(const Definition *definition, Difference *found)
 	return relation;
 }
 
+static void
+remember_indexes(int i, Relation relation)
+{
+	MemoryContext outer = MemoryContextSwitchTo(TopMemoryContext);
+
+	list_free(indexes[i]);
+	indexes[i] = NIL;
+	indexes[i] = RelationGetIndexList(relation);
+	MemoryContextSwitchTo(outer);
+}
+
 static Difference
 check_one(int i, Oid owner)
 {
@@ -427,6 +444,7 @@ check_one(int i, Oid owner)
 	if (relation == NULL)
 		return found;
 	checked[i] = RelationGetRelid(relation);
+	remember_indexes(i, relation);
 	found = check_relation(relation, &definitions[i], owner);
 	relation_close(relation, NoLock);
 	return found;
@@ -465,6 +483,92 @@ void
 definitions_check(void)
 {
 	refuse(check_all());
+}
+
+/* Which file the relation had for the snapshot; none, if it was not there or cannot be told any more. */
+static Oid
+file_for(Oid relid, Snapshot snapshot)
+{
+	Relation	pg_class = table_open(RelationRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			file;
+
+	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(pg_class, ClassOidIndexId, true, snapshot, 1, &key);
+	tuple = systable_getnext(scan);
+	file = HeapTupleIsValid(tuple) ? ((Form_pg_class) GETSTRUCT(tuple))->relfilenode : InvalidOid;
+	systable_endscan(scan);
+	table_close(pg_class, AccessShareLock);
+	return file;
+}
+
+/*
+ * The transaction that last changed what the catalog says of a relation stands there also once it is frozen.
+ * If it is so old that the number may have come round, it can look like one after the snapshot: then that one
+ * is refused, while a new one is older than no transaction.
+ */
+static void
+check_file(Oid relid, Snapshot snapshot)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	TransactionId xid;
+	Oid			file;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	xid = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	file = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+	ReleaseSysCache(tuple);
+	if (TransactionIdIsNormal(xid) && TransactionIdPrecedes(xid, ReadNextTransactionId()) &&
+		XidInMVCCSnapshot(xid, snapshot) && file_for(relid, snapshot) != file)
+		ereport(ERROR,
+				(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
+				 errmsg("snapshot too old for adclick"),
+				 errdetail("\"%s\" has been written anew on the primary since, as by VACUUM FULL, and may lack rows that the snapshot sees.",
+						   get_rel_name(relid)),
+				 errhint("Ask again in a new transaction.")));
+}
+
+static void
+check_files(Oid table, const List *its_indexes, Snapshot snapshot)
+{
+	ListCell   *cell;
+
+	check_file(table, snapshot);
+	foreach(cell, its_indexes)
+		check_file(lfirst_oid(cell), snapshot);
+}
+
+static bool
+asks_standby(void)
+{
+	return ActiveSnapshotSet() && GetActiveSnapshot()->takenDuringRecovery;
+}
+
+void
+definitions_check_rewrite(Relation relation)
+{
+	List	   *its_indexes;
+
+	if (!asks_standby())
+		return;
+	its_indexes = RelationGetIndexList(relation);
+	check_files(RelationGetRelid(relation), its_indexes, GetActiveSnapshot());
+	list_free(its_indexes);
+}
+
+void
+definitions_check_rewrites(void)
+{
+	if (!asks_standby())
+		return;
+	AcceptInvalidationMessages();
+	definitions_check();
+	for (int i = 0; i < lengthof(definitions); i++)
+		check_files(checked[i], indexes[i], GetActiveSnapshot());
+	check_file(get_relname_relid(inbox_definition.name, get_namespace_oid(inbox_definition.schema, false)), GetActiveSnapshot());
 }
 
 char *

@@ -47,6 +47,17 @@ extern const char *const definitions_shelves[SHELVES];
 extern char *definitions_volume_table(int number);
 extern Relation definitions_open_volume(int number, LOCKMODE mode);
 
+/*
+ * An error (72000) if the table, or an index of it, has been written anew since the snapshot
+ * was taken on a standby; the snapshot is the active one.  VACUUM FULL, CLUSTER and REINDEX keep what the
+ * primary's snapshots see; of a standby's they know nothing, and no conflict stops it, unlike VACUUM: rows that
+ * were deleted since are gone, and newer ones look old.  To be called with the table locked.
+ */
+extern void definitions_check_rewrite(Relation relation);
+
+/* The same for all tables that internal statements or the view of all clicks read, those that are not locked included. */
+extern void definitions_check_rewrites(void);
+
 /* Open the inbox, which is read and emptied without SQL, with the same check and a share lock. */
 extern Relation definitions_open_inbox(void);
 

@@ -92,6 +92,7 @@ inbox_begin(Snapshot snapshot, int64 seen_tick, InboxPurpose purpose)
 	InboxReader *reader = palloc0(sizeof(InboxReader));
 
 	reader->inbox = definitions_open_inbox();
+	definitions_check_rewrite(reader->inbox);
 	/* of a serializable transaction: clicks that others insert from here on are a conflict */
 	PredicateLockRelation(reader->inbox, snapshot);
 	reader->snapshot = snapshot;

@@ -67,6 +67,7 @@ store_open_ads(void)
 	Relation	ads = table_open(get_relname_relid("ads", get_namespace_oid(ADCLICK_SCHEMA, false)), AccessShareLock);
 
 	definitions_check_ads(ads);
+	definitions_check_rewrite(ads);
 	return ads;
 }
 

@@ -195,6 +195,7 @@ store_each_unpacked(int64 run_id, store_row_callback callback, void *arg)
 
 	SPI_connect();
 	portal = SPI_cursor_open(NULL, sql_plan(GET_UNPACKED), values, NULL, true);
+	definitions_check_rewrites();
 	do
 	{
 		SPI_cursor_fetch(portal, true, ROWS_FETCHED);

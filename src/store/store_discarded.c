@@ -110,6 +110,8 @@ store_discarded_begin(void)
 		if (is_shown(&shown, table))
 			d->relations[d->n++] = definitions_open_volume(store_discarded_table(table), AccessShareLock);
 	check_volumes(&shown);
+	for (int i = 0; i < d->n; i++)
+		definitions_check_rewrite(d->relations[i]);
 	d->snapshot = RegisterSnapshot(GetActiveSnapshot());
 	return d;
 }

@@ -457,6 +457,7 @@ store_scan_begin(StoreTable table)
 
 	scan->table = table;
 	scan->heap = open_table(table, AccessShareLock);
+	definitions_check_rewrite(scan->heap);
 	scan->index = open_key_index(scan->heap);
 	scan->slot = table_slot_create(scan->heap, NULL);
 	scan->snapshot = RegisterSnapshot(GetActiveSnapshot());

@@ -839,11 +839,14 @@ uint64
 sql_run(Statement statement, Datum *values, const char *nulls, bool read_only)
 {
 	int			result = SPI_execute_plan(sql_plan(statement), values, nulls, read_only, 0);
+	uint64		rows;
 
 	if (result < 0)
 		elog(ERROR, "could not run \"%s\": %s", statements[statement].text,
 			 SPI_result_code_string(result));
-	return SPI_processed;
+	rows = SPI_processed;
+	definitions_check_rewrites();	/* now that the tables are locked */
+	return rows;
 }
 
 /* Between SPI_connect and SPI_finish; "plan" may be NULL, as its text could not be prepared. */
