@@ -155,9 +155,21 @@ write_volume(int32 volume)
 	{
 		/* half of a file, or one of what has changed */
 		(void) unlink(path);
+		CHECK_FOR_INTERRUPTS(); /* who cancels us ends the program, too, and that failed */
 	}
 	PG_END_TRY();
 	error_context_stack = callback.previous;
+}
+
+/*
+ * A file of the database that this one is a copy of, or of another timeline, may be written anew there: it
+ * is nothing to rely on.
+ */
+static bool
+has_own_file(const StoreArchived *archived)
+{
+	return archived->file && strcmp(archived->file, archive_file_name(archived->volume)) == 0 &&
+		archive_is_there(archived->file, archived->bytes);
 }
 
 bool
@@ -165,7 +177,7 @@ archive_has(int32 volume)
 {
 	StoreArchived *archived = store_get_stored_volume(volume);
 
-	return archived && archived->file && archive_is_there(archived->file, archived->bytes);
+	return archived && has_own_file(archived);
 }
 
 bool
@@ -187,7 +199,7 @@ archive_next_volume(void)
 	volumes = store_get_archivable(&n);
 	PopActiveSnapshot();
 	for (int i = 0; i < n; i++)
-		if (volumes[i].file == NULL || !archive_is_there(volumes[i].file, volumes[i].bytes))
+		if (!has_own_file(&volumes[i]))
 		{
 			write_volume(volumes[i].volume);
 			return true;

@@ -43,6 +43,7 @@ end(void)
 	int			status = ClosePipeStream(pipe_of_gzip);
 
 	pipe_of_gzip = NULL;
+	CHECK_FOR_INTERRUPTS();		/* who cancels us ends the program, too */
 	if (status == -1)
 		ereport(ERROR,
 				(errcode_for_file_access(),

@@ -197,6 +197,14 @@ SELECT waits_ok('a file that is gone');
 CALL adclick.archive_clicks();
 SELECT is(sha256, encode(sha256(pg_read_binary_file(path(0) || '.lost')), 'hex'), 'it is the same again') FROM adclick.archived_volumes WHERE volume = 0;
 
+-- A file of the database that this one was copied from is none: that one may write it anew, without someone who is forgotten there.
+CREATE TABLE own_file AS SELECT file FROM adclick.archived_volumes WHERE volume = 0;
+SELECT sh(format('cp -r %1$s/%2$s %1$s/1_2_3', :'quoted', split_part(file, '/', 1))) FROM own_file \gset
+UPDATE adclick.archived_volumes SET file = '1_2_3/volume_0.csv.gz' WHERE volume = 0;
+SELECT waits_ok('a file of another database');
+CALL adclick.archive_clicks();
+SELECT is(file, (SELECT file FROM own_file), 'it has one of its own again') FROM adclick.archived_volumes WHERE volume = 0;
+
 -- They go.
 CREATE TABLE counts_before AS TABLE counts;
 CREATE TABLE counted_before AS TABLE counted;

@@ -138,12 +138,13 @@ like($error, qr/could not find adclick\.archive_directory ".*": No such file or 
 rename "$archive.away", $archive;
 stays_ok('no directory');
 
-# A session of its own, whose end nobody waits for yet.
+# A session of its own, whose end nobody waits for yet, and what it says of errors.
+my $said;
 sub psql_starts
 {
 	my ($statement) = @_;
 
-	return IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('clicks'), '-c', $statement ], '>', '/dev/null', '2>', '/dev/null');
+	return IPC::Run::start([ 'psql', '-X', '-q', '-d', $node->connstr('clicks'), '-v', 'VERBOSITY=sqlstate', '-c', $statement ], '>', '/dev/null', '2>', \$said);
 }
 
 # Let it wait in the middle of a file, meanwhile do something, and go on.
@@ -175,6 +176,7 @@ meanwhile($ARCHIVE, sub {
 	$node->poll_query_until('clicks', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'CALL adclick.archive%' AND state = 'active'}) or die 'it is not cancelled';
 });
 stays_ok('cancelled');
+is($said, "ERROR:  57014\n", 'and so it says, whatever comes of the program');
 meanwhile($ARCHIVE, sub {
 	is(sql('SELECT rows_read > 0 FROM adclick.tick()') . sql('SELECT oracle.compact()'), 'f', 'ticks and compaction go on meanwhile');
 	$node->stop('immediate');
@@ -227,6 +229,11 @@ for my $way (['missing', 'command not found'], ['fail', 'child process exited wi
 	like($refusal, qr/$FAILED  $way->[1].*$HINT was restored\..*volume 0 of the ledger, file ".*volume_0\.csv\.gz"/s, "restoring, gzip: $what");
 	is(sql('SELECT count(*) FROM adclick.restored_hours') . sql('SELECT count(*) FROM adclick_internal.runs WHERE sort_order = 5'), '00', "restoring, gzip: $what: nothing comes");
 }
+meanwhile($RESTORE, sub {
+	sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT adclick.restore%'});
+	$node->poll_query_until('clicks', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'SELECT adclick.restore%' AND state = 'active'}) or die 'it is not cancelled';
+});
+is($said, "ERROR:  57014\n", 'restoring is cancelled');
 meanwhile($RESTORE, sub { $node->stop('immediate') });
 $node->start;
 workers_ready($node, 'clicks');
