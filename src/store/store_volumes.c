@@ -187,9 +187,11 @@ empty_volume(const Dropped *dropped, TimestampTz before)
 	for (int i = 0; i < ntables; i++)
 		if (!lock_table(dropped, tables[i], before))
 			return false;
+	/* somebody may have done so before we had the locks, and another volume be written to the tables since */
+	if (sql_write(DELETE_VOLUME, values, NULL) == 0)
+		return false;
 	for (int i = 0; i < ntables; i++)
 		truncate_table(store_table_name(tables[i]));
-	sql_write(DELETE_VOLUME, values, NULL);
 	return true;
 }
 
