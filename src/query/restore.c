@@ -65,8 +65,8 @@ begin(void)
 {
 	int			level = definitions_begin_writes();
 
-	store_lock(STORE_LOCK_TICK);
 	store_lock(STORE_LOCK_COMPACTION);
+	store_lock(STORE_LOCK_TICK);
 	CommandCounterIncrement();
 	store_push_snapshot();
 	if (!store_in_restore())
@@ -173,8 +173,8 @@ end_restore(FunctionCallInfo fcinfo, Oid asker)
 {
 	bool		incomplete = PG_GETARG_BOOL(0);
 
-	store_lock(STORE_LOCK_TICK);
 	store_lock(STORE_LOCK_COMPACTION);
+	store_lock(STORE_LOCK_TICK);
 	CommandCounterIncrement();
 	store_push_snapshot();
 	if (store_in_restore())

@@ -682,7 +682,7 @@ static const struct
 		"UPDATE adclick_internal.state SET days_dropped = days_dropped + $1, days_dropped_until = $2", 2, {INT8OID, TIMESTAMPTZOID}
 	},
 	[GET_DROPPED] = {
-		"SELECT shelf = 'ledger', volume, dropped_at, dropped_by FROM adclick_internal.volumes WHERE dropped_at IS NOT NULL ORDER BY dropped_at", 0
+		"SELECT shelf = 'ledger', volume, dropped_at, dropped_by FROM adclick_internal.volumes WHERE dropped_at IS NOT NULL ORDER BY dropped_at, shelf, volume", 0
 	},
 	[DELETE_VOLUME] = {
 		"DELETE FROM adclick_internal.volumes WHERE shelf = $1 AND volume = $2", 2, {TEXTOID, INT4OID}
