@@ -37,6 +37,7 @@
 #include "utils/syscache.h"
 
 #include "adclick.h"
+#include "compat.h"
 #include "definitions.h"
 #include "privileges.h"
 

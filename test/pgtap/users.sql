@@ -45,7 +45,7 @@ SELECT adclick.tick() IS NOT NULL AS ticked \gset
 SELECT is_empty('SELECT * FROM wrong_users()', 'many, in deltas');
 SELECT minutes_written AS written FROM adclick.compact() \gset
 SELECT minutes_written AS written FROM adclick.compact() \gset
-SELECT cmp_ok(max(segments), '>=', 130, 'a run of many pieces') FROM adclick_internal.runs WHERE sort_order = 1;
+SELECT cmp_ok(max(segments), '>=', 80, 'a run of many pieces') FROM adclick_internal.runs WHERE sort_order = 1;
 SELECT is_empty('SELECT * FROM wrong_users()', 'many, compacted');
 
 SELECT send(20000) AS sent \gset
