@@ -399,6 +399,7 @@ struct StoreScan
 	Relation	heap;
 	Relation	index;
 	IndexScanDesc scan;
+	MemoryContext context;		/* the scan's, whatever the caller's is */
 	Snapshot	snapshot;		/* a reference of our own: scans outlive the active snapshot */
 	TupleTableSlot *slot;
 	ItemPointerData tid;		/* of the segment last returned */
@@ -455,6 +456,7 @@ store_scan_begin(StoreTable table)
 {
 	StoreScan  *scan = palloc0(sizeof(StoreScan));
 
+	scan->context = CurrentMemoryContext;
 	scan->table = table;
 	scan->heap = open_table(table, AccessShareLock);
 	definitions_check_rewrite(scan->heap);
@@ -504,6 +506,17 @@ read_data(StoreScan *scan, StoredSegment *segment)
 	segment->length = length - TRAILER_BYTES;
 }
 
+/* An index scan keeps notes for as long as it lasts, of entries that it found dead: not where the caller works. */
+static bool
+next_slot(StoreScan *scan, ScanDirection direction)
+{
+	MemoryContext outer = MemoryContextSwitchTo(scan->context);
+	bool		found = index_getnext_slot(scan->scan, direction, scan->slot);
+
+	MemoryContextSwitchTo(outer);
+	return found;
+}
+
 /* Get a segment in either direction: the only place where they are read. */
 static bool
 next_segment(StoreScan *scan, ScanDirection direction)
@@ -511,7 +524,7 @@ next_segment(StoreScan *scan, ScanDirection direction)
 	StoredSegment *segment = &scan->segment;
 	Place	   *place = &segment->place;
 
-	if (!index_getnext_slot(scan->scan, direction, scan->slot))
+	if (!next_slot(scan, direction))
 		return false;
 	slot_getsomeattrs(scan->slot, SEGMENT_DATA);
 	scan->tid = scan->slot->tts_tid;

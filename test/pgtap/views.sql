@@ -548,6 +548,10 @@ SELECT throws_ok('SELECT * FROM adclick.ad_click_counts', 'XX001', NULL, 'rows o
 SELECT throws_ok('SELECT country, sum(click_count) FROM adclick.clicks_per_minute GROUP BY 1', 'XX001', NULL, 'sums of damaged segments');
 ROLLBACK;
 
+-- Lists are made run by run, also where what was rolled back has left entries in the index.
+SELECT lives_ok('SELECT adclick.add_filter(''{"region": "none"}'')', 'lists, behind what was rolled back');
+SELECT lives_ok('SELECT adclick.drop_filter(''{"region": "none"}'')', 'and none any more');
+
 -- Empty again, as tools see it
 SELECT is(sum(click_count), NULL, 'the sum of nothing') FROM adclick.ad_click_counts WHERE click_minute > 'infinity';
 SELECT is_empty('SELECT * FROM adclick.ad_click_counts WHERE ad_id > 9223372036854775807', 'no ad is larger');
