@@ -527,10 +527,7 @@ int32
 fact_scan_judge_filter(FactScan *scan, FilterValues *values, uint64 filter)
 {
 	if (values == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("filter " UINT64_FORMAT " is missing", filter),
-				 errdetail("Stored counts name it, but adclick.filters has no such row.")));
+		filters_refuse_missing(filter);
 	clear_row(scan);
 	scan->row->tts_values[ROW_FILTER - 1] = Int32GetDatum(values->filter_id);
 	scan->row->tts_isnull[ROW_FILTER - 1] = filter_is_provisional(values->filter_id);

@@ -8,6 +8,9 @@
  * keep the books of what was compared.  The day is compared with its hours once in each call:
  * with the last of its hours, as all of them have to be read for that.
  *
+ * A click of the ledger whose combination has no row is an error: facts that are made anew of it
+ * have none either.
+ *
  * Portions Copyright (c) 2026, the adclick authors
  *
  *-------------------------------------------------------------------------
@@ -129,6 +132,13 @@ facts(FunctionCallInfo fcinfo, Oid asker)
 }
 
 static void
+check_combination(const FactClick *click, uint64 copies, void *arg)
+{
+	if (conditions_match_minute(arg, click->minute))
+		(void) filters_dimensions(click->filter_id);
+}
+
+static void
 return_click(const FactClick *click, uint64 copies, void *arg)
 {
 	Rows	   *rows = arg;
@@ -136,6 +146,7 @@ return_click(const FactClick *click, uint64 copies, void *arg)
 	bool		nulls[9] = {false};
 	Datum		values[9];
 
+	check_combination(click, copies, &rows->window);
 	values[0] = key_to_uuid(&click->key);
 	values[1] = Int32GetDatum(bucket_rule(click->bucket));
 	values[2] = TimestampTzGetDatum(bucket_second(click->bucket) * USECS_PER_SEC);
@@ -157,6 +168,7 @@ ledger(FunctionCallInfo fcinfo, Oid asker)
 	Rows		rows;
 
 	rows_begin(&rows, fcinfo, PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_TIMESTAMPTZ(1));
+	filters_refresh();
 	ledger_each_click(rows.window.from, rows.window.to - 1, return_click, &rows);
 	return (Datum) 0;
 }
@@ -177,14 +189,33 @@ compare(void *arg)
 	store_find_differences(comparison->hour, comparison->with_day, comparison->result);
 }
 
+/* Recomputing takes the sums of the day away, and its lists, and what was wrong with them would seem repaired. */
+static void
+check_combinations(const Comparison *comparison)
+{
+	int64		minute = minute_of(comparison->hour);
+	Conditions	window = {.from = minute, .to = minute + MINS_PER_HOUR};
+
+	if (comparison->with_day)
+	{
+		window.from = day_of(minute);
+		window.to = window.from + MINS_PER_DAY;
+	}
+	filters_refresh();
+	ledger_each_click(window.from, window.to - 1, check_combination, &window);
+}
+
 static void
 repair(void *arg)
 {
 	Comparison *comparison = arg;
 	int64		minute = minute_of(comparison->hour);
-	int64		clicks = recompute_minutes(minute, minute + MINS_PER_HOUR - 1);
-	int64		left = store_count_differences(comparison->hour, comparison->with_day);
+	int64		clicks;
+	int64		left;
 
+	check_combinations(comparison);
+	clicks = recompute_minutes(minute, minute + MINS_PER_HOUR - 1);
+	left = store_count_differences(comparison->hour, comparison->with_day);
 	if (left > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),

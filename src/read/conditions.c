@@ -334,11 +334,11 @@ read_object(Conditions *conditions, IdList *advertisers, Jsonb *filters)
 }
 
 static void
-find_max_id(int32 filter_id, const Dimensions *dimensions, void *arg)
+find_end(int32 filter_id, const Dimensions *dimensions, void *arg)
 {
 	Conditions *conditions = arg;
 
-	conditions->max_filter_id = Max(conditions->max_filter_id, filter_id);
+	conditions->filters_end = Max(conditions->filters_end, (uint64) filter_id + 1);
 }
 
 static void
@@ -346,7 +346,7 @@ match_id(int32 filter_id, const Dimensions *dimensions, void *arg)
 {
 	Conditions *conditions = arg;
 
-	conditions->matches[filter_id] = conditions_match_dimensions(conditions, dimensions);
+	conditions->matches[filter_id] = conditions_match_dimensions(conditions, dimensions) ? FILTER_MATCHES : 0;
 }
 
 /* Which filter_ids meet the conditions on dimensions. */
@@ -356,8 +356,9 @@ find_matches(Conditions *conditions)
 	if (!conditions->filtered)
 		return;
 	filters_refresh();
-	filters_each(find_max_id, conditions);
-	conditions->matches = palloc0(sizeof(bool) * ((size_t) conditions->max_filter_id + 1));
+	filters_each(find_end, conditions);
+	conditions->matches = palloc(conditions->filters_end + 1);
+	memset(conditions->matches, FILTER_MISSING, conditions->filters_end + 1);
 	filters_each(match_id, conditions);
 }
 

@@ -53,6 +53,10 @@ typedef struct ValueList
 	FilterValue *values;
 } ValueList;
 
+/* What a filter_id is to conditions on dimensions, as bits: so a loop can put together what it has met. */
+#define FILTER_MATCHES 1
+#define FILTER_MISSING 2		/* has no row; no stored fact may have it */
+
 typedef struct Conditions
 {
 	int64		from;			/* first minute */
@@ -66,8 +70,8 @@ typedef struct Conditions
 	bool		filtered;		/* whether there are conditions on dimensions */
 	bool		has_values[DIMENSIONS];
 	ValueList	values[DIMENSIONS]; /* any of them */
-	int32		max_filter_id;
-	bool	   *matches;		/* by filter_id, 0 .. max_filter_id */
+	uint64		filters_end;	/* above all filter_ids there are */
+	uint8	   *matches;		/* by filter_id, 0 .. filters_end: FILTER_MATCHES, FILTER_MISSING or 0 */
 } Conditions;
 
 /* The last minutes, the current one included. */
@@ -122,10 +126,15 @@ conditions_match_id(const IdList *list, int64 id)
 		 bsearch(&id, list->ids, list->n, sizeof(int64), compare_int64) != NULL);
 }
 
+/* An error if there is no such filter_id. */
 static inline bool
 conditions_match_filter(const Conditions *conditions, uint64 filter_id)
 {
-	return filter_id <= (uint64) conditions->max_filter_id && conditions->matches[filter_id];
+	uint8		match = conditions->matches[Min(filter_id, conditions->filters_end)];
+
+	if (unlikely(match == FILTER_MISSING))
+		filters_refuse_missing(filter_id);
+	return match == FILTER_MATCHES;
 }
 
 static inline bool

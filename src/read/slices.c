@@ -58,9 +58,26 @@ struct Slices
 	int64		segments;		/* decoded so far */
 };
 
+/* Some fact names a filter_id that has no row: an error if it is of the window. */
+static void
+refuse_missing(const Conditions *conditions, const StoreRun *run, const Facts *facts)
+{
+	bool		inside = run_is_inside(run, conditions);
+	int64		end = window_end(conditions, run);
+
+	for (size_t i = 0; i < facts->n; i++)
+	{
+		int64		minute = inside ? conditions->from : facts_to_int64(facts->key[FACT_MINUTE][i]);
+
+		if (minute >= conditions->from && minute < end)
+			(void) conditions_match_filter(conditions, facts->key[FACT_FILTER][i]);
+	}
+}
+
 /*
  * Without branches, as they could not be predicted, and with all that is looked at
- * in local variables: this is the innermost loop of a scan.
+ * in local variables: this is the innermost loop of a scan.  So what was met of filters
+ * is only put together, and looked at when all have been passed.
  */
 size_t
 slices_pick_facts(const Conditions *conditions, const StoreRun *run, const Facts *facts,
@@ -70,33 +87,38 @@ slices_pick_facts(const Conditions *conditions, const StoreRun *run, const Facts
 	const uint64 *minute = facts->key[FACT_MINUTE];
 	const uint64 *filter = facts->key[FACT_FILTER];
 	const uint64 *count = facts->count;
-	const bool *matches = conditions->matches;
-	uint64		max_filter = conditions->max_filter_id;
+	const uint8 *matches = conditions->matches;
+	uint64		filters_end = conditions->filters_end;
 	uint64		from = facts_from_int64(conditions->from);
 	uint64		to = facts_from_int64(window_end(conditions, run));
 	size_t		nfacts = facts->n;
 	size_t		n = 0;
+	unsigned	met = 0;
 
-#define PICK(asked_for) \
+#define PICK(in_window, match) \
 	for (size_t i = 0; i < nfacts; i++) \
 	{ \
+		unsigned	found = (match); \
 		ads[n] = ad[i]; \
 		clicks[n] = count[i]; \
-		n += (asked_for); \
+		n += found & FILTER_MATCHES & (in_window); \
+		met |= found; \
 	}
-#define IN_WINDOW ((minute[i] >= from) & (minute[i] < to))
-#define MATCHES (matches[Min(filter[i], max_filter)] & (filter[i] <= max_filter))
+#define IN_WINDOW ((unsigned) ((minute[i] >= from) & (minute[i] < to)))
+#define MATCH matches[Min(filter[i], filters_end)]
 
 	if (run_is_inside(run, conditions))
-		PICK(MATCHES)
+		PICK(1, MATCH)
 	else if (!conditions->filtered)
-		PICK(IN_WINDOW)
+		PICK(IN_WINDOW, FILTER_MATCHES)
 	else
-		PICK(IN_WINDOW & MATCHES)
+		PICK(IN_WINDOW, MATCH)
 
 #undef PICK
 #undef IN_WINDOW
-#undef MATCHES
+#undef MATCH
+	if (met & FILTER_MISSING)
+		refuse_missing(conditions, run, facts);
 	return n;
 }
 

@@ -481,6 +481,15 @@ filters_foresee(const Dimensions *dimensions)
 	return entry->filter_id;
 }
 
+void
+filters_refuse_missing(uint64 filter_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("filter " UINT64_FORMAT " is missing", filter_id),
+			 errdetail("Stored counts name it, but adclick.filters has no such row.")));
+}
+
 const Dimensions *
 filters_dimensions(int32 filter_id)
 {
@@ -488,10 +497,7 @@ filters_dimensions(int32 filter_id)
 	IdEntry    *entry = ids ? filter_ids_lookup(ids, filter_id) : NULL;
 
 	if (entry == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("filter %d is missing", filter_id),
-				 errdetail("Stored counts name it, but adclick.filters has no such row.")));
+		filters_refuse_missing((uint32) filter_id);
 	return &entry->dimensions;
 }
 

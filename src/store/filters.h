@@ -16,6 +16,7 @@
 
 #include "executor/tuptable.h"
 
+#include "base/compat.h"
 #include "core/orders.h"
 
 #define DIMENSIONS 3
@@ -85,6 +86,9 @@ filter_is_provisional(int32 filter_id)
 
 /* The combination of an id, provisional or not; an error if there is none. */
 extern const Dimensions *filters_dimensions(int32 filter_id);
+
+/* The error that a stored fact names a combination that has no row. */
+pg_noreturn extern void filters_refuse_missing(uint64 filter_id);
 
 /* Call back for each combination cached. */
 typedef void (*filters_callback) (int32 filter_id, const Dimensions *dimensions, void *arg);

@@ -132,7 +132,7 @@ kept_filters(const StoreFilter *filters, int n)
 		index_filter(&matching, &filters[i]);
 	filters_refresh();
 	filters_each(match_combination, &matching);
-	match_part(&matching, &(Dimensions) {0}, 0, &kept->unknown);
+	match_part(&matching, &(Dimensions) {0}, 0, &kept->missing);
 	filter_index_destroy(matching.index);
 	return kept;
 }
@@ -143,5 +143,5 @@ kept_met(const KeptFilters *kept, uint64 combination)
 	const KeptMet *met = combination <= PG_INT32_MAX ?
 		kept_met_lookup(kept->met, (int32) combination) : NULL;
 
-	return met ? met : &kept->unknown;
+	return met ? met : &kept->missing;
 }

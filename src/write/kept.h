@@ -32,13 +32,13 @@ typedef struct KeptFilters
 	int			n;
 	int32	   *ids;			/* in no order */
 	struct kept_met_hash *met;
-	KeptMet		unknown;		/* by a combination that adclick.filters does not have */
+	KeptMet		missing;		/* by a combination that adclick.filters does not have: that of all clicks alone */
 } KeptFilters;
 
 /* These filters, each once, and all combinations that the active snapshot sees. */
 extern KeptFilters *kept_filters(const StoreFilter *filters, int n);
 
-/* The filters that facts of this filter_id meet. */
+/* The filters that facts of this filter_id meet; &kept->missing if it cannot be told of all. */
 extern const KeptMet *kept_met(const KeptFilters *kept, uint64 combination);
 
 #endif							/* ADCLICK_KEPT_H */

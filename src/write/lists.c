@@ -9,7 +9,7 @@
  * they are named would prove nothing, and where clicks are few they are most of the list.
  *
  * Registering a filter and compaction take the same lock, so each final run
- * has a list of each registered filter.
+ * has a list of each registered filter, unless it has facts of combinations without a row.
  *
  * The lists of minutes stay when the runs of an hour become one: a window that has
  * a part of the hour is answered from them.  Once late facts are merged into the hour
@@ -43,6 +43,9 @@
 /* An hour with no more facts than this is read in some 10 ms. */
 #define FACTS_SOON_READ (1024 * 1024)
 
+/* The filter_id of "no filter" */
+#define ALL_CLICKS 0
+
 /* The first ads of a list that is being made have room at once. */
 #define FIRST_ADS 16
 
@@ -61,6 +64,7 @@ typedef struct RunLists
 	MemoryContext context;
 	const KeptFilters *kept;
 	uint64		ad;				/* the one being counted */
+	bool		lacks_rows;		/* there are facts of combinations without one */
 	int			ncounted;
 	int		   *counted;		/* the filters that have clicks of it */
 	FilterList *lists;
@@ -142,6 +146,7 @@ add_fact(RunLists *lists, const Facts *facts, size_t i)
 		offer_ad(lists);
 		lists->ad = facts->key[FACT_AD][i];
 	}
+	lists->lacks_rows |= met == &lists->kept->missing;
 	for (int j = 0; j < met->n; j++)
 	{
 		FilterList *list = &lists->lists[met->filter[j]];
@@ -153,6 +158,10 @@ add_fact(RunLists *lists, const Facts *facts, size_t i)
 	}
 }
 
+/*
+ * Where a combination has no row, it cannot be told which lists its clicks belong in: without a list, questions
+ * look at the facts, and say so.
+ */
 static void
 put_lists(RunLists *lists, StoreGrain grain, int64 first)
 {
@@ -163,6 +172,8 @@ put_lists(RunLists *lists, StoreGrain grain, int64 first)
 		StoreList	list = {.grain = grain, .first = first, .ads = top->heap};
 
 		CHECK_FOR_INTERRUPTS();
+		if (lists->lacks_rows && lists->kept->ids[k] != ALL_CLICKS)
+			continue;
 		topn_finish(top);
 		list.n = Min(top->n, top->limit - 1);
 		list.cut_off = top->n > list.n ? top->heap[list.n].clicks : 0;

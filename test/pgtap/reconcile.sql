@@ -169,6 +169,17 @@ FROM adclick.reconciled_hours WHERE problem IS NOT NULL;
 SELECT is(health, 'critical', 'the health says so') FROM adclick.health();
 ROLLBACK;
 
+-- So is a combination that has no row.
+BEGIN;
+DELETE FROM adclick.filters WHERE country = 'unknown' AND region = 'unknown' AND device = 'unknown' RETURNING filter_id \gset
+CREATE TABLE spoilt AS SELECT DISTINCT date_trunc('hour', click_minute, 'UTC') AS hour FROM adclick_internal.facts(0, '-infinity', 'infinity') WHERE filter_id = :filter_id;
+SELECT matches(found(), '^(nothing|daily list \d+)$', 'a combination without a row');
+SELECT set_eq('SELECT hour FROM adclick.reconciled_hours WHERE problem IS NOT NULL', 'TABLE spoilt', 'hours that have it have a problem');
+SELECT unnest(ARRAY[cmp_ok(count(problem), '>', 0::bigint, 'there are some'), is(min(problem), 'filter ' || :filter_id || ' is missing', 'which names it'),
+	is(max(problem), min(problem), 'and no other')])
+FROM adclick.reconciled_hours;
+ROLLBACK;
+
 -- All that can be made anew from the ledger is repaired, and what was found stays noted.
 CREATE FUNCTION repaired(damage text, OUT differences text, OUT hours text, OUT health text) LANGUAGE plpgsql SET session_replication_role = replica AS $$
 BEGIN
@@ -220,6 +231,10 @@ FROM (VALUES
 		SELECT gen_random_uuid(), 4711, now() - interval ''3 hours'', now(), ''duplicate'', now()', 'duplicate', 'some problem', 'critical'),
 	('an hour that has no clicks any more', 'INSERT INTO adclick.reconciled_hours VALUES (''2001-01-01 00:00Z'', now(), 5, 1, false, NULL)', '', NULL, 'ok')
 	) d (what, damage, found, hours, health), repaired(d.damage) r;
+
+SELECT unnest(ARRAY[matches(coalesce(differences, ''), '^(daily list)?$', 'found: a combination without a row'),
+	matches(hours, '^none problem(, some problem)?$', 'hours: a combination without a row'), is(health, 'critical', 'health: a combination without a row')])
+FROM repaired('DELETE FROM adclick.filters WHERE filter_id = (SELECT min(filter_id) FROM adclick.filters WHERE country = ''CA'' AND region IS NOT NULL)');
 
 -- More than a thousand differences are counted, and not all of them noted, of any kind.
 BEGIN;

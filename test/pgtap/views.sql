@@ -552,6 +552,79 @@ ROLLBACK;
 SELECT lives_ok('SELECT adclick.add_filter(''{"region": "none"}'')', 'lists, behind what was rolled back');
 SELECT lives_ok('SELECT adclick.drop_filter(''{"region": "none"}'')', 'and none any more');
 
+-- A combination without a row: what looks at its counts is an error, if it has to know which it is; all else is answered.
+-- "What" is counted in the first minute of an hour, "hole" and "last" ten minutes later each.
+CREATE FUNCTION plain.questions(since timestamptz, until timestamptz, filters jsonb) RETURNS SETOF text LANGUAGE sql AS $$
+SELECT format('SELECT ' || question, format('%L, %L', since, until), filters, filters || '{"user_id": [0, 1, 2]}', filters || '{"ip": "198.51.100.0/24"}')
+FROM unnest(ARRAY['adclick.ad_click_count_between(500100, %s, %L)', 'adclick.ad_click_count_between(500100, %1$s, %4$L)', 'adclick.unique_users_between(500100, %s, %L)',
+	'coalesce(sum(click_count), 0) FROM adclick.top_n_ads_between(1000, %s, %L)', 'coalesce(sum(click_count), 0) FROM adclick.top_n_ads_between(1000, %1$s, %3$L)',
+	'coalesce(sum(click_count), 0) FROM adclick.breakdown_between(500100, %s, ''device'', %L)',
+	'sum(click_count) FROM adclick.click_series(500100, %s, ''1 minute'', %L)']) question
+$$;
+CREATE FUNCTION plain.answer(question text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	answer text;
+BEGIN
+	EXECUTE question INTO answer;
+	RETURN answer;
+EXCEPTION WHEN data_corrupted THEN
+	GET STACKED DIAGNOSTICS answer = PG_EXCEPTION_DETAIL;
+	RETURN SQLERRM || ': ' || answer;
+END
+$$;
+CREATE FUNCTION plain.is_missing(answer text, filter int, description text) RETURNS text LANGUAGE sql AS
+$$ SELECT is(answer, format('filter %s is missing: Stored counts name it, but adclick.filters has no such row.', filter), description) $$;
+CREATE FUNCTION plain.lacks_rows(step text, hour timestamptz, hole int, last int) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	minute CONSTANT interval := '1 minute';
+	stop CONSTANT timestamptz := hour + interval '1 hour';
+BEGIN
+	RETURN QUERY SELECT plain.is_missing(plain.answer(question), filter, step || ': ' || question)
+	FROM (VALUES (0, 20, hole), (10, 11, hole), (5, 15, hole), (20, 21, last), (11, 60, last)) w (since, until, filter),
+		unnest('{"{\"country\": \"what\"}","{\"country\": [\"what\", \"hole\"], \"device\": \"unknown\"}","{\"region\": []}"}'::jsonb[]) filters,
+		plain.questions(hour + since * minute, hour + until * minute, filters) question;
+	RETURN NEXT matches(plain.answer(format('SELECT count(*) FROM adclick.top_n_ads_between(1000, %L, %L, ''{"device": "none"}'')', hour, stop)), '^filter \d+ is missing', step || ': either');
+	RETURN NEXT matches(plain.answer(format('SELECT sum(click_count) FROM adclick.ad_click_counts WHERE click_minute >= %L AND filter_id > 0', hour)), '^filter \d+ is missing', step || ': a view');
+	RETURN QUERY SELECT is(plain.answer(format('SELECT coalesce(sum(click_count), 0) FROM adclick.top_n_ads_between(1000, %L, %L, ''{"country": "what"}'')', hour + since * minute, hour + until * minute)), answer,
+		format('%s: the minutes from %s to %s', step, since, until))
+	FROM (VALUES (0, 10, '1001'), (0, 1, '1001'), (11, 20, '0'), (21, 60, '0')) w (since, until, answer);
+	RETURN NEXT is(adclick.ad_click_count_between(500099, hour, stop, '{"country": "what"}'), 1::bigint, step || ': another ad');
+	RETURN NEXT is(adclick.ad_click_count_between(500100, hour, stop), 30::bigint, step || ': without a filter');
+	RETURN NEXT is(adclick.unique_users_between(500100, hour, stop), 30::bigint, step || ': its users');
+	RETURN NEXT is(adclick.ad_click_count_between(500100, hour, stop, '{"ip": "198.51.100.0/24"}'), 30::bigint, step || ': from some addresses');
+	RETURN NEXT is(sum(click_count), 3001::numeric, step || ': all ads') FROM adclick.top_n_ads_between(1000, hour, stop);
+	RETURN NEXT is(sum(click_count), 3001::numeric, step || ': all minutes') FROM adclick.clicks_per_minute WHERE click_minute >= hour AND click_minute < stop;
+END
+$$;
+BEGIN;
+SELECT date_trunc('hour', now(), 'UTC') - interval '9 hours' AS hour \gset
+SELECT adclick.add_filter('{"country": "what"}') AS what \gset
+INSERT INTO adclick.clicks (ad_id, clicked_at, user_id, ip, country)
+SELECT 500100 + n / 3 % 100, timestamptz :'hour' + n % 3 * interval '10 minutes', n, '198.51.100.0'::inet + n % 50, (ARRAY['what', 'hole', 'last'])[n % 3 + 1]
+FROM generate_series(0, 2999) n
+UNION ALL SELECT 500099, :'hour', NULL, NULL, 'what';
+SELECT tick IS NOT NULL AS ticked FROM adclick.tick() \gset
+SELECT max(filter_id) FILTER (WHERE country = 'hole') AS hole, max(filter_id) AS last FROM adclick.filters \gset
+SELECT is(country, 'last', 'the last one') FROM adclick.filters WHERE filter_id = :last;
+SELECT is(plain.answer(question), '0', 'with all rows: ' || question) FROM plain.questions(:'hour', timestamptz :'hour' + interval '1 hour', '{"country": "none"}') question;
+SAVEPOINT whole;
+DELETE FROM adclick.filters WHERE filter_id IN (:hole, :last);
+SELECT plain.lacks_rows('a delta', :'hour', :hole, :last);
+ROLLBACK TO whole;
+SELECT oracle.compact() AS compacted \gset
+DELETE FROM adclick.filters WHERE filter_id IN (:hole, :last);
+SELECT plain.lacks_rows('compacted', :'hour', :hole, :last);
+-- Lists that were made before are right; of what has no row it cannot be told whose list it is in.
+\set query 'SELECT sum(click_count) FROM adclick.top_n_ads_between(10, %L, %L, %L)'
+SELECT is(plain.answer(format(:'query', :'hour', timestamptz :'hour' + interval '1 hour', '{"country": "what"}')), '100', 'by its list');
+SELECT adclick.recompute(:'hour', timestamptz :'hour' + interval '1 hour') AS clicks, oracle.compact() AS compacted \gset
+SELECT is(array_agg(filter_id), '{0}', 'lists that are made then') FROM adclick.most_clicked_ads_hourly WHERE click_hour = :'hour';
+SELECT matches(plain.answer(format(:'query', :'hour', timestamptz :'hour' + interval '1 hour', '{"country": "what"}')), '^filter \d+ is missing', 'without a list');
+SELECT is(plain.answer(format(:'query', :'hour', timestamptz :'hour' + interval '1 hour', '{}')), '300', 'by that of all clicks');
+SELECT adclick.drop_filter('{"country": "what"}'), adclick.add_filter('{"country": "what"}') \gset
+SELECT matches(plain.answer(format(:'query', :'hour', timestamptz :'hour' + interval '1 hour', '{"country": "what"}')), '^filter \d+ is missing', 'registered anew');
+ROLLBACK;
+
 -- Empty again, as tools see it
 SELECT is(sum(click_count), NULL, 'the sum of nothing') FROM adclick.ad_click_counts WHERE click_minute > 'infinity';
 SELECT is_empty('SELECT * FROM adclick.ad_click_counts WHERE ad_id > 9223372036854775807', 'no ad is larger');
