@@ -258,14 +258,16 @@ $primary->wait_for_catchup($standby);
 eval { $_->{session}->quit } for @readers;
 @readers = ();
 $standby->stop('immediate');
-$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '0s'");
 $standby->start;
 replayed('killed');
 
-# What is vacuumed away ends the snapshots that see it, and gives them no other answer.
+# What is vacuumed away ends the snapshots that see it, and gives them no other answer: these are not waited for.
 begin_reader('before VACUUM');
+set_conf($standby, 'max_standby_streaming_delay' => "'3s'");
 is(apply($primary, 'adclick.minute_retention' => "'31d'", 'adclick.raw_retention' => "'25d'", 'adclick.day_retention' => "'45d'"), '0 2', 'more days go');
 sql('VACUUM');
+$primary->wait_for_catchup($standby);
+set_conf($standby, 'max_standby_streaming_delay' => -1);
 replayed('vacuumed');
 my $reader = $readers[0]->{session};
 my $said = eval { my $got = $reader->query($ALL); $reader->{stderr} || $got } // $@;

@@ -32,14 +32,14 @@ sub retention_node
 	return $node;
 }
 
-# A standby of it, which does not wait for its questions.
+# A standby of it, which does not wait for its questions, but for the moment in which one uses a page.
 sub retention_standby
 {
 	my $standby = PostgreSQL::Test::Cluster->new('standby');
 
 	$node->backup('backup');
 	$standby->init_from_backup($node, 'backup', has_streaming => 1);
-	$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '0s'");
+	$standby->append_conf('postgresql.conf', "max_standby_streaming_delay = '3s'");
 	$standby->start;
 	return $standby;
 }
