@@ -43,14 +43,16 @@ sub hours
 			FROM adclick_internal.runs WHERE $final GROUP BY 1, 2) h});
 }
 
-# The hours of which something waits, of those before one.
-sub waiting
+# Of the hours before one, something waits for these, and soon for no other: what comes late is looked at now and then.
+sub waiting_is
 {
-	my ($before) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($before, $expected, $name) = @_;
 
-	return $node->safe_psql('clicks', qq{
+	ok($node->poll_query_until('clicks', qq{
 		SELECT coalesce(string_agg(DISTINCT h, ', ' ORDER BY h), '') FROM (SELECT floor(extract(epoch FROM m - timestamptz '$start') / 3600)::text AS h
-		FROM adclick_internal.runs, unnest(minutes) m WHERE $deltas AND m < timestamptz '$start' + $before * interval '1 hour') x});
+		FROM adclick_internal.runs, unnest(minutes) m WHERE $deltas AND m < timestamptz '$start' + $before * interval '1 hour') x}, $expected), $name);
+	return;
 }
 
 sub minutes_written
@@ -83,7 +85,7 @@ minutes_written(110);
 send_minutes([60, 110, 20], [240, 271, 5]);
 compacted($node, 'clicks');
 is(hours(), '0, 1, 2 in 1', 'hours that are settled at once');
-is(waiting(2), '', 'what came late for the second one does not wait');
+waiting_is(2, '', 'what came late for the second one does not wait');
 counts_ok('settled at once');
 send_minutes([600, 720, 5]);
 compacted($node, 'clicks');
@@ -106,7 +108,7 @@ compacted($node, 'clicks');
 is(hours(), '0, 1, 2, 4, 10, 11, 20 in 60, 21, 22, 30 in 59', 'and hours');
 is($node->safe_psql('clicks', "SELECT count(*) FROM adclick_internal.runs WHERE $final AND run_id > $newest AND first_minute < timestamptz '$start' + interval '2 hours'"), '2',
 	'late clicks reach the others');
-is(waiting(30), '10, 11, 20', 'and wait for these');
+waiting_is(30, '10, 11, 20', 'and wait for these');
 like($node->safe_psql('clicks', 'SELECT last_error FROM adclick.status'), qr/^compaction: run [0-9]+ of "runs" is damaged/, 'the status tells of it');
 
 # More for them is not merged with what waits already.
@@ -131,7 +133,7 @@ counts_ok('mended');
 send_minutes([0, 120, 1], [2000, 2001, 1]);
 compacted($node, 'clicks');
 $pile = $node->safe_psql('clicks', "SELECT run_id FROM adclick_internal.runs WHERE $deltas AND last_minute < timestamptz '$start' + interval '2 hours'");
-is(waiting(2), '0, 1', 'late clicks wait');
+waiting_is(2, '0, 1', 'late clicks wait');
 cmp_ok($node->safe_psql('clicks', 'SELECT open_minutes FROM adclick.status'), '<', 20, 'and their minutes are not open');
 for my $minute (-600, -480)
 {
