@@ -100,6 +100,13 @@ facts_find(const Facts *facts, size_t start, uint64_t bound)
 	return start;
 }
 
+/* The first fact from "start" on whose first column is above the bound. */
+static inline size_t
+facts_find_above(const Facts *facts, size_t start, uint64_t bound)
+{
+	return bound == UINT64_MAX ? facts->n : facts_find(facts, start, bound + 1);
+}
+
 /* Order-preserving maps between signed values and column values. */
 static inline uint64_t
 facts_from_int64(int64_t value)

@@ -217,7 +217,7 @@ static void
 add_range(FactScan *scan, const StoreRun *run, const Facts *facts, uint64 low, uint64 high)
 {
 	size_t		start = facts_find(facts, 0, low);
-	size_t		end = high == PG_UINT64_MAX ? facts->n : facts_find(facts, start, high + 1);
+	size_t		end = facts_find_above(facts, start, high);
 
 	add_facts(scan, run, facts, start, end - start);
 }
@@ -323,15 +323,10 @@ begin_store_scan(FactScan *scan, bool is_delta)
 static int64
 end_of_piece(FactScan *scan)
 {
-	const StoreRun *largest = &scan->chunk[0];
-	StoreScan  *store;
-	uint64		end;
+	const StoreRun *largest = store_largest_run(scan->chunk, scan->nchunk);
+	StoreScan  *store = begin_store_scan(scan, largest->is_delta);
+	uint64		end = store_scan_piece(store, largest, SEGMENTS_IN_PIECE, facts_from_int64(scan->low), facts_from_int64(scan->range.high));
 
-	for (int i = 1; i < scan->nchunk; i++)
-		if (scan->chunk[i].segments > largest->segments)
-			largest = &scan->chunk[i];
-	store = begin_store_scan(scan, largest->is_delta);
-	end = store_scan_piece(store, largest, SEGMENTS_IN_PIECE, facts_from_int64(scan->low), facts_from_int64(scan->range.high));
 	store_scan_end(store);
 	return facts_to_int64(end);
 }

@@ -305,8 +305,7 @@ take_range(Gathering *g, const KeyRange *range)
 	Facts	   *segment = &g->segment;
 	Facts	   *sums = &g->sums;
 	size_t		start = facts_find(segment, 0, range->low);
-	size_t		end = range->high == PG_UINT64_MAX ? segment->n :
-		facts_find(segment, start, range->high + 1);
+	size_t		end = facts_find_above(segment, start, range->high);
 	uint16		picked[SEGMENT_MAX_FACTS];
 	size_t		npicked;
 
@@ -452,13 +451,11 @@ gather(const Conditions *conditions, const FactRole *roles, int nroles, bool by_
 static uint64
 end_of_piece(Gathering *g, const StoreRun *runs, int nruns, uint64 low)
 {
-	const StoreRun *largest = &runs[0];
+	const StoreRun *largest;
 
 	if (nruns == 0)
 		return PG_UINT64_MAX;
-	for (int i = 1; i < nruns; i++)
-		if (runs[i].segments > largest->segments)
-			largest = &runs[i];
+	largest = store_largest_run(runs, nruns);
 	return store_scan_piece(scan_of(g, largest), largest, SEGMENTS_IN_PIECE, low, PG_UINT64_MAX);
 }
 
@@ -467,7 +464,7 @@ static void
 take_tail(Gathering *g, const Facts *tail, const KeyRange *range)
 {
 	size_t		start = facts_find(tail, 0, range->low);
-	size_t		end = range->high == PG_UINT64_MAX ? tail->n : facts_find(tail, start, range->high + 1);
+	size_t		end = facts_find_above(tail, start, range->high);
 
 	if (g->sums.n + (end - start) > g->sums.capacity)
 		make_room(g, end - start);

@@ -210,8 +210,8 @@ load_segment(Slices *slices, Cursor *cursor)
 		slices_pick_facts(slices->conditions, cursor->run, decoded, tail.key[FACT_AD], tail.count) :
 		decoded->n;
 	cursor->more = store_scan_follows(cursor->scan, &cursor->limit) && cursor->limit <= slices->high;
-	if (!cursor->more && slices->high < PG_UINT64_MAX)
-		facts->n = facts_find(facts, 0, slices->high + 1);
+	if (!cursor->more)
+		facts->n = facts_find_above(facts, 0, slices->high);
 }
 
 /*
@@ -251,8 +251,7 @@ begin_memory(Slices *slices, Cursor *cursor, const Facts *facts)
 {
 	cursor->facts = *facts;
 	cursor->position = facts_find(facts, 0, slices->low);
-	if (slices->high < PG_UINT64_MAX)
-		cursor->facts.n = facts_find(facts, cursor->position, slices->high + 1);
+	cursor->facts.n = facts_find_above(facts, cursor->position, slices->high);
 }
 
 /* Without "columns": all of them, by the whole key. */

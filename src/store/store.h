@@ -493,6 +493,9 @@ extern bool store_scan_next(StoreScan *scan, unsigned columns, Facts *facts);
 /* Whether another segment of the run follows the one returned, and its first key. */
 extern bool store_scan_follows(const StoreScan *scan, uint64 *first_key);
 
+/* Of some runs, at least one, that with the most segments. */
+extern const StoreRun *store_largest_run(const StoreRun *runs, int n);
+
 /* Where a piece of that range ends in which the run has so many segments, the last one included; or "high". */
 extern uint64 store_scan_piece(StoreScan *scan, const StoreRun *run, int segments, uint64 low, uint64 high);
 

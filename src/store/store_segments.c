@@ -672,6 +672,17 @@ store_scan_follows(const StoreScan *scan, uint64 *first_key)
 	return place->number + 1 < scan->segments;
 }
 
+const StoreRun *
+store_largest_run(const StoreRun *runs, int n)
+{
+	const StoreRun *largest = &runs[0];
+
+	for (int i = 1; i < n; i++)
+		if (runs[i].segments > largest->segments)
+			largest = &runs[i];
+	return largest;
+}
+
 uint64
 store_scan_piece(StoreScan *scan, const StoreRun *run, int segments, uint64 low, uint64 high)
 {

@@ -18,15 +18,11 @@ use Test::More;
 my $primary = adclick_node('primary', allows_streaming => 1, 'autovacuum' => 'off', 'hot_standby_feedback' => 'off', 'adclick.watermark' => "'0s'",
 	'adclick.raw_retention' => "'90d'", 'timezone' => "'UTC'");
 $primary->start;
-$primary->safe_psql('postgres', 'CREATE DATABASE clicks');
-$primary->safe_psql('postgres', 'ALTER DATABASE clicks SET adclick.workers = off');
-$primary->safe_psql('clicks', 'CREATE EXTENSION adclick');
-$primary->safe_psql('clicks', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
+adclick_database($primary, 'clicks', by_hand => 1);
 
 sub sql { return $primary->safe_psql('clicks', $_[0]) }
 
 sql(q{
-	SELECT oracle.make_ads();
 	CREATE TABLE today AS SELECT date_trunc('day', now()) AS day;
 	CREATE FUNCTION day(n int) RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT day + n * interval '1 day' FROM today $$;
 	CREATE FUNCTION minutes() RETURNS timestamptz LANGUAGE sql STABLE AS $$ SELECT coalesce(minutes_dropped_until, '1999-12-31 23:59') FROM adclick_internal.state $$;

@@ -22,10 +22,7 @@ my $node = clocked(adclick_node('main', 'autovacuum' => 'off', 'adclick.watermar
 	'adclick.raw_retention' => "'1h'", 'adclick.ledger_retention' => "'4d'", 'adclick.user_and_ip_retention' => "'2d'",
 	'adclick.minute_retention' => "'3d'", 'adclick.day_retention' => "'5d'", 'adclick.archive_directory' => "'$archive'"));
 $node->start;
-$node->safe_psql('postgres', 'CREATE DATABASE clicks');
-$node->safe_psql('postgres', 'ALTER DATABASE clicks SET adclick.workers = off');
-$node->safe_psql('clicks', 'CREATE EXTENSION adclick');
-$node->safe_psql('clicks', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
+adclick_database($node, 'clicks', by_hand => 1);
 
 sub sql { return $node->safe_psql('clicks', $_[0]) }
 

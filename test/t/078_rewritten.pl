@@ -16,10 +16,7 @@ use Test::More;
 my $primary = adclick_node('primary', allows_streaming => 1, 'autovacuum' => 'off', 'hot_standby_feedback' => 'off', 'adclick.raw_retention' => "'90d'",
 	'adclick.watermark' => "'0s'", 'max_standby_streaming_delay' => "'5s'");
 $primary->start;
-$primary->safe_psql('postgres', 'CREATE DATABASE clicks');
-$primary->safe_psql('postgres', 'ALTER DATABASE clicks SET adclick.workers = off');
-$primary->safe_psql('clicks', 'CREATE EXTENSION adclick');
-$primary->safe_psql('clicks', slurp_file("$FindBin::RealBin/lib/oracle.sql"));
+adclick_database($primary, 'clicks', by_hand => 1);
 $primary->backup('backup');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($primary, 'backup', has_streaming => 1);
@@ -44,7 +41,6 @@ my %faces = (
 	books => 'SELECT balanced FROM adclick.check_ledger()');
 # what a face says to a snapshot, or that it is refused as too old for it
 sql(q{
-	SELECT oracle.make_ads();
 	CREATE FUNCTION said(question text) RETURNS text LANGUAGE plpgsql STABLE AS $$
 	DECLARE
 		answer text;

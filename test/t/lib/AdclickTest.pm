@@ -69,17 +69,18 @@ sub adclick_node
 }
 
 # A database with the extension, the oracle and some ads, its workers at work;
-# "witness": what is sent is noted and compared with the log.
+# "witness": what is sent is noted and compared with the log.  "by_hand": without workers.
 sub adclick_database
 {
 	my ($node, $database, %options) = @_;
 
 	$node->safe_psql('postgres', "CREATE DATABASE $database") unless $database eq 'postgres';
+	$node->safe_psql('postgres', "ALTER DATABASE $database SET adclick.workers = off") if $options{by_hand};
 	$node->safe_psql($database, 'CREATE EXTENSION adclick');
 	$node->safe_psql($database, slurp_file("$FindBin::RealBin/lib/oracle.sql"));
 	$node->safe_psql($database, 'SELECT oracle.make_ads()');
 	$node->safe_psql($database, 'SELECT oracle.witness()') if $options{witness};
-	workers_ready($node, $database);
+	workers_ready($node, $database) unless $options{by_hand};
 	return;
 }
 
